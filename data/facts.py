@@ -1,0 +1,135 @@
+"""What a dataset is like and where its splits leak into each other: the facts that preparation prints."""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+
+from data.palette import Colour, unknown_colours
+from data.sources import SPLITS, Pair
+from data.vocabulary import Vocabulary
+
+FIRST_FEW = 5
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is worth knowing about one pair's images before they are resized."""
+
+    digests: tuple[str, str]  # of the pixels, before and after
+    unknown: tuple[dict[Colour, int], dict[Colour, int]]  # of each map: pixels of colours outside the palette
+
+
+def image_facts(views: Sequence[np.ndarray]) -> ImageFacts:
+    """The facts of four views (H, W, 3) uint8 in the order of VIEWS."""
+    before, after = (hashlib.sha1(repr(view.shape).encode() + view.tobytes()) for view in views[:2])
+    return ImageFacts(
+        digests=(before.hexdigest(), after.hexdigest()),
+        unknown=(unknown_colours(views[2]), unknown_colours(views[3])),
+    )
+
+
+def describe_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
+    """A line per split, then the captions."""
+    for split in SPLITS:
+        rows = [pair for pair in pairs if pair.split == split]
+        changed = sum(pair.changed for pair in rows)
+        yield (
+            f"{split}: {len(rows)} pairs ({sum(pair.augmented for pair in rows)} augmented copies), "
+            f"{changed} changed, {len(rows) - changed} unchanged"
+        )
+        void = sum(pair.views[2] is None and pair.label is None for pair in rows)
+        if void:
+            yield f"{split}: {void} pairs without maps, both their maps are void"
+    per_pair = Counter(len(pair.captions) for pair in pairs)
+    counts = ", ".join(f"{count} in {per_pair[count]} pairs" for count in sorted(per_pair))
+    yield f"captions per pair: {counts}; sentences without words dropped: {sum(p.wordless for p in pairs)}"
+
+
+def describe_words(pairs: Sequence[Pair], vocabulary: Vocabulary, max_length: int) -> Iterator[str]:
+    """The size of the vocabulary, the words it does not know, and captions longer than `max_length` words."""
+    yield f"vocabulary: {len(vocabulary)} entries, the four special tokens among them, counted over train"
+    if not any(pair.split == "train" for pair in pairs):
+        yield "vocabulary: no train split, so no words: good for evaluating a finished checkpoint only"
+    for split in SPLITS:
+        words = [word for pair in pairs if pair.split == split for words in pair.captions for word in words]
+        if words:
+            unknown = sum(word not in vocabulary for word in words)
+            yield f"{split}: {len(words)} words, {unknown} of them unknown ({unknown / len(words):.2%})"
+    long = sum(len(words) > max_length for pair in pairs for words in pair.captions)
+    yield f"captions of more than {max_length} words dropped (they stay among the references): {long}"
+
+
+def describe_images(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> Iterator[str]:
+    """Colours outside the palette and images that stand in two splits; `facts` in the order of `pairs`."""
+    pixels, files = Counter(), Counter()
+    for fact in facts:
+        for unknown in fact.unknown:
+            pixels.update(unknown)
+            files.update(unknown.keys())
+    colours = [f"{colour} in {n} pixels of {files[colour]} files" for colour, n in pixels.most_common()]
+    yield _listed("map colours outside the palette", colours)
+    yield _listed("identical images in two splits", shared_images(pairs, facts))
+
+
+def describe_names(pairs: Sequence[Pair]) -> Iterator[str]:
+    """What the file names tell about splits that share a source."""
+    yield _listed("source pictures with tiles in two splits", shared_sources(pairs))
+    yield _listed("augmented copies of another split's pair", stray_copies(pairs))
+
+
+def shared_images(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> list[str]:
+    """The images whose pixels stand in more than one split, each as "train a.png and test b.png"."""
+    places = defaultdict(dict)  # digest -> split -> first name there
+    for pair, fact in zip(pairs, facts, strict=True):
+        for digest in fact.digests:
+            places[digest].setdefault(pair.split, pair.filename)
+    return [_places(names) for names in places.values() if len(names) > 1]
+
+
+def shared_sources(pairs: Sequence[Pair]) -> list[str]:
+    """The pictures that have tiles in more than one split, as far as file names tell."""
+    places = defaultdict(dict)  # source -> split -> first name there
+    for pair in pairs:
+        places[tile_source(pair.filename)].setdefault(pair.split, pair.filename)
+    places.pop(None, None)
+    return [_places(names) for names in places.values() if len(names) > 1]
+
+
+def stray_copies(pairs: Sequence[Pair]) -> list[str]:
+    """The augmented copies whose original stands in another split and not in their own."""
+    homes = defaultdict(set)  # stem -> splits of the original
+    for pair in pairs:
+        if not pair.augmented:
+            homes[_stem(pair.filename)].add(pair.split)
+    copies = [(pair, homes.get(_stem(pair.filename), set())) for pair in pairs if pair.augmented]
+    return [f"{pair.split} {pair.filename}" for pair, splits in copies if splits and pair.split not in splits]
+
+
+def tile_source(filename: str) -> str | None:
+    """The picture a tile was cut from: the stem without one or two last numbers, `00003_0_256` -> `00003`.
+
+    None where the name tells nothing: no number at the end, or none left to name a picture (`test_000656`).
+    """
+    match = re.fullmatch(r"(.*?\d.*?)([_-]\d+){1,2}", _stem(filename))
+    return match[1] if match else None
+
+
+def _stem(filename: str) -> str:
+    """The name without its ending and without the mark of an augmented copy."""
+    return PurePath(filename).stem.partition("_random_augment")[0]
+
+
+def _places(names: dict[str, str]) -> str:
+    return " and ".join(f"{split} {name}" for split, name in names.items())
+
+
+def _listed(what: str, items: Iterable[str]) -> str:
+    """`what`: how many, and the first few."""
+    items = list(items)
+    few = "; ".join(items[:FIRST_FEW]) + ("; ..." if len(items) > FIRST_FEW else "")
+    return f"{what}: {len(items)}" + (f" ({few})" if items else "")

@@ -1,0 +1,182 @@
+"""One HDF5 file per split that carries everything training and evaluation need: one writer, one reader.
+
+n pairs, k captions each, T = maximum caption length + 2:
+
+    rgb        (n, 2, 3, H, W) uint8      before, after
+    sem        (n, 2, 3, H, W) uint8      maps as colours, void black; compressed, for they are flat
+    tokens     (n, k, T) int32            <start> words <end> <pad> ...
+    lengths    (n, k) int32               with <start> and <end>
+    references (n, most captions) text    its own captions, words joined by blanks; "" where it has fewer
+    raw        (n, most captions) text    the same as written by people
+    changed, augmented (n,) bool          filename (n,) text
+
+Attributes: format, made_with (settings as JSON), fingerprint (of the content), vocabulary (its fingerprint).
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from data.sources import Pair
+from data.vocabulary import Vocabulary
+
+VIEWS = ("rgb_a", "rgb_b", "sem_a", "sem_b")
+FORMAT = "mmodalcc 1"
+REMEDY = "run tools/create_input_files.py"
+
+
+def split_path(folder: str | Path, split: str) -> Path:
+    """Where the HDF5 file of a split stands."""
+    return Path(folder) / f"{split}.hdf5"
+
+
+def vocabulary_path(folder: str | Path) -> Path:
+    """Where the vocabulary of a folder of input files stands."""
+    return Path(folder) / "vocabulary.json"
+
+
+def write_split(
+    path: Path,
+    *,
+    pairs: Sequence[Pair],
+    views: Iterable[np.ndarray],
+    image_size: tuple[int, int],
+    tokens: np.ndarray,
+    lengths: np.ndarray,
+    vocabulary: Vocabulary,
+    settings: dict,
+) -> None:
+    """Write a split of n pairs; `views` yields each pair's (4, 3, *image_size) uint8 in the order of VIEWS.
+
+    `tokens` (n, k, T) and `lengths` (n, k) encode captions with `vocabulary`. Memory holds one pair's images.
+    """
+    content = hashlib.sha256()
+    try:
+        with h5py.File(path, "w") as file:
+            _write_captions(file, pairs, tokens, lengths, content)
+            _write_images(file, len(pairs), views, image_size, content)
+            file.attrs["format"] = FORMAT
+            file.attrs["made_with"] = json.dumps(settings)
+            file.attrs["vocabulary"] = _fingerprint_of(vocabulary)
+            file.attrs["fingerprint"] = content.hexdigest()
+    except RuntimeError as error:  # what h5py makes of a full disk when it closes the file
+        raise OSError(f"{path} cannot be written in full: {error}") from error
+
+
+def _write_images(
+    file: h5py.File,
+    count: int,
+    views: Iterable[np.ndarray],
+    image_size: tuple[int, int],
+    content: "hashlib._Hash",
+) -> None:
+    """A pair's images are one chunk of `rgb` and one of `sem`; `content` takes them in.
+
+    Whole chunks go straight to the file: a full disk is noticed at once, not when HDF5's cache is emptied.
+    """
+    chunk = (1, 2, 3, *image_size)
+    rgb = file.create_dataset("rgb", (count, *chunk[1:]), np.uint8, chunks=chunk)
+    sem = file.create_dataset("sem", (count, *chunk[1:]), np.uint8, chunks=chunk, compression="gzip")
+    for index, images in zip(range(count), views, strict=True):
+        place = (index, 0, 0, 0, 0)
+        rgb.id.write_direct_chunk(place, images[:2].tobytes())
+        sem.id.write_direct_chunk(place, zlib.compress(images[2:].tobytes()))
+        content.update(images.tobytes())
+
+
+def _write_captions(
+    file: h5py.File, pairs: Sequence[Pair], tokens: np.ndarray, lengths: np.ndarray, content: "hashlib._Hash"
+) -> None:
+    """All that is not an image; `content` takes it in."""
+    own = [[" ".join(words) for words in pair.captions] for pair in pairs]
+    texts = {"references": _rectangle(own), "raw": _rectangle([pair.raw for pair in pairs])}
+    texts["filename"] = np.array([pair.filename for pair in pairs], dtype=object)
+    numbers = {"tokens": tokens.astype(np.int32), "lengths": lengths.astype(np.int32)}
+    numbers["changed"] = np.array([pair.changed for pair in pairs])
+    numbers["augmented"] = np.array([pair.augmented for pair in pairs])
+    for name, values in texts.items():
+        file.create_dataset(name, data=values, dtype=h5py.string_dtype("utf-8"))
+        content.update(json.dumps([name, values.tolist()]).encode())
+    for name, values in numbers.items():
+        file[name] = values
+        content.update(json.dumps([name, values.shape]).encode() + values.tobytes())
+
+
+def _rectangle(rows: Sequence[Sequence[str]]) -> np.ndarray:
+    """Rows of different length as one array (n, longest), filled with ""."""
+    width = max(len(row) for row in rows)
+    return np.array([[*row, *[""] * (width - len(row))] for row in rows], dtype=object)
+
+
+def _fingerprint_of(vocabulary: Vocabulary) -> str:
+    return hashlib.sha256(json.dumps(vocabulary.words).encode()).hexdigest()
+
+
+class SplitReader:
+    """A split in memory but for its images, which are read on demand.
+
+    Every process opens the file for itself at its first image, because an open HDF5 handle survives neither
+    pickling (spawn) nor forking.
+    """
+
+    def __init__(self, path: str | Path):
+        """FileNotFoundError without the file; ValueError where it is of another format or vocabulary."""
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"{self.path} not found: {REMEDY} first")
+        self.vocabulary = Vocabulary.load(vocabulary_path(self.path.parent))
+        self._file, self._process = None, None
+        try:
+            with h5py.File(self.path, "r") as file:
+                self._read(file)
+        except OSError as error:
+            raise ValueError(f"{self.path} is no whole HDF5 file: {REMEDY} --force ({error})") from error
+
+    def _read(self, file: h5py.File) -> None:
+        """Everything but the images."""
+        found = file.attrs.get("format", "none")
+        if found != FORMAT:
+            raise ValueError(f"{self.path} must have format {FORMAT!r}, got {found!r}: {REMEDY} --force")
+        if file.attrs["vocabulary"] != _fingerprint_of(self.vocabulary):
+            raise ValueError(
+                f"{self.path} was made with another vocabulary.json than lies beside it: {REMEDY} --force"
+            )
+        self.fingerprint: str = file.attrs["fingerprint"]
+        self.tokens = file["tokens"][:].astype(np.int64)
+        self.lengths = file["lengths"][:].astype(np.int64)
+        self.changed, self.augmented = file["changed"][:], file["augmented"][:]
+        self.filenames: list[str] = file["filename"].asstr()[:].tolist()
+        count = (file["references"].asstr()[:] != "").sum(axis=1)
+        self.references = _rows(file["references"], count)
+        self.raw = _rows(file["raw"], count)
+        self.image_size: tuple[int, int] = file["rgb"].shape[-2:]
+
+    def __len__(self) -> int:
+        return len(self.filenames)
+
+    def views(self, index: int) -> np.ndarray:
+        """The images of a pair: (4, 3, H, W) uint8 in the order of VIEWS."""
+        file = self._open()
+        return np.concatenate([file["rgb"][index], file["sem"][index]])
+
+    def _open(self) -> h5py.File:
+        """This process's own handle; one inherited by forking is closed, not used."""
+        if self._process != os.getpid():
+            if self._file is not None:
+                self._file.close()
+            self._file, self._process = h5py.File(self.path, "r"), os.getpid()
+        return self._file
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_file": None, "_process": None}
+
+
+def _rows(texts: h5py.Dataset, counts: np.ndarray) -> list[list[str]]:
+    """Inverse of `_rectangle`."""
+    return [row[:count].tolist() for row, count in zip(texts.asstr()[:], counts, strict=True)]

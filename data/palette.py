@@ -1,0 +1,71 @@
+"""The colours of semantic maps: SECOND's classes, and LEVIR-MCI's labels painted in them."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+Colour = tuple[int, int, int]
+
+VOID: Colour = (0, 0, 0)
+
+
+class MapClass(NamedTuple):
+    """A class of SECOND's maps: its colour, and its colour in rows whose brightness was raised by 80."""
+
+    name: str
+    base: Colour
+    brightened: Colour
+
+
+CLASSES = (
+    MapClass("void", (255, 255, 255), (255, 255, 255)),
+    MapClass("low vegetation", (0, 128, 0), (80, 208, 80)),
+    MapClass("non-vegetated ground surface", (128, 128, 128), (208, 208, 208)),
+    MapClass("tree", (0, 255, 0), (80, 255, 80)),
+    MapClass("water", (0, 0, 255), (80, 80, 255)),
+    MapClass("building", (128, 0, 0), (208, 80, 80)),
+    MapClass("playground", (255, 0, 0), (255, 80, 80)),
+)
+
+# LEVIR-MCI's label values in SECOND's colours: background is void, roads are ground surface.
+LABEL_COLOURS: dict[int, Colour] = {0: VOID, 128: (128, 128, 128), 255: (128, 0, 0)}
+
+
+def _codes(image: np.ndarray) -> np.ndarray:
+    """One integer per pixel, 0xRRGGBB: (H, W, 3) uint8 -> (H, W) uint32."""
+    red, green, blue = (image[..., channel].astype(np.uint32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
+_KNOWN = _codes(np.array([VOID, *(colour for row in CLASSES for colour in row[1:])], dtype=np.uint8))
+
+
+def void_to_black(image: np.ndarray) -> np.ndarray:
+    """Exact white becomes black, the colour of void after preparation; (H, W, 3) uint8 -> the same."""
+    black = image.copy()
+    black[_codes(image) == 0xFFFFFF] = VOID
+    return black
+
+
+def unknown_colours(image: np.ndarray) -> dict[Colour, int]:
+    """The colours of a map (H, W, 3) uint8 that no class has in either brightness, and their pixels."""
+    codes = _codes(image)
+    colours, pixels = np.unique(codes[~np.isin(codes, _KNOWN)], return_counts=True)
+    return {
+        (code >> 16, code >> 8 & 255, code & 255): count
+        for code, count in zip(colours.tolist(), pixels.tolist(), strict=True)
+    }
+
+
+def colour_label(label: np.ndarray) -> np.ndarray:
+    """LEVIR-MCI's label (H, W) of 0, 128 and 255 as a map (H, W, 3) uint8; ValueError on any other value."""
+    values = np.unique(label).tolist()
+    strangers = [value for value in values if value not in LABEL_COLOURS]
+    if strangers:
+        raise ValueError(
+            f"a label holds only 0 (background), 128 (road) and 255 (building), got {strangers[:5]}"
+        )
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    for value in values:
+        colours[value] = LABEL_COLOURS[value]
+    return colours[label]

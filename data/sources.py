@@ -1,0 +1,194 @@
+"""Dataset folders as lists of pairs: SECOND-CC's layout and LEVIR-MCI's, every rule of the JSON checked here.
+
+SECOND-CC   SECOND-CC-AUG.json    {train,val,test}/{rgb,sem}/{A,B}/<filename>
+LEVIR-MCI   LevirCCcaptions.json  images/{train,val,test}/{A,B,label}/<filename>
+
+Without `sem` or `label` (LEVIR-CC) both maps of a pair are void.
+"""
+
+import json
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLITS = ("train", "val", "test")
+SPLIT_OF = {"train": "train", "restval": "train", "val": "val", "test": "test"}
+
+NO_CHANGE_SENTENCES = (
+    "the scene is the same as before",
+    "there is no difference",
+    "the two scenes seem identical",
+    "no change is occurred",
+    "almost nothing is changed",
+    "no change has occurred",
+    "almost nothing has changed",
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One pair of a dataset: where its images are and what people said about it."""
+
+    filename: str
+    split: str  # train, val or test
+    views: tuple[Path | None, ...]  # four, in the order of VIEWS; None: a void map
+    captions: tuple[tuple[str, ...], ...]  # the words of each sentence
+    raw: tuple[str, ...]  # the same sentences as written
+    changed: bool
+    augmented: bool
+    label: Path | None = None  # LEVIR-MCI: its building and road label stands for the map of the second date
+    wordless: int = 0  # sentences left out because they hold no word
+
+
+def read_pairs(dataset_dir: str | Path) -> list[Pair]:
+    """All pairs of a dataset folder, in the order of its JSON; `restval` counts as train.
+
+    FileNotFoundError where the folder, its JSON or an image is absent; ValueError if the JSON breaks a rule.
+    """
+    root = Path(dataset_dir)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} not found: --dataset_dir must name a folder in SECOND-CC's layout")
+    annotations = find_annotations(root)
+    pairs = parse_pairs(root, annotations)
+    for pair in pairs:
+        for path in (*pair.views, pair.label):
+            if path is not None and not path.is_file():
+                raise FileNotFoundError(f"{path} not found: {annotations.name} lists {pair.filename}")
+    return pairs
+
+
+def parse_pairs(root: Path, annotations: Path) -> list[Pair]:
+    """The pairs that a JSON describes, whether or not their images stand in `root`; ValueError as above."""
+    pairs = []
+    for number, entry in enumerate(read_entries(annotations)):
+        try:
+            pairs.append(_pair(root, entry))
+        except ValueError as error:
+            raise ValueError(f"{annotations}: images[{number}]{_name(entry)}: {error}") from None
+    counts = Counter((pair.split, pair.filename) for pair in pairs)
+    for (split, filename), count in counts.items():
+        if count > 1:
+            raise ValueError(f"{annotations}: {filename} must stand once in {split}, found {count} times")
+    return pairs
+
+
+def find_annotations(root: Path) -> Path:
+    """The JSON of a dataset folder: one of the known names, else the only *.json there."""
+    for name in ("SECOND-CC-AUG.json", "LevirCCcaptions.json"):
+        if (root / name).is_file():
+            return root / name
+    found = sorted(root.glob("*.json"))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise FileNotFoundError(
+            f"{root} holds no *.json: the captions belong in {root / 'SECOND-CC-AUG.json'}"
+        )
+    names = ", ".join(path.name for path in found)
+    raise ValueError(f"{root} must hold one *.json, got {names}: name the right one SECOND-CC-AUG.json")
+
+
+def read_entries(annotations: Path) -> list:
+    """The list `images` of a JSON file. ValueError where the file is not JSON or has no such list."""
+    try:
+        content = json.loads(Path(annotations).read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise ValueError(f"{annotations} is not JSON: {error}") from error
+    entries = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{annotations} must hold an object with a non-empty list `images`")
+    return entries
+
+
+def split_into_words(sentence: str) -> tuple[str, ...]:
+    """Lower-case, punctuation dropped, split at blanks: the words of a sentence without `tokens`."""
+    return tuple("".join(c for c in sentence.lower() if unicodedata.category(c)[0] not in "PS").split())
+
+
+def _pair(root: Path, entry: object) -> Pair:
+    """One entry of `images`. ValueError says which rule it breaks."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"an entry must be an object, got {entry!r:.50}")
+    filename = entry.get("filename")
+    if not isinstance(filename, str) or not filename:
+        raise ValueError(f"`filename` must be a name, got {filename!r:.50}")
+    split = entry.get("split")
+    if not isinstance(split, str) or split not in SPLIT_OF:
+        raise ValueError(f"`split` must be one of {', '.join(SPLIT_OF)}, got {split!r:.50}")
+    views, label = _image_paths(root, _folder(root, entry), filename)
+    raw, captions, wordless = _captions(entry.get("sentences"))
+    return Pair(
+        filename=filename,
+        split=SPLIT_OF[split],
+        views=views,
+        captions=captions,
+        raw=raw,
+        changed=_changed(entry.get("changeflag"), captions),
+        augmented="_random_augment" in filename,
+        label=label,
+        wordless=wordless,
+    )
+
+
+def _folder(root: Path, entry: dict) -> str:
+    """The folder of an entry's split: `filepath`, else `split`, where restval may live in train."""
+    folder = entry.get("filepath") or entry["split"]
+    if not isinstance(folder, str):
+        raise ValueError(f"`filepath` must be the name of a folder, got {folder!r:.50}")
+    homeless = not (root / folder).is_dir() and not (root / "images" / folder).is_dir()
+    return "train" if folder == "restval" and homeless else folder
+
+
+def _image_paths(root: Path, folder: str, filename: str) -> tuple[tuple, Path | None]:
+    """The four views (None: void) and, in LEVIR-MCI, the label."""
+    second, levir = root / folder, root / "images" / folder
+    if levir.is_dir() and not (second / "rgb").is_dir():
+        label = levir / "label" / filename if (levir / "label").is_dir() else None
+        return (levir / "A" / filename, levir / "B" / filename, None, None), label
+    rgb, sem = ([second / kind / date / filename for date in "AB"] for kind in ("rgb", "sem"))
+    return (*rgb, *(sem if (second / "sem").is_dir() else (None, None))), None
+
+
+def _captions(sentences: object) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], int]:
+    """Raw text and words of the sentences that have words, and how many have none."""
+    if not isinstance(sentences, list) or not sentences:
+        raise ValueError("a pair needs captions: `sentences` must be a non-empty list")
+    both = [_sentence(sentence) for sentence in sentences]
+    spoken = [(raw, words) for raw, words in both if words]
+    if not spoken:
+        raise ValueError(f"a pair needs captions: none of its {len(sentences)} sentences has a word")
+    return tuple(raw for raw, _ in spoken), tuple(words for _, words in spoken), len(both) - len(spoken)
+
+
+def _sentence(sentence: object) -> tuple[str, tuple[str, ...]]:
+    """Raw text and words of one sentence, either of them made from the other where it is absent."""
+    if not isinstance(sentence, dict):
+        raise ValueError(f"a sentence must be an object with `tokens` or `raw`, got {sentence!r:.50}")
+    raw, tokens = sentence.get("raw"), sentence.get("tokens")
+    if raw is not None and not isinstance(raw, str):
+        raise ValueError(f"`raw` must be text, got {raw!r:.50}")
+    if not tokens:
+        if raw is None:
+            raise ValueError("a sentence needs `tokens` or `raw`")
+        return raw, split_into_words(raw)
+    if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
+        raise ValueError(f"`tokens` must be a list of words, got {tokens!r:.50}")
+    words = tuple(" ".join(tokens).split())  # a token with blanks in it is several words
+    return raw if raw is not None else " ".join(words), words
+
+
+def _changed(changeflag: object, captions: tuple[tuple[str, ...], ...]) -> bool:
+    """The JSON's flag; without one, a pair is unchanged if most of its captions say so."""
+    if changeflag is not None:
+        if changeflag not in (0, 1):
+            raise ValueError(f"`changeflag` must be 0 or 1, got {changeflag!r:.50}")
+        return bool(changeflag)
+    unchanged = sum(" ".join(words) in NO_CHANGE_SENTENCES for words in captions)
+    return unchanged <= len(captions) / 2
+
+
+def _name(entry: object) -> str:
+    """The file name of an entry in brackets, for messages."""
+    filename = entry.get("filename") if isinstance(entry, dict) else None
+    return f" ({filename})" if isinstance(filename, str) else ""

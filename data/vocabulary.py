@@ -1,0 +1,85 @@
+"""Words and their ids; the special tokens live here and nowhere else."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+PAD, UNK, START, END = SPECIALS = ("<pad>", "<unk>", "<start>", "<end>")
+
+
+class Vocabulary:
+    """An ordered list of words: `words[id]` is the word of that id.
+
+    Built in the order of the released word maps: `<pad>` is 0, then the words in order of first appearance,
+    then `<unk>`, `<start>`, `<end>`.
+    """
+
+    def __init__(self, words: Iterable[str]):
+        """`words` in the order of their ids. ValueError on a repeated word or a missing special token."""
+        self.words = tuple(words)
+        self._ids = {word: index for index, word in enumerate(self.words)}
+        if len(self._ids) < len(self.words):
+            repeated = [word for word, count in Counter(self.words).items() if count > 1]
+            raise ValueError(f"a vocabulary holds each word once, got more than once: {repeated[:5]}")
+        missing = [special for special in SPECIALS if special not in self._ids]
+        if missing:
+            raise ValueError(f"a vocabulary holds the special tokens {SPECIALS}, missing: {missing}")
+        self.pad, self.unk, self.start, self.end = (self._ids[special] for special in SPECIALS)
+
+    @classmethod
+    def build(cls, captions: Iterable[Sequence[str]], min_word_freq: int) -> "Vocabulary":
+        """The words seen MORE than `min_word_freq` times in `captions`, each a sequence of words."""
+        counts = Counter(word for caption in captions for word in caption)
+        frequent = [word for word, n in counts.items() if n > min_word_freq and word not in SPECIALS]
+        return cls([PAD, *frequent, UNK, START, END])
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def __contains__(self, word: str) -> bool:
+        """Whether `word` has an id of its own; a word spelt like a special token is a stranger."""
+        return word in self._ids and word not in SPECIALS
+
+    def encode(self, words: Sequence[str], max_length: int) -> list[int]:
+        """`<start>` words `<end>`, then `<pad>` up to `max_length` + 2 ids. ValueError on more words."""
+        if len(words) > max_length:
+            raise ValueError(
+                f"a caption has at most {max_length} words, got {len(words)}: raise the maximum length"
+            )
+        ids = [self._ids[word] if word in self else self.unk for word in words]
+        return [self.start, *ids, self.end] + [self.pad] * (max_length - len(words))
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The words joined by blanks; `<start>`, `<end>`, `<pad>` vanish wherever they are, `<unk>` stays."""
+        silent = {self.pad, self.start, self.end}
+        return " ".join(self.words[int(index)] for index in ids if int(index) not in silent)
+
+    def to_word_map(self) -> dict[str, int]:
+        """The released form, word -> id."""
+        return dict(self._ids)
+
+    @classmethod
+    def from_word_map(cls, word_map: dict[str, int]) -> "Vocabulary":
+        """Inverse of `to_word_map`. ValueError where the ids are not 0 .. V - 1, each once."""
+        words = sorted(word_map, key=word_map.__getitem__)
+        if [word_map[word] for word in words] != list(range(len(words))):
+            raise ValueError(f"the ids of a word map are 0 to {len(words) - 1}, each once; these are not")
+        return cls(words)
+
+    def save(self, path: Path) -> None:
+        """The list of words as JSON, a word a line."""
+        Path(path).write_text(json.dumps(self.words, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Vocabulary":
+        """Inverse of `save`. FileNotFoundError without the file, ValueError if it holds no list of words."""
+        try:
+            words = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path} not found: run tools/create_input_files.py first") from None
+        except ValueError as error:
+            raise ValueError(f"{path} is not JSON: {error}") from error
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError(f"{path} must hold a list of words: run tools/create_input_files.py again")
+        return cls(words)

@@ -1,0 +1,110 @@
+"""What several test files share: tiny dataset folders in SECOND-CC's layout, and the way to the real data."""
+
+import json
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from tools.meteor import Meteor
+
+settings.register_profile("without a clock", deadline=None)  # a busy machine is no failure
+settings.load_profile("without a clock")
+
+BUILDING, WHITE = (128, 0, 0), (255, 255, 255)
+
+
+def entry(filename: str, split: str, *captions: str, **fields) -> dict:
+    """One entry of the JSON, with `fields` added to the usual ones or replacing them; changed by default."""
+    sentences = [{"raw": f" {caption} .", "tokens": caption.split()} for caption in captions]
+    usual = {"filename": filename, "filepath": split, "split": split, "changeflag": 1, "sentences": sentences}
+    return {**usual, **fields}
+
+
+ENTRIES = [
+    entry(
+        "00001.png", "train", "a house appears in the corner", "a new house is built", "a house stands there"
+    ),
+    entry("00002.png", "train", "there is no difference", "no change is occurred", changeflag=0),
+    entry("00003.png", "train", "a house replaces some trees", "a house is built"),
+    entry("00004.png", "val", "a house appears", "a barn appears"),
+    entry("00005.png", "test", "a house is built in the corner"),
+    entry("00006.png", "test", "the scene is the same as before", changeflag=0),
+]
+
+
+def write_views(root: Path, item: dict, size: int, with_maps: bool) -> None:
+    """Noise for the images, and for the maps white with a building where the pair has changed."""
+    for date in "AB":
+        noise = np.random.default_rng(zlib.crc32((item["filename"] + date).encode()))
+        save(root / "rgb" / date / item["filename"], noise.integers(0, 256, (size, size, 3), dtype=np.uint8))
+        if with_maps:
+            semantic = np.full((size, size, 3), WHITE, dtype=np.uint8)
+            if item.get("changeflag") and date == "B":
+                semantic[size // 4 : size // 2, size // 4 : size // 2] = BUILDING
+            save(root / "sem" / date / item["filename"], semantic)
+
+
+def save(path: Path, image: np.ndarray) -> None:
+    """Write an image, and the folders that lead to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    iio.imwrite(path, image)
+
+
+@pytest.fixture
+def second_cc_folder(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a dataset folder in SECOND-CC's layout and returns its path.
+
+    `second_cc_folder()` has three train pairs, one val, two test; `entries` (see `entry`) replace them.
+    """
+
+    def write(
+        entries: Sequence[dict] = ENTRIES,
+        *,
+        size: int = 16,
+        with_maps: bool = True,
+        name: str = "SECOND_CC_dataset",
+    ) -> Path:
+        root = tmp_path / name
+        root.mkdir()
+        (root / "SECOND-CC-AUG.json").write_text(json.dumps({"images": list(entries)}))
+        for item in entries:
+            write_views(root / item.get("filepath", item["split"]), item, size, with_maps)
+        return root
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def meteor() -> Iterator[Meteor]:
+    """One METEOR for all tests, whose Java was started with nothing on the PATH."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PATH", "")
+        started = Meteor()
+    with started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with the real pairs beside the checkout; tests that use it are marked `real`."""
+    path = Path(__file__).resolve().parents[2] / "shared"
+    if not path.is_dir():
+        pytest.skip("the real pairs are not here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_pairs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 555 real pairs as PNG files in SECOND-CC's layout; read them only, all tests share them."""
+    root = tmp_path_factory.mktemp("real") / "SECOND_CC_dataset"
+    subprocess.run(
+        [sys.executable, real_data / "levir_pairs" / "unpack.py", root], check=True, capture_output=True
+    )
+    return root

@@ -1,0 +1,148 @@
+"""The facts that preparation prints: counts as by hand, and what two splits share."""
+
+import gzip
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from data.facts import (
+    ImageFacts,
+    describe_images,
+    describe_pairs,
+    describe_words,
+    image_facts,
+    shared_images,
+    shared_sources,
+    stray_copies,
+    tile_source,
+)
+from data.sources import Pair, parse_pairs
+from data.vocabulary import Vocabulary
+
+
+def pair(filename: str, split: str, *captions: str, changed: bool = True) -> Pair:
+    return Pair(
+        filename=filename,
+        split=split,
+        views=(None, None, None, None),
+        captions=tuple(tuple(caption.split()) for caption in captions or ("a house",)),
+        raw=captions or ("a house",),
+        changed=changed,
+        augmented="_random_augment" in filename,
+    )
+
+
+def facts_of(before: str, after: str, *unknown: dict) -> ImageFacts:
+    return ImageFacts(digests=(before, after), unknown=tuple(unknown) or ({}, {}))
+
+
+@pytest.mark.parametrize(
+    ("filename", "source"),
+    [
+        ("00003_0_256.png", "00003"),
+        ("00003-1.png", "00003"),
+        ("train_12_0_256.png", "train_12"),
+        ("12_3_4_5.png", "12_3"),
+        ("00003_0_256_random_augment_7.png", "00003"),
+        ("test_000656.png", None),
+        ("test_0_256.png", "test_0"),
+        ("00003.png", None),
+        ("house.png", None),
+    ],
+)
+def test_the_source_of_a_tile_is_what_stands_before_its_last_numbers(filename, source):
+    assert tile_source(filename) == source
+
+
+def test_tiles_of_one_picture_in_two_splits_are_found():
+    pairs = [pair("3_0_0.png", "train"), pair("3_0_1.png", "train"), pair("4_0_0.png", "train")]
+    assert shared_sources(pairs) == []
+    assert shared_sources([*pairs, pair("3_1_1.png", "test"), pair("test_000001.png", "test")]) == [
+        "train 3_0_0.png and test 3_1_1.png"
+    ]
+
+
+def test_an_augmented_copy_in_its_own_split_is_none_of_another():
+    names = ["7.png", "7_random_augment.png"]
+    assert stray_copies([pair(name, "train") for name in names]) == []
+    assert stray_copies([pair(names[0], "test"), pair(names[1], "train")]) == ["train 7_random_augment.png"]
+
+
+def test_identical_images_are_told_by_their_pixels():
+    black, white = np.zeros((4, 6, 3), np.uint8), np.full((4, 6, 3), 255, np.uint8)
+    first = image_facts([black, white, black, black])
+    again = image_facts([white, white, black, black])
+    turned = image_facts([black.reshape(6, 4, 3), black.reshape(6, 4, 3), black, black])
+    pairs = [pair("1.png", "train"), pair("2.png", "val"), pair("3.png", "test")]
+    assert shared_images(pairs, [first, again, turned]) == ["train 1.png and val 2.png"]
+
+
+def test_unknown_colours_are_counted_in_pixels_and_files():
+    pairs = [pair("1.png", "train"), pair("2.png", "train")]
+    facts = [facts_of("a", "b", {(1, 2, 3): 5}, {(1, 2, 3): 1}), facts_of("c", "d", {}, {(9, 9, 9): 7})]
+    line = next(describe_images(pairs, facts))
+    colours = "(9, 9, 9) in 7 pixels of 1 files; (1, 2, 3) in 6 pixels of 2 files"
+    assert line == f"map colours outside the palette: 2 ({colours})"
+
+
+def test_only_the_first_few_are_named():
+    pairs = [pair(f"{number}.png", split) for split in ("train", "test") for number in range(9)]
+    facts = [facts_of(f"{number} before", f"{number} after") for _ in range(2) for number in range(9)]
+    *_, line = describe_images(pairs, facts)
+    assert line.startswith("identical images in two splits: 18 (train 0.png and test 0.png; ")
+    assert line.endswith("; ...)")
+
+
+def test_pairs_are_counted_by_split():
+    pairs = [pair("1.png", "train"), pair("1_random_augment.png", "train", "a", "b", changed=False)]
+    assert list(describe_pairs(pairs)) == [
+        "train: 2 pairs (1 augmented copies), 1 changed, 1 unchanged",
+        "train: 2 pairs without maps, both their maps are void",
+        "val: 0 pairs (0 augmented copies), 0 changed, 0 unchanged",
+        "test: 0 pairs (0 augmented copies), 0 changed, 0 unchanged",
+        "captions per pair: 1 in 1 pairs, 2 in 1 pairs; sentences without words dropped: 0",
+    ]
+
+
+def test_unknown_words_and_long_captions_are_counted():
+    pairs = [
+        pair("1.png", "train", "a house", "a barn"),
+        pair("2.png", "test", "a red barn"),
+        pair("3.png", "val"),
+    ]
+    vocabulary = Vocabulary.build(pairs[0].captions, min_word_freq=1)
+    assert list(describe_words(pairs, vocabulary, max_length=2)) == [
+        "vocabulary: 5 entries, the four special tokens among them, counted over train",
+        "train: 4 words, 2 of them unknown (50.00%)",
+        "val: 2 words, 1 of them unknown (50.00%)",
+        "test: 3 words, 2 of them unknown (66.67%)",
+        "captions of more than 2 words dropped (they stay among the references): 1",
+    ]
+
+
+def test_without_train_split_the_vocabulary_is_said_to_be_empty():
+    pairs = [pair("1.png", "test")]
+    lines = list(describe_words(pairs, Vocabulary.build([], 5), max_length=50))
+    assert any("no train split" in line for line in lines)
+
+
+@pytest.mark.real
+def test_shares_of_unknown_words_on_real_captions_agree_with_a_direct_count(real_data, tmp_path):
+    annotations = tmp_path / "captions.json"
+    annotations.write_bytes(gzip.decompress((real_data / "levir_cc_captions.json.gz").read_bytes()))
+    tokens = {"train": [], "val": [], "test": []}
+    for image in json.loads(annotations.read_text())["images"]:
+        tokens[image["split"]] += [token for sentence in image["sentences"] for token in sentence["tokens"]]
+    known = {token for token, count in Counter(tokens["train"]).items() if count > 5}
+
+    pairs = parse_pairs(tmp_path, annotations)
+    train = (words for pair in pairs if pair.split == "train" for words in pair.captions)
+    lines = list(describe_words(pairs, Vocabulary.build(train, min_word_freq=5), max_length=50))
+
+    assert lines[0].startswith(f"vocabulary: {len(known) + 4} entries")
+    for split, line in zip(("train", "val", "test"), lines[1:4], strict=True):
+        unknown = sum(token not in known for token in tokens[split])
+        share = 100 * unknown / len(tokens[split])
+        assert line == f"{split}: {len(tokens[split])} words, {unknown} of them unknown ({share:.2f}%)"

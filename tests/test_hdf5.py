@@ -1,0 +1,162 @@
+"""One split on disk: what is written is read back, in every process, and foreign files are refused."""
+
+import json
+import multiprocessing
+import pickle
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from data.hdf5 import SplitReader, split_path, vocabulary_path, write_split
+from data.sources import Pair
+from data.vocabulary import Vocabulary
+
+CAPTIONS = [["a house appears", "a new house", "ein Haus, größer"], ["no change"]]
+VIEWS = np.random.default_rng(0).integers(0, 256, (2, 4, 3, 6, 5), dtype=np.uint8)
+TOKENS = np.arange(2 * 5 * 9).reshape(2, 5, 9) % 7
+LENGTHS = np.arange(10).reshape(2, 5)
+VOCABULARY = Vocabulary.build([["a", "house", "appears"]], min_word_freq=0)
+
+
+def pair(number: int, captions: list[str]) -> Pair:
+    return Pair(
+        filename=f"{number}.png",
+        split="train",
+        views=(None, None, None, None),
+        captions=tuple(tuple(caption.split()) for caption in captions),
+        raw=tuple(f" {caption} ." for caption in captions),
+        changed=number == 0,
+        augmented=number == 1,
+    )
+
+
+def write(folder: Path, **changes) -> Path:
+    """A train split of two pairs and its vocabulary, with `changes` to what is written."""
+    content = {
+        "pairs": [pair(number, captions) for number, captions in enumerate(CAPTIONS)],
+        "views": iter(VIEWS),
+        "image_size": (6, 5),
+        "tokens": TOKENS,
+        "lengths": LENGTHS,
+        "vocabulary": VOCABULARY,
+        "settings": {"max_length": 7},
+    }
+    folder.mkdir(exist_ok=True)
+    path = split_path(folder, "train")
+    VOCABULARY.save(vocabulary_path(folder))
+    write_split(path, **{**content, **changes})
+    return path
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    return write(tmp_path)
+
+
+def test_what_is_written_is_read_back(train):
+    reader = SplitReader(train)
+    assert len(reader) == 2
+    assert reader.image_size == (6, 5)
+    for index in range(2):
+        assert (reader.views(index) == VIEWS[index]).all()
+        assert reader.views(index).dtype == np.uint8
+    assert (reader.tokens == TOKENS).all()
+    assert (reader.lengths == LENGTHS).all()
+    assert reader.tokens.dtype == reader.lengths.dtype == np.int64
+    assert reader.references == CAPTIONS
+    assert reader.raw == [[f" {caption} ." for caption in captions] for captions in CAPTIONS]
+    assert reader.changed.tolist() == [True, False]
+    assert reader.augmented.tolist() == [False, True]
+    assert reader.filenames == ["0.png", "1.png"]
+    assert reader.vocabulary.words == VOCABULARY.words
+
+
+def test_the_file_explains_itself(train):
+    with h5py.File(train) as file:
+        assert file.attrs["format"] == "mmodalcc 1"
+        assert json.loads(file.attrs["made_with"]) == {"max_length": 7}
+        assert file["rgb"].chunks == file["sem"].chunks == (1, 2, 3, 6, 5)
+        assert (file["rgb"].compression, file["sem"].compression) == (None, "gzip")
+        assert file["tokens"].dtype == np.int32
+
+
+def test_the_fingerprint_tells_contents_apart(tmp_path, train):
+    fingerprint = SplitReader(train).fingerprint
+    other_views = VIEWS.copy()
+    other_views[1, 3, 2, 5, 4] ^= 1
+    renamed = [pair(number, CAPTIONS[0]) for number in range(2)]
+    for index, change in enumerate(
+        [{"views": iter(other_views)}, {"tokens": TOKENS + 1}, {"pairs": renamed}]
+    ):
+        assert SplitReader(write(tmp_path / str(index), **change)).fingerprint != fingerprint
+    assert SplitReader(write(tmp_path / "same", settings={})).fingerprint == fingerprint
+
+
+def send_views(reader: SplitReader, results: multiprocessing.Queue) -> None:
+    results.put([reader.views(index) for index in range(len(reader))])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("opened_before", [False, True])
+def test_other_processes_read_the_same(train, method, opened_before):
+    reader = SplitReader(train)
+    if opened_before:
+        reader.views(0)
+    context = multiprocessing.get_context(method)
+    results = context.Queue()
+    workers = [context.Process(target=send_views, args=(reader, results)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    found = [results.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join()
+    assert all((views == VIEWS).all() for views in found)
+    assert (reader.views(1) == VIEWS[1]).all(), "the parent's own handle still works"
+
+
+def test_no_open_handle_is_pickled(train):
+    reader = SplitReader(train)
+    reader.views(0)
+    assert (pickle.loads(pickle.dumps(reader)).views(1) == VIEWS[1]).all()
+
+
+def test_an_absent_file_names_the_remedy(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"test\.hdf5 not found: run tools/create_input_files\.py first"
+    ):
+        SplitReader(split_path(tmp_path, "test"))
+
+
+def test_an_absent_vocabulary_names_the_remedy(train):
+    vocabulary_path(train.parent).unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"vocabulary\.json not found: run tools/create_input_files\.py"
+    ):
+        SplitReader(train)
+
+
+def test_another_vocabulary_than_the_files_own_is_refused(train):
+    Vocabulary.build([["other", "words"]], 0).save(vocabulary_path(train.parent))
+    with pytest.raises(ValueError, match=r"train\.hdf5 was made with another vocabulary\.json"):
+        SplitReader(train)
+
+
+@pytest.mark.parametrize("found", ["mmodalcc 0", None])
+def test_another_format_is_refused(train, found):
+    with h5py.File(train, "r+") as file:
+        del file.attrs["format"]
+        if found:
+            file.attrs["format"] = found
+    with pytest.raises(ValueError, match=f"must have format 'mmodalcc 1', got '{found or 'none'}'"):
+        SplitReader(train)
+
+
+@pytest.mark.parametrize("length", [0, 100, -100])
+def test_a_damaged_file_is_refused(train, length):
+    train.write_bytes(train.read_bytes()[:length])
+    with pytest.raises(
+        ValueError, match=r"train\.hdf5 is no whole HDF5 file: run tools/create_input_files\.py"
+    ):
+        SplitReader(train)
