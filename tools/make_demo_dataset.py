@@ -1,0 +1,100 @@
+"""Render a synthetic change-captioning set in SECOND-CC's layout.
+
+    python tools/make_demo_dataset.py --output DIR --pairs 600 --seed 1
+
+The same seed and number give the same files. 70 % of the pairs train, 10 % validate, 20 % test.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.synthetic import SyntheticPair, make_pair
+from tools import command
+
+ANNOTATIONS = "SECOND-CC-AUG.json"
+MINIMUM_PAIRS = 10  # fewer would leave a split empty
+
+
+def split_of(index: int, pairs: int) -> str:
+    """The first 70 % of the pairs train, the next 10 % val, the rest test."""
+    if index < round(0.7 * pairs):
+        return "train"
+    return "val" if index < round(0.8 * pairs) else "test"
+
+
+def annotation(pair: SyntheticPair, index: int, split: str) -> dict:
+    """The pair's entry in the JSON's `images`."""
+    sentences = [
+        {"raw": f"{text} .", "tokens": text.split(), "sentid": sentid}
+        for sentid, text in enumerate(pair.sentences, start=index * len(pair.sentences))
+    ]
+    return {
+        "filename": f"{index:05d}.png",
+        "filepath": split,
+        "split": split,
+        "imgid": index,
+        "changeflag": int(bool(pair.changes)),
+        "sentences": sentences,
+    }
+
+
+def write_pair(folder: Path, pairs: int, seed: int, index: int) -> dict:
+    """Render one pair, save its four pictures under `folder`; its annotation comes back."""
+    pair = make_pair(seed, index)
+    entry = annotation(pair, index, split_of(index, pairs))
+    pictures = {"rgb/A": pair.rgb_a, "rgb/B": pair.rgb_b, "sem/A": pair.sem_a, "sem/B": pair.sem_b}
+    for place, picture in pictures.items():
+        path = folder / entry["filepath"] / place / entry["filename"]
+        Image.fromarray(picture).save(path, compress_level=1)
+    return entry
+
+
+def write_dataset(output: Path, pairs: int, seed: int, workers: int) -> None:
+    """Write the set beside `output` and rename it when whole; the number of processes changes no byte.
+
+    ValueError on fewer than ten pairs or a negative seed, FileExistsError where `output` exists.
+    """
+    if pairs < MINIMUM_PAIRS:
+        raise ValueError(f"--pairs must be at least {MINIMUM_PAIRS}, got {pairs}: ask for more")
+    if seed < 0:
+        raise ValueError(f"--seed must be 0 or more, got {seed}: choose another")
+    if output.exists():
+        raise FileExistsError(f"--output must be a new folder, {output} exists: delete it or choose another")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f"{output.name}.") as scratch:
+        folder = Path(scratch) / "dataset"
+        for split in ("train", "val", "test"):
+            for place in ("rgb/A", "rgb/B", "sem/A", "sem/B"):
+                (folder / split / place).mkdir(parents=True)
+        with ProcessPoolExecutor(workers) as pool:
+            work = pool.map(partial(write_pair, folder, pairs, seed), range(pairs), chunksize=8)
+            images = list(tqdm(work, total=pairs, desc="rendering", unit="pair"))
+        (folder / ANNOTATIONS).write_text(json.dumps({"images": images}, indent=1))
+        folder.rename(output)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="new folder of the data set")
+    parser.add_argument("--pairs", type=int, required=True, help="pairs over all splits")
+    parser.add_argument("--seed", type=int, required=True, help="another seed gives other scenes")
+    options = parser.parse_args(argv)
+    write_dataset(options.output, options.pairs, options.seed, os.cpu_count() or 1)
+    print(f"{options.pairs} pairs in {options.output}")
+
+
+if __name__ == "__main__":
+    command.run(main)
