@@ -1,0 +1,159 @@
+"""Typed configuration: the dataclasses below are every setting there is; a YAML file and dotted options
+override them.
+
+`configs/second_cc.yaml` explains each setting. An unknown key, a wrong type or a value out of range is
+refused before any data is touched, with the key, the value and the rule.
+"""
+
+import argparse
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    restricted_number_type,
+)
+
+from data.sources import NO_CHANGE_SENTENCES
+
+Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)], join="and")
+Split = Literal["train", "val", "test"]
+Precision = Literal["float32", "bf16"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    dir: str = "createdFileBlackAUG"
+    maps: Literal["given", "void"] = "given"
+    augmented_splits: list[Split] = field(default_factory=lambda: ["train"])
+    no_change: list[str] = field(default_factory=lambda: list(NO_CHANGE_SENTENCES))
+    workers: NonNegativeInt = 2
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    trunk: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet101"
+    weights: str = "imagenet"
+    trained_from: Literal["conv1", "layer1", "layer2", "layer3", "nothing"] = "layer2"
+    trunk_batchnorm: Literal["frozen", "live"] = "frozen"
+    normalisation: Literal["imagenet", "none"] = "imagenet"
+    grid: PositiveInt = 14
+    width: PositiveInt = 512
+    heads: PositiveInt = 8
+    feedforward: PositiveInt = 2048
+    fusion_layers: PositiveInt = 2
+    layers: Literal["chained", "parallel"] = "chained"
+    sharing: Literal["separate", "shared"] = "separate"
+    dropout: Probability = 0.5
+    embedding_dropout: Probability = 0.1
+    max_length: PositiveInt = 50
+
+    def __post_init__(self) -> None:
+        if self.width % 2 or self.width % self.heads:
+            raise ValueError(
+                f"model.width must be even and a multiple of model.heads: got {self.width} and {self.heads}"
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 28
+    captions_per_step: Literal["one", "all"] = "one"
+    keep_features: bool = False
+    learning_rate: PositiveFloat = 5e-5
+    schedule: Literal["plateau", "one_cycle"] = "plateau"
+    decay: ClosedUnitInterval = 0.7
+    decay_patience: PositiveInt = 3
+    early_stop: PositiveInt = 10
+    clip_value: NonNegativeFloat = 5.0
+    clip_fusion: bool = True
+    select_on: Literal["bleu_4", "cider", "s_m"] = "bleu_4"
+    precision: Precision = "float32"
+    device: str = "auto"
+    seed: NonNegativeInt = 1
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    beam_size: PositiveInt = 4
+    batch_size: PositiveInt = 16
+    precision: Precision = "float32"
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Config:
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    decode: DecodeConfig = field(default_factory=DecodeConfig)
+
+    def __post_init__(self) -> None:
+        if self.train.keep_features and (
+            self.model.trained_from != "nothing" or self.model.trunk_batchnorm == "live"
+        ):
+            raise ValueError(
+                "train.keep_features needs a trunk that never changes: model.trained_from nothing, "
+                f"model.trunk_batchnorm frozen; got {self.model.trained_from} and {self.model.trunk_batchnorm}"
+            )
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Plain numbers, strings and lists: what a checkpoint and a run folder keep."""
+        return json.loads(json.dumps(asdict(self)))
+
+
+SECTIONS = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig, "decode": DecodeConfig}
+
+
+class CommandLine(ArgumentParser):
+    """A script's options plus dotted settings such as `--train.epochs 2`; what is wrong is a ValueError in
+    one line."""
+
+    def __init__(self, description: str | None, *sections: str) -> None:
+        super().__init__(description=description, exit_on_error=False, allow_abbrev=False)
+        self.sections = sections or tuple(SECTIONS)
+        for name in self.sections:
+            self.add_class_arguments(SECTIONS[name], name)
+
+    def read(self, argv: list[str] | None, stored: dict | None = None) -> tuple[Config, Namespace]:
+        """Settings and options from `argv`, over the settings of a checkpoint (`stored`) where there is
+        one."""
+        stored = stored or {}
+        try:
+            self.set_defaults({f"{s}.{k}": v for s in self.sections for k, v in stored.get(s, {}).items()})
+            options = self.parse_args(argv)
+            given = self.instantiate(options)
+            parts = {name: getattr(given, name) for name in self.sections}
+            return Config(**{**from_dict(stored), **parts}), options
+        except (ArgumentError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"configuration: {error} (configs/second_cc.yaml explains every setting)"
+            ) from None
+
+
+def early_option(argv: list[str] | None, name: str) -> str | None:
+    """One option's value before the rest is parsed: the checkpoint, whose settings are the defaults of the
+    rest."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(name, dest="value")
+    return parser.parse_known_args(argv)[0].value
+
+
+def from_dict(values: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Sections of a stored configuration as dataclasses."""
+    return {name: SECTIONS[name](**section) for name, section in values.items()}
+
+
+def load(path: str | Path) -> Config:
+    """The configuration of one YAML file."""
+    parser = CommandLine(None)
+    parser.add_argument("--config", action="config")
+    return parser.read(["--config", str(path)])[0]

@@ -1,0 +1,60 @@
+"""Settings: one place for defaults, every file loads, mistakes are named."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import yaml
+
+import configs
+from configs import CommandLine, Config, early_option
+
+FILES = sorted(Path(configs.__file__).parent.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_loads_and_survives_a_checkpoint(path):
+    config = configs.load(path)
+    assert Config(**configs.from_dict(config.to_dict())) == config
+
+
+def test_the_annotated_file_documents_every_setting_with_its_default():
+    documented = yaml.safe_load((Path(configs.__file__).parent / "second_cc.yaml").read_text())
+    assert documented == asdict(Config())
+
+
+def test_options_override_the_stored_settings_which_override_defaults():
+    stored = Config().to_dict()
+    stored["decode"]["beam_size"] = 7
+    stored["model"]["width"] = 16
+    config, _ = CommandLine(None, "data", "decode").read(["--data.workers", "0"], stored)
+    assert (config.data.workers, config.decode.beam_size, config.model.width) == (0, 7, 16)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--train.epochs", "0"], "train.epochs.*0.*v>0"),
+        (["--model.layers", "serial"], "model.layers.*chained.*serial"),
+        (["--model.dropout", "1"], "model.dropout.*v<1"),
+        (["--train.epoch", "3"], "unrecognized.*train.epoch"),
+        (["--model.width", "9"], "model.width must be .*9 and 8"),
+        (["--train.keep_features", "true"], "keep_features needs .*layer2 and frozen"),
+    ],
+)
+def test_mistakes_name_key_value_and_rule(argv, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        CommandLine(None).read(argv)
+
+
+def test_an_unknown_key_of_a_file_is_named(tmp_path):
+    path = tmp_path / "wrong.yaml"
+    path.write_text("model:\n  widht: 3\n")
+    with pytest.raises(ValueError, match="widht"):
+        configs.load(path)
+
+
+def test_early_option_reads_both_spellings_and_ignores_the_rest():
+    assert early_option(["--checkpoint=a.pt", "--split", "val"], "--checkpoint") == "a.pt"
+    assert early_option(["x.png", "--checkpoint", "b.pt"], "--checkpoint") == "b.pt"
+    assert early_option([], "--checkpoint") is None
