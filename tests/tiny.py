@@ -1,0 +1,40 @@
+"""A model small enough for tests: width 16, 64 x 64 pixels, a vocabulary of 12."""
+
+import torch
+
+from configs import ModelConfig
+from models import build_model
+from models.mmodalcc import MModalCC
+
+VOCABULARY_SIZE = 12
+START, END, PAD = 10, 11, 0
+RELEASED = {"layers": "parallel", "sharing": "shared", "trunk_batchnorm": "live", "normalisation": "none"}
+
+
+def tiny_config(**changes) -> ModelConfig:
+    settings = {
+        "trunk": "resnet18",
+        "weights": "none",
+        "trained_from": "conv1",
+        "grid": 3,
+        "width": 16,
+        "heads": 2,
+        "feedforward": 32,
+        "dropout": 0.0,
+        "embedding_dropout": 0.0,
+        "max_length": 8,
+    }
+    return ModelConfig(**{**settings, **changes})
+
+
+def tiny_model(**changes) -> MModalCC:
+    torch.manual_seed(0)
+    return build_model(tiny_config(**changes), VOCABULARY_SIZE)
+
+
+def random_views(pairs: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (pairs, 4, 3, 64, 64), generator=torch.Generator().manual_seed(seed)).byte()
+
+
+def random_tokens(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(1, START, shape, generator=torch.Generator().manual_seed(seed))
