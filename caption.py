@@ -1,0 +1,200 @@
+"""Caption image pairs with a trained model.
+
+python caption.py before.png after.png map_before.png map_after.png
+python caption.py before.png after.png                                without maps: both are void
+python caption.py before.png after.png --answers 4 --json             several, with log-probabilities
+python caption.py before.png after.png --picture caption.png          pair, maps and caption drawn
+python caption.py --pairs pairs.csv --output captions.csv             columns img_A, img_B, seg_A, seg_B
+
+Without --checkpoint the newest runs/*/best.pt answers. Captions go to standard output, remarks to standard
+error.
+"""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jsonargparse.typing import PositiveInt
+
+from configs import CommandLine, Config, early_option
+from data.images import read_views, stack_views
+from data.vocabulary import Vocabulary
+from models import autocast, pick_device
+from models.checkpoint import load_checkpoint, restore_model
+from models.mmodalcc import MModalCC
+from tools import command
+
+COLUMNS = ("img_A", "img_B", "seg_A", "seg_B")
+Entry = dict[str, Path | None]  # the four files of a pair; a map may be absent
+
+
+def main(argv: list[str] | None = None) -> None:
+    checkpoint = early_option(argv, "--checkpoint") or newest_checkpoint()
+    content = load_checkpoint(checkpoint) if checkpoint else {}
+    parser = CommandLine(__doc__, "decode")
+    parser.add_argument("images", nargs="*", metavar="IMG_A IMG_B [SEG_A SEG_B]", help="one pair's files")
+    parser.add_argument(
+        "--pairs", type=Path | None, help="CSV or JSON with columns img_A, img_B and, if any, seg_A, seg_B"
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path | None, help="best.pt of a run; default: the newest runs/*/best.pt"
+    )
+    parser.add_argument(
+        "--answers", type=PositiveInt, default=1, help="how many captions of a pair, at most the beams"
+    )
+    parser.add_argument("--json", action="store_true", help="captions with log-probabilities as JSON")
+    parser.add_argument("--output", type=Path | None, help="file for the captions of --pairs (.csv or .json)")
+    parser.add_argument("--picture", type=Path | None, help="draw the pair and its caption into this file")
+    config, options = parser.read(argv, content.get("config"))
+    if not checkpoint:
+        raise FileNotFoundError(
+            "no runs/*/best.pt here: train a model with train.py, or name one with --checkpoint FILE"
+        )
+    if not options.checkpoint:
+        print(f"checkpoint {checkpoint}", file=sys.stderr)
+    entries = read_pairs_file(options.pairs) if options.pairs else [one_pair(options.images)]
+    check_options(options, config)
+
+    model, vocabulary = restore_model(content)
+    model.to(pick_device(config.decode.device))
+    size = tuple(content["image_size"])
+    captions = []
+    for first in range(0, len(entries), config.decode.batch_size):
+        batch = [read_pair(entry, size) for entry in entries[first : first + config.decode.batch_size]]
+        captions += caption_pairs(model, np.stack(batch), vocabulary, config, options.answers)
+    answers = [describe(entry, found) for entry, found in zip(entries, captions, strict=True)]
+    if options.picture:
+        draw(options.picture, batch[0], answers[0]["caption"])
+    publish(answers, options)
+
+
+def newest_checkpoint() -> Path | None:
+    """The best.pt that was written last under runs/."""
+    return max(Path("runs").glob("*/best.pt"), key=lambda path: path.stat().st_mtime, default=None)
+
+
+def check_options(options: Any, config: Config) -> None:
+    if options.answers > config.decode.beam_size:
+        raise ValueError(
+            f"--answers {options.answers} needs as many beams: raise --decode.beam_size, "
+            f"now {config.decode.beam_size}"
+        )
+    if options.pairs and options.picture:
+        raise ValueError("--picture draws one pair: give its images instead of --pairs")
+    if options.output and not options.pairs:
+        raise ValueError("--output takes the captions of --pairs: one pair's caption goes to standard output")
+
+
+def one_pair(images: list[str]) -> Entry:
+    """The files given on the command line; both maps or none."""
+    if len(images) not in (2, 4):
+        raise ValueError(
+            f"a pair is IMG_A IMG_B or IMG_A IMG_B SEG_A SEG_B, got {len(images)} files (or use --pairs FILE)"
+        )
+    if len(images) == 2:
+        print("no maps given: both are void", file=sys.stderr)
+    return {column: Path(images[i]) if i < len(images) else None for i, column in enumerate(COLUMNS)}
+
+
+def read_pairs_file(path: Path) -> list[Entry]:
+    """Pairs of a CSV or JSON file, paths relative to its folder. ValueError names the row that breaks a
+    rule."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found: --pairs takes a CSV or JSON file")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(io.StringIO(text)))
+        entries = [{c: path.parent / row[c] if row.get(c) else None for c in COLUMNS} for row in rows]
+    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise ValueError(f"{path} is no table of pairs ({error}): columns {', '.join(COLUMNS)}") from None
+    for number, entry in enumerate(entries, 1):
+        if not (entry["img_A"] and entry["img_B"]) or bool(entry["seg_A"]) != bool(entry["seg_B"]):
+            raise ValueError(f"{path}, row {number}: a pair needs img_A and img_B, and both maps or none")
+        for file in filter(None, entry.values()):
+            if not file.is_file():
+                raise FileNotFoundError(f"{path}, row {number}: {file} not found")
+    if not entries:
+        raise ValueError(f"{path} holds no pair: give a header {','.join(COLUMNS)} and a row for each pair")
+    without_maps = sum(entry["seg_A"] is None for entry in entries)
+    if without_maps:
+        print(f"no maps given for {without_maps} of {len(entries)} pairs: they are void", file=sys.stderr)
+    return entries
+
+
+def read_pair(entry: Entry, size: tuple[int, int]) -> np.ndarray:
+    """The four views of a pair, (4, 3, H, W) uint8, in the size that the model was trained on."""
+    views = read_views(tuple(entry[column] for column in COLUMNS))
+    height, width = views[0].shape[:2]
+    if (height, width) != size:
+        print(f"{entry['img_A']}: resized from {height} x {width} to {size[0]} x {size[1]}", file=sys.stderr)
+    return stack_views(views, size)
+
+
+def caption_pairs(
+    model: MModalCC, views: np.ndarray, vocabulary: Vocabulary, config: Config, answers: int
+) -> list[list[dict[str, Any]]]:
+    """views (B, 4, 3, H, W) uint8 -> for each pair its answers, the best first."""
+    device = model.mean.device
+    with autocast(device, config.decode.precision):
+        found = model.caption(
+            torch.from_numpy(views).to(device),
+            start=vocabulary.start,
+            end=vocabulary.end,
+            beam_size=config.decode.beam_size,
+            best=answers,
+        )
+    return [
+        [{"caption": vocabulary.decode(h.tokens), "log_prob": h.log_prob} for h in pair] for pair in found
+    ]
+
+
+def describe(entry: Entry, found: list[dict[str, Any]]) -> dict[str, Any]:
+    """A row of the output: the pair's files, its best caption, and all answers where several were asked
+    for."""
+    row = {column: str(path) if path else "" for column, path in entry.items()} | found[0]
+    return row | ({"answers": found} if len(found) > 1 else {})
+
+
+def draw(path: Path, views: np.ndarray, caption: str) -> None:
+    from tools.drawing import draw_pair  # matplotlib takes a second to import, and only this needs it
+
+    draw_pair(path, views, caption)
+    print(f"picture in {path}", file=sys.stderr)
+
+
+def publish(answers: list[dict[str, Any]], options: Any) -> None:
+    """One sentence a line for people; JSON or CSV for scripts."""
+    if not options.pairs:
+        found = answers[0].get("answers", [answers[0]])
+        text = (
+            json.dumps(answers[0], indent=1)
+            if options.json
+            else "\n".join(
+                f"{a['caption']}\t{a['log_prob']:.3f}" if len(found) > 1 else a["caption"] for a in found
+            )
+        )
+    elif options.json or (options.output and options.output.suffix == ".json"):
+        text = json.dumps(answers, indent=1)
+    else:
+        table = io.StringIO()
+        writer = csv.DictWriter(
+            table, [*COLUMNS, "caption", "log_prob"], extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(answers)
+        text = table.getvalue().rstrip("\n")
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(text + "\n", encoding="utf-8")
+        print(f"{len(answers)} captions in {options.output}", file=sys.stderr)
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    command.run(main)
