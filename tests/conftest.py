@@ -10,13 +10,20 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
+import train
+from tests.tiny import tiny_settings
+from tools import create_input_files, make_demo_dataset
 from tools.meteor import Meteor
 
 settings.register_profile("without a clock", deadline=None)  # a busy machine is no failure
 settings.load_profile("without a clock")
 
+torch.set_num_threads(1)  # networks this small only lose by sharing their work out
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 BUILDING, WHITE = (128, 0, 0), (255, 255, 255)
 
 
@@ -108,3 +115,23 @@ def real_pairs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
         [sys.executable, real_data / "levir_pairs" / "unpack.py", root], check=True, capture_output=True
     )
     return root
+
+
+@pytest.fixture(scope="session")
+def demo_input(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Input files of a small demo set, 32 x 32; the dataset folder stands beside them as `dataset`."""
+    root = tmp_path_factory.mktemp("demo")
+    make_demo_dataset.main(["--output", str(root / "dataset"), "--pairs", "30", "--seed", "3"])
+    argv = ["--dataset_dir", str(root / "dataset"), "--output_dir", str(root / "input"), "--image_size", "32"]
+    create_input_files.main([*argv, "--min_word_freq", "1", "--workers", "1"])
+    return root / "input"
+
+
+@pytest.fixture(scope="session")
+def tiny_run(demo_input: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of two epochs on `demo_input`; read it only, all tests share it."""
+    run = tmp_path_factory.mktemp("runs") / "tiny"
+    train.main(
+        ["--config", str(CONFIGS / "second_cc.yaml"), *tiny_settings(demo_input), "--run_dir", str(run)]
+    )
+    return run

@@ -38,3 +38,27 @@ def random_views(pairs: int, seed: int = 0) -> torch.Tensor:
 
 def random_tokens(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(1, START, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tiny_settings(folder, **changes) -> list[str]:
+    """train.py's options for a run of seconds on the input files in `folder`."""
+    settings = {
+        "data.dir": folder,
+        "data.workers": 0,
+        "model.trunk": "resnet18",
+        "model.weights": "none",
+        "model.trained_from": "conv1",
+        "model.grid": 2,
+        "model.width": 16,
+        "model.heads": 2,
+        "model.feedforward": 32,
+        "model.dropout": 0.1,
+        "train.epochs": 2,
+        "train.batch_size": 10,
+        "train.captions_per_step": "all",
+        "train.learning_rate": 1e-3,
+        "train.select_on": "s_m",
+        "train.device": "cpu",
+        "decode.device": "cpu",
+    }
+    return [word for key, value in {**settings, **changes}.items() for word in (f"--{key}", str(value))]

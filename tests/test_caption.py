@@ -1,0 +1,150 @@
+"""Captioning one's own pairs: one, many, with and without maps, of any size; and every mistake one can make."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+import caption
+from tests.conftest import CONFIGS
+
+
+@pytest.fixture(scope="module")
+def pair(demo_input) -> list[str]:
+    """Files of a test pair: img_A img_B seg_A seg_B."""
+    test = demo_input.parent / "dataset" / "test"
+    name = sorted(path.name for path in (test / "rgb" / "A").iterdir())[0]
+    return [str(test / view / name) for view in ("rgb/A", "rgb/B", "sem/A", "sem/B")]
+
+
+@pytest.fixture
+def say(tiny_run, capsys):
+    """Runs caption.py's main and returns standard output and standard error."""
+
+    def run(*argv: str) -> tuple[str, str]:
+        caption.main([*argv, "--checkpoint", str(tiny_run / "best.pt")])
+        return tuple(capsys.readouterr())
+
+    return run
+
+
+def test_one_sentence(say, pair):
+    out, err = say(*pair)
+    assert out.count("\n") == 1
+    assert "resized from 256 x 256 to 32 x 32" in err
+    assert "void" not in err
+
+
+def test_without_maps_both_are_void_and_it_says_so(say, pair, tmp_path):
+    void = tmp_path / "void.png"
+    iio.imwrite(void, np.full((256, 256, 3), 255, dtype=np.uint8))
+    out, err = say(*pair[:2])
+    assert "no maps given: both are void" in err
+    assert out == say(*pair[:2], str(void), str(void))[0]
+
+
+def test_several_answers_and_json(say, pair):
+    lines = say(*pair, "--answers", "3")[0].splitlines()
+    assert len(lines) == 3
+    scores = [float(line.split("\t")[1]) for line in lines]
+    assert scores == sorted(scores, reverse=True)
+    found = json.loads(say(*pair, "--answers", "3", "--json")[0])
+    assert found["img_A"] == pair[0]
+    assert [a["caption"] for a in found["answers"]] == [line.split("\t")[0] for line in lines]
+    assert found["caption"] == found["answers"][0]["caption"]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_many_pairs(say, pair, tmp_path, suffix):
+    columns = ["img_A", "img_B", "seg_A", "seg_B"]
+    rows = [dict(zip(columns, pair, strict=True)), dict(zip(columns, [*pair[:2], "", ""], strict=True))]
+    path, output = tmp_path / f"pairs{suffix}", tmp_path / f"out{suffix}"
+    if suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+    _, err = say("--pairs", str(path), "--output", str(output), "--decode.batch_size", "1")
+    assert "no maps given for 1 of 2 pairs" in err
+    assert "2 captions in" in err
+    text = output.read_text()
+    found = json.loads(text) if suffix == ".json" else list(csv.DictReader(text.splitlines()))
+    assert [row["caption"] for row in found] == [say(*pair)[0].strip("\n"), say(*pair[:2])[0].strip("\n")]
+
+
+def test_paths_of_a_table_are_relative_to_it(say, pair, tmp_path):
+    for name, source in zip(("a.png", "b.png"), pair, strict=False):
+        (tmp_path / name).write_bytes(Path(source).read_bytes())
+    (tmp_path / "pairs.csv").write_text("img_A,img_B\na.png,b.png\n")
+    rows = list(csv.DictReader(say("--pairs", str(tmp_path / "pairs.csv"))[0].splitlines()))
+    assert rows[0]["caption"] == say(*pair[:2])[0].strip("\n")
+
+
+def test_a_picture(say, pair, tmp_path):
+    say(*pair, "--picture", str(tmp_path / "new" / "caption.png"))
+    assert iio.imread(tmp_path / "new" / "caption.png").std() > 10
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["a.png"], "a pair is IMG_A IMG_B or .*, got 1 files"),
+        (["a.png", "b.png"], "a.png not found"),
+        (["--pairs", "none.csv"], "none.csv not found: --pairs takes a CSV or JSON file"),
+        (
+            ["a.png", "b.png", "--answers", "9"],
+            "--answers 9 needs as many beams: raise --decode.beam_size, now 4",
+        ),
+        (["a.png", "b.png", "--output", "x.csv"], "--output takes the captions of --pairs"),
+        (["a.png", "b.png", "--beam", "3"], "unrecognized arguments: --beam 3"),
+    ],
+)
+def test_mistakes_are_named(say, argv, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        say(*argv)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("img_A,img_B\n", "holds no pair: give a header img_A,img_B,seg_A,seg_B"),
+        ("before,after\na,b\n", "row 1: a pair needs img_A and img_B"),
+        ("img_A,img_B,seg_A\na,b,c\n", "row 1: .*both maps or none"),
+        ("img_A,img_B\na.png,b.png\n", "row 1: .*a.png not found"),
+    ],
+)
+def test_mistakes_in_a_table_are_named(say, tmp_path, content, message):
+    (tmp_path / "pairs.csv").write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        say("--pairs", str(tmp_path / "pairs.csv"))
+
+
+def test_damaged_images_are_named(say, pair, tmp_path):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(pair[0]).read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"broken.png is no image that can be read in full"):
+        say(str(broken), pair[1])
+    small = tmp_path / "small.png"
+    iio.imwrite(small, np.zeros((8, 8, 3), dtype=np.uint8))
+    with pytest.raises(ValueError, match="the images of a pair have one size"):
+        say(pair[0], str(small))
+
+
+def test_the_newest_run_answers_by_default(tiny_run, pair, tmp_path):
+    command = [sys.executable, str(CONFIGS.parent / "caption.py"), *pair]
+    empty = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (empty.returncode, empty.stderr.count("\n")) == (2, 1)
+    assert "no runs/*/best.pt here: train a model with train.py" in empty.stderr
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "tiny").symlink_to(tiny_run)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "checkpoint runs/tiny/best.pt" in done.stderr
+    assert done.stdout.count("\n") == 1

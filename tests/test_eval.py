@@ -1,0 +1,90 @@
+"""Evaluation through its command line: files, controls, refusals."""
+
+import json
+import shutil
+
+import pytest
+
+import eval as evaluation
+from tools import create_input_files
+
+
+def evaluate(tiny_run, *more: str) -> None:
+    evaluation.main(["--checkpoint", str(tiny_run / "best.pt"), *more])
+
+
+def read(folder):
+    return [json.loads((folder / name).read_text()) for name in ("scores.json", "captions.json")]
+
+
+@pytest.fixture(scope="module")
+def evaluated(tiny_run, tmp_path_factory):
+    """scores.json and captions.json of both splits, and what was printed."""
+    output = tmp_path_factory.mktemp("eval")
+    evaluate(tiny_run, "--split", "val", "test", "--output", str(output))
+    return read(output)
+
+
+def test_captions_stand_in_split_order_with_all_there_is_to_know(evaluated, demo_input):
+    captions = evaluated[1]
+    annotations = json.loads((demo_input.parent / "dataset" / "SECOND-CC-AUG.json").read_text())["images"]
+    expected = [e for split in ("val", "test") for e in annotations if e["split"] == split]
+    assert [c["filename"] for c in captions] == [e["filename"] for e in expected]
+    assert [c["changed"] for c in captions] == [bool(e["changeflag"]) for e in expected]
+    assert captions[0]["references"] == [" ".join(s["tokens"]) for s in expected[0]["sentences"]]
+    assert set(captions[0]) == {"filename", "caption", "log_prob", "references", "changed", "scores"}
+    assert set(captions[0]["scores"]) == {"bleu_4", "meteor", "rouge_l", "cider"}
+
+
+def test_scores_stand_beside_their_floor(evaluated):
+    scores = evaluated[0]
+    for column in ("ours", "released", "floor", "margin"):
+        assert set(scores[column]) == {"all", "changed", "unchanged"}
+    assert scores["ours"]["all"]["pairs"] == 9
+    interval = scores["ours"]["all"]["bleu_1"]
+    assert interval["low"] <= interval["value"] <= interval["high"]
+    assert scores["decision"]['rule "map B is not empty"']["all"]["value"] == 100
+
+
+def test_one_process_or_workers_one_batch_or_many_say_the_same(evaluated, tiny_run, tmp_path):
+    more = [
+        "--split",
+        "val",
+        "test",
+        "--output",
+        str(tmp_path),
+        "--decode.batch_size",
+        "2",
+        "--data.workers",
+        "2",
+    ]
+    evaluate(tiny_run, *more)
+    captions = read(tmp_path)[1]
+    assert [c["caption"] for c in captions] == [c["caption"] for c in evaluated[1]]
+    assert [c["log_prob"] for c in captions] == pytest.approx([c["log_prob"] for c in evaluated[1]], abs=1e-4)
+
+
+def test_controls_have_folders_of_their_own(tiny_run, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(tiny_run / "best.pt", run)
+    evaluate(run, "--shuffle_images", "--data.maps", "void")
+    assert {path.name for path in (run / "test_void_maps_shuffled").iterdir()} == {
+        "scores.json",
+        "captions.json",
+    }
+
+
+def test_refusals(tiny_run, demo_input, tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match="checkpoint nowhere.pt not found: train one with train.py first"
+    ):
+        evaluation.main(["--checkpoint", "nowhere.pt"])
+    with pytest.raises(ValueError, match="required: checkpoint"):
+        evaluation.main(["--split", "val"])
+    with pytest.raises(ValueError, match="split.*test2"):
+        evaluate(tiny_run, "--split", "test2")
+    argv = ["--dataset_dir", str(demo_input.parent / "dataset"), "--output_dir", str(tmp_path / "larger")]
+    create_input_files.main([*argv, "--image_size", "48", "--workers", "1"])
+    with pytest.raises(ValueError, match=r"images of \(48, 48\).*trained on \(32, 32\).*--image_size 32"):
+        evaluate(tiny_run, "--data.dir", str(tmp_path / "larger"))

@@ -1,0 +1,162 @@
+"""Training through its command line: what a run leaves, resuming, refusals, and the recipe's rules."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import train
+from configs import TrainConfig
+from models.checkpoint import load_checkpoint
+from tests.conftest import CONFIGS
+from tests.tiny import END, PAD, START, random_tokens, random_views, tiny_model, tiny_settings
+
+BASE = ["--config", str(CONFIGS / "second_cc.yaml")]
+
+
+def run(folder: Path, run_dir: Path, *more: str, **changes) -> None:
+    train.main([*BASE, *tiny_settings(folder, **changes), "--run_dir", str(run_dir), *more])
+
+
+def log_of(run_dir: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def test_a_run_folder_explains_itself(tiny_run):
+    files = {path.name.split(".tfevents")[0] for path in tiny_run.iterdir()}
+    assert {"config.yaml", "log.jsonl", "val_captions.json", "best.pt", "last.pt", "events.out"} <= files
+    assert [line["epoch"] for line in log_of(tiny_run)] == [1, 2]
+    assert log_of(tiny_run)[1]["loss"] < log_of(tiny_run)[0]["loss"]
+    captions = json.loads((tiny_run / "val_captions.json").read_text())
+    assert len(captions) == 3
+    assert all(caption["references"] for caption in captions)
+    content = load_checkpoint(tiny_run / "last.pt")
+    assert (content["epoch"], content["image_size"]) == (2, [32, 32])
+    assert "training" not in load_checkpoint(tiny_run / "best.pt")
+    assert "the scene is the same as before" in content["common_captions"]
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tiny_run, demo_input, tmp_path, capsys):
+    settings = {"train.schedule": "plateau"}
+    run(demo_input, tmp_path / "cut", **{**settings, "train.epochs": 1})
+    run(demo_input, tmp_path / "cut", "--resume", **settings)
+    assert "resumed after epoch 1" in capsys.readouterr().err
+    assert log_of(tmp_path / "cut") == log_of(tiny_run)
+    whole, cut = (load_checkpoint(folder / "last.pt") for folder in (tiny_run, tmp_path / "cut"))
+    for name, value in whole["model"].items():
+        assert torch.equal(value, cut["model"][name]), name
+
+
+def test_one_cycle_ends_low_and_fixes_the_number_of_epochs(demo_input, tmp_path):
+    settings = {"train.schedule": "one_cycle", "train.epochs": 2}
+    run(demo_input, tmp_path / "run", **settings)
+    first, last = (line["learning_rate"]["decoder"] for line in log_of(tmp_path / "run"))
+    assert last < first / 10
+    with pytest.raises(ValueError, match=r"train.epochs \(2 -> 3\): resume with the same"):
+        run(demo_input, tmp_path / "run", "--resume", **{**settings, "train.epochs": 3})
+
+
+def test_refusals(tiny_run, demo_input, tmp_path):
+    with pytest.raises(ValueError, match=r"tiny holds a run: go on with --resume"):
+        run(demo_input, tiny_run)
+    with pytest.raises(ValueError, match=r"other settings, model.width \(16 -> 32\): resume with the same"):
+        run(demo_input, tiny_run, "--resume", **{"model.width": 32})
+    with pytest.raises(
+        FileNotFoundError, match=r"train.hdf5 not found: run tools/create_input_files.py first"
+    ):
+        run(tmp_path / "nowhere", tmp_path / "run")
+    with pytest.raises(ValueError, match=r"batch_size counts captions, at least one pair's 5: got 4"):
+        run(demo_input, tmp_path / "run", **{"train.batch_size": 4})
+    with pytest.raises(ValueError, match=r"max_length is 8, .*train.hdf5 has room for 50 words"):
+        run(demo_input, tmp_path / "run", **{"model.max_length": 8})
+    with pytest.raises(ValueError, match="device tpu cannot be used"):
+        run(demo_input, tmp_path / "run", **{"train.device": "tpu"})
+    assert not (tmp_path / "run").exists()  # a refused run leaves nothing
+
+
+def test_resume_without_a_checkpoint_starts_and_says_so(demo_input, tmp_path, capsys):
+    run(demo_input, tmp_path / "run", "--resume", **{"train.epochs": 1})
+    assert "no " in (said := capsys.readouterr().err)
+    assert "last.pt: starting from the beginning" in said
+
+
+def test_the_command_ends_in_one_line():
+    done = subprocess.run(
+        [sys.executable, "train.py", *BASE, "--train.epochs", "0"],
+        capture_output=True,
+        text=True,
+        cwd=CONFIGS.parent,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "train.epochs" in done.stderr
+
+
+def test_loss_is_the_mean_over_real_words():
+    model = tiny_model().eval()
+    tokens = random_tokens(2, 2, 7)
+    tokens[..., 0] = START
+    tokens[0, 0, 3:] = torch.tensor([END, PAD, PAD, PAD])
+    batch = {"views": random_views(2), "tokens": tokens}
+    loss, words = train.caption_loss(model, batch, PAD, "float32")
+    assert words == 3 * 6 + 3
+    total = 0.0
+    for pair in range(2):
+        for caption in range(2):
+            row = tokens[pair, caption]
+            log_probs = model(batch["views"][pair : pair + 1], row[None, :-1]).log_softmax(-1)[0]
+            total -= sum(log_probs[t, row[t + 1]] for t in range(6) if row[t + 1] != PAD)
+    torch.testing.assert_close(loss, total / words)
+
+
+def test_all_captions_of_a_step_give_the_gradients_of_one_by_one():
+    tokens, views = random_tokens(2, 3, 6), random_views(2)
+    gradients = []
+    for batch in (
+        {"views": views, "tokens": tokens},
+        {"views": views.repeat_interleave(3, 0), "tokens": tokens.flatten(0, 1).unsqueeze(1)},
+    ):
+        model = tiny_model().eval()  # BatchNorm of the batch would differ by design
+        train.caption_loss(model, batch, PAD, "float32")[0].backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_the_decoders_rate_falls_after_every_third_stale_epoch():
+    model, config = tiny_model(), TrainConfig(learning_rate=1.0)
+    optimiser = train.make_optimiser(model, config)
+    rates = []
+    for stale in (0, 1, 2, 3, 4, 5, 6):
+        train.decay_decoder(optimiser, config, stale)
+        rates.append({group["part"]: group["lr"] for group in optimiser.param_groups})
+    assert [rate["decoder"] for rate in rates] == pytest.approx([1, 1, 1, 0.7, 0.7, 0.7, 0.49])
+    assert all(rate[part] == 1 for rate in rates for part in ("encoder_rgb", "encoder_sem", "fusion"))
+
+
+@pytest.mark.parametrize("clip_fusion", [True, False])
+def test_clipping(clip_fusion):
+    model, config = tiny_model(), TrainConfig(clip_value=0.5, clip_fusion=clip_fusion)
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, -3.0)
+    train.clip_gradients(train.make_optimiser(model, config), config)
+    assert (model.decoder.output.weight.grad == -0.5).all()
+    assert (model.encoder_sem.trunk.conv1.weight.grad == -0.5).all()
+    assert (model.fusion.rows.grad == (-0.5 if clip_fusion else -3.0)).all()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(demo_input, tmp_path):
+    with pytest.raises(ValueError, match=r"the loss of step \d+ is (nan|inf) \(pairs 0.*png"):
+        run(demo_input, tmp_path / "run", **{"train.learning_rate": 1e30, "train.clip_value": 0})
+
+
+def test_kept_features_train_like_a_trunk_called_again(demo_input, tmp_path):
+    frozen = {"model.trained_from": "nothing", "model.dropout": 0.0, "model.embedding_dropout": 0.0}
+    run(demo_input, tmp_path / "again", **frozen)
+    run(demo_input, tmp_path / "kept", **frozen, **{"train.keep_features": "true"})
+    again, kept = (log_of(tmp_path / name)[0]["loss"] for name in ("again", "kept"))
+    assert kept == pytest.approx(again, rel=0.01)  # features are kept as bfloat16
