@@ -69,8 +69,8 @@ def main(argv: list[str] | None = None) -> None:
     seed_everything(config.train.seed)
     model = build_model(config.model, len(vocabulary), pretrained=folder.resumed is None).to(device)
     optimiser = make_optimiser(model, config.train)
-    scheduler = make_scheduler(optimiser, config.train, steps=config.train.epochs * len(loader))
-    progress = restore(folder.resumed, model, optimiser, scheduler) if folder.resumed else Progress()
+    progress = restore(folder.resumed, model, optimiser) if folder.resumed else Progress()
+    scheduler = make_scheduler(optimiser, config.train, len(loader), progress.step)
     if config.train.keep_features:
         for samples in (loader.dataset, val_loader.dataset):
             samples.keep_features(partial(trunk_features, model, config.train.precision))
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
                 "epoch": progress.epoch,
                 "scores": scores,
             }
-            folder.save(content, training_state(optimiser, scheduler, progress), best=best)
+            folder.save(content, training_state(optimiser, progress), best=best)
             say_epoch(line, len(captions))
     print(f"{folder.best}: {config.train.select_on} {progress.best:.1f} on val, {progress.epoch} epochs")
 
@@ -155,11 +155,16 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> Optimizer:
     return torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
 
 
-def make_scheduler(optimiser: Optimizer, config: TrainConfig, steps: int) -> OneCycleLR | None:
-    """`one_cycle`: a rate for each step, up to learning_rate and down; `plateau`: see decay_decoder."""
+def make_scheduler(optimiser: Optimizer, config: TrainConfig, steps: int, done: int) -> OneCycleLR | None:
+    """`one_cycle`: a rate for each step of all epochs (`steps` in each, `done` of them taken so far).
+
+    `plateau` has none: see decay_decoder.
+    """
     if config.schedule == "plateau":
         return None
-    return OneCycleLR(optimiser, max_lr=config.learning_rate, total_steps=steps, cycle_momentum=False)
+    total = config.epochs * steps
+    rate = config.learning_rate
+    return OneCycleLR(optimiser, max_lr=rate, total_steps=total, cycle_momentum=False, last_epoch=done - 1)
 
 
 def decay_decoder(optimiser: Optimizer, config: TrainConfig, stale: int) -> None:
@@ -234,13 +239,12 @@ def validation_scores(captions: list[dict[str, Any]], meteor: Meteor, select_on:
     return scores
 
 
-def training_state(optimiser: Optimizer, scheduler: OneCycleLR | None, progress: Progress) -> dict[str, Any]:
+def training_state(optimiser: Optimizer, progress: Progress) -> dict[str, Any]:
     """What --resume needs besides the model: optimiser, schedule, progress, and every random generator's
     state."""
     algorithm, keys, *rest = np.random.get_state()
     return {
         "optimiser": optimiser.state_dict(),
-        "scheduler": scheduler.state_dict() if scheduler else None,
         "progress": asdict(progress),
         "random": {
             "python": random.getstate(),
@@ -251,15 +255,11 @@ def training_state(optimiser: Optimizer, scheduler: OneCycleLR | None, progress:
     }
 
 
-def restore(
-    content: dict[str, Any], model: nn.Module, optimiser: Optimizer, scheduler: OneCycleLR | None
-) -> Progress:
+def restore(content: dict[str, Any], model: nn.Module, optimiser: Optimizer) -> Progress:
     """Put a run back to where last.pt was written."""
     training = content["training"]
     model.load_state_dict(content["model"])
     optimiser.load_state_dict(training["optimiser"])
-    if scheduler:
-        scheduler.load_state_dict(training["scheduler"])
     states = training["random"]
     random.setstate(states["python"])
     algorithm, keys, *rest = states["numpy"]

@@ -41,7 +41,8 @@ class RunFolder:
         content = load_checkpoint(self.last)
         old, new = flat(content["config"]), flat(config.to_dict())
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        refused = [f"{key} ({old.get(key)} -> {new.get(key)})" for key in changed if key not in MAY_CHANGE]
+        free = MAY_CHANGE - ({"train.epochs"} if new["train.schedule"] == "one_cycle" else set())
+        refused = [f"{key} ({old.get(key)} -> {new.get(key)})" for key in changed if key not in free]
         if refused:
             raise ValueError(
                 f"{self.path} was trained with other settings, {', '.join(refused)}: "
