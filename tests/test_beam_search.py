@@ -30,7 +30,10 @@ class Table:
 
     def step(self, tokens, state):
         assert tokens.numel() == len(state.beams)
-        beams = [(pair, (*prefix, token)) for (pair, prefix), token in zip(state.beams, tokens.flatten().tolist(), strict=True)]
+        beams = [
+            (pair, (*prefix, token))
+            for (pair, prefix), token in zip(state.beams, tokens.flatten().tolist(), strict=True)
+        ]
         rows = torch.stack([self.row(*beam) for beam in beams])
         return rows.view(*tokens.shape, -1), Prefixes(beams)
 

@@ -36,7 +36,10 @@ def test_logits_equal_the_equations():
     torch_attention = torch.nn.MultiheadAttention(WIDTH, 2, batch_first=True)
 
     def attend(ours, query, memory, mask=None):
-        torch_attention.in_proj_weight.data, torch_attention.in_proj_bias.data = ours.in_proj.weight, ours.in_proj.bias
+        torch_attention.in_proj_weight.data, torch_attention.in_proj_bias.data = (
+            ours.in_proj.weight,
+            ours.in_proj.bias,
+        )
         torch_attention.out_proj.load_state_dict(ours.out_proj.state_dict())
         return torch_attention(query, memory, memory, attn_mask=mask, need_weights=False)[0]
 
@@ -89,7 +92,9 @@ def test_reorder_moves_beams_and_drops_pairs():
     state = state.reorder(torch.tensor([[0, 0], [1, 1], [2, 2]]))
     second = random_tokens(3, 2, seed=1)
     _, state = model.step(second, state)
-    state = state.reorder(torch.tensor([[1, 0], [5, 5]]))  # pair 1 leaves; pair 0 swaps its beams; pair 2 keeps one
+    state = state.reorder(
+        torch.tensor([[1, 0], [5, 5]])
+    )  # pair 1 leaves; pair 0 swaps its beams; pair 2 keeps one
     log_probs, _ = model.step(torch.tensor([[3, 4], [5, 6]]), state)
     prefixes = [[(0, 1, 3), (0, 0, 4)], [(2, 1, 5), (2, 1, 6)]]
     for row, beams in enumerate(prefixes):

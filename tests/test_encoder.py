@@ -71,7 +71,11 @@ def test_evaluation_takes_both_dates_in_one_call_with_the_same_result():
 @pytest.mark.parametrize("whole", [True, False], ids=["whole network", "without layer4 and fc"])
 def test_local_weights_in_half_precision(tmp_path, whole):
     state = torchvision.models.resnet18(weights=None).state_dict()
-    kept = {k: v.half() if v.dim() == 4 else v for k, v in state.items() if whole or not k.startswith(("layer4", "fc"))}
+    kept = {
+        k: v.half() if v.dim() == 4 else v
+        for k, v in state.items()
+        if whole or not k.startswith(("layer4", "fc"))
+    }
     torch.save(kept, tmp_path / "trunk.pt")
     siamese = encoder()
     load_trunk(siamese, trunk_weights("resnet18", str(tmp_path / "trunk.pt")), "trunk.pt")
@@ -91,5 +95,7 @@ def test_weights_of_another_depth_are_refused(trunk, message):
 
 
 def test_weights_that_are_not_there():
-    with pytest.raises(FileNotFoundError, match="nowhere.pt not found: give a state-dict file, imagenet or none"):
+    with pytest.raises(
+        FileNotFoundError, match="nowhere.pt not found: give a state-dict file, imagenet or none"
+    ):
         trunk_weights("resnet18", "nowhere.pt")

@@ -8,7 +8,9 @@ from models.attention import Attention
 from models.fusion import CrossAttention, Fusion
 
 WIDTH, GRID, CHANNELS = 16, 3, 8
-FEATURES = torch.randn(2, 2, 2, CHANNELS, GRID, GRID, generator=torch.Generator().manual_seed(0))  # B, modality, date
+FEATURES = torch.randn(
+    2, 2, 2, CHANNELS, GRID, GRID, generator=torch.Generator().manual_seed(0)
+)  # B, modality, date
 RGB, SEM = FEATURES[:, 0], FEATURES[:, 1]
 
 
@@ -23,14 +25,19 @@ def fusion(layers="chained", sharing="separate", fusion_layers=2) -> Fusion:
 def test_attention_equals_torchs():
     ours = Attention(WIDTH, 2, 0.0)
     theirs = torch.nn.MultiheadAttention(WIDTH, 2, batch_first=True)
-    theirs.in_proj_weight.data, theirs.in_proj_bias.data = ours.in_proj.weight.data, ours.in_proj.bias.data.normal_()
+    theirs.in_proj_weight.data, theirs.in_proj_bias.data = (
+        ours.in_proj.weight.data,
+        ours.in_proj.bias.data.normal_(),
+    )
     theirs.out_proj.load_state_dict(ours.out_proj.state_dict())
     query, memory = torch.randn(2, 5, WIDTH), torch.randn(2, 7, WIDTH)
     torch.testing.assert_close(ours(query, memory), theirs(query, memory, memory)[0])
 
 
 def naive_cross_attention(ca: CrossAttention, query, key_value):
-    h = F.layer_norm(query + ca.attention(query, key_value), (WIDTH,), ca.attention_norm.weight, ca.attention_norm.bias)
+    h = F.layer_norm(
+        query + ca.attention(query, key_value), (WIDTH,), ca.attention_norm.weight, ca.attention_norm.bias
+    )
     inner = F.relu(F.linear(h, ca.feedforward[0].weight, ca.feedforward[0].bias))
     out = h + F.linear(inner, ca.feedforward[3].weight, ca.feedforward[3].bias)
     return F.layer_norm(out, (WIDTH,), ca.feedforward_norm.weight, ca.feedforward_norm.bias)
@@ -55,8 +62,14 @@ def naive_tokens(model, project, features):
 @pytest.mark.parametrize("sharing", ["separate", "shared"])
 def test_fusion_equals_the_equations(layers, sharing):
     model = fusion(layers, sharing)
-    first = [naive_tokens(model, model.project_rgb, RGB[:, 0]), naive_tokens(model, model.project_rgb, RGB[:, 1])]
-    first += [naive_tokens(model, model.project_sem, SEM[:, 0]), naive_tokens(model, model.project_sem, SEM[:, 1])]
+    first = [
+        naive_tokens(model, model.project_rgb, RGB[:, 0]),
+        naive_tokens(model, model.project_rgb, RGB[:, 1]),
+    ]
+    first += [
+        naive_tokens(model, model.project_sem, SEM[:, 0]),
+        naive_tokens(model, model.project_sem, SEM[:, 1]),
+    ]
     f, fused = first, [0, 0]
     for layer, rgb_block, sem_block in zip(model.enhance, model.blocks_rgb, model.blocks_sem, strict=True):
         f1, f2, f3, f4 = f if layers == "chained" else first
@@ -73,7 +86,9 @@ def test_fusion_equals_the_equations(layers, sharing):
 
 
 def test_shared_weights_exist_once():
-    separate, shared = (sum(p.numel() for p in fusion(sharing=s).parameters()) for s in ("separate", "shared"))
+    separate, shared = (
+        sum(p.numel() for p in fusion(sharing=s).parameters()) for s in ("separate", "shared")
+    )
     one_layer = fusion(fusion_layers=1)
     attention = sum(p.numel() for p in one_layer.enhance.parameters()) // 4
     block = sum(p.numel() for p in one_layer.blocks_rgb.parameters())

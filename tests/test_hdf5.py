@@ -45,8 +45,7 @@ def write(folder: Path, **changes) -> Path:
     }
     folder.mkdir(exist_ok=True)
     path = split_path(folder, "train")
-    VOCABULARY.save(vocabulary_path(folder))
-    write_split(path, **{**content, **changes})
+    write_split(folder, "train", **{**content, **changes})
     return path
 
 

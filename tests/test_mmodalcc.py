@@ -5,7 +5,17 @@ import torch
 import torch.nn.functional as F
 
 from models import build_model
-from tests.tiny import END, PAD, RELEASED, START, VOCABULARY_SIZE, random_tokens, random_views, tiny_config, tiny_model
+from tests.tiny import (
+    END,
+    PAD,
+    RELEASED,
+    START,
+    VOCABULARY_SIZE,
+    random_tokens,
+    random_views,
+    tiny_config,
+    tiny_model,
+)
 
 VARIANTS = pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
 
@@ -78,10 +88,14 @@ def test_normalisation():
 @pytest.mark.parametrize("beam_size", [1, 3])
 def test_a_captions_score_is_its_teacher_forced_log_probability(variant, beam_size):
     model, views = tiny_model(**variant).eval(), random_views(4)
-    for pair, answers in enumerate(model.caption(views, start=START, end=END, beam_size=beam_size, best=beam_size)):
+    for pair, answers in enumerate(
+        model.caption(views, start=START, end=END, beam_size=beam_size, best=beam_size)
+    ):
         for answer in answers:
             target = answer.tokens + [END] * answer.finished
-            log_probs = model(views[pair : pair + 1], torch.tensor([[START, *target[:-1]]])).log_softmax(-1)[0]
+            log_probs = model(views[pair : pair + 1], torch.tensor([[START, *target[:-1]]])).log_softmax(-1)[
+                0
+            ]
             expected = log_probs[torch.arange(len(target)), target].sum().item()
             assert answer.log_prob == pytest.approx(expected, abs=1e-3)
 
@@ -96,7 +110,9 @@ def test_random_trunks_differ_and_pretrained_ones_are_alike(tmp_path):
     model = build_model(tiny_config(weights=str(tmp_path / "trunk.pt")), VOCABULARY_SIZE)
     for rgb, sem in zip(model.encoder_rgb.parameters(), model.encoder_sem.parameters(), strict=True):
         torch.testing.assert_close(rgb, sem)
-    assert not torch.equal(tiny_model().encoder_rgb.trunk.conv1.weight, tiny_model().encoder_sem.trunk.conv1.weight)
+    assert not torch.equal(
+        tiny_model().encoder_rgb.trunk.conv1.weight, tiny_model().encoder_sem.trunk.conv1.weight
+    )
 
 
 def test_a_tiny_set_of_captions_is_learnt():
