@@ -31,6 +31,7 @@ Precision = Literal["float32", "bf16"]
 @dataclass(frozen=True)
 class DataConfig:
     dir: str = "createdFileBlackAUG"
+    annotations: str | None = None
     maps: Literal["given", "void"] = "given"
     augmented_splits: list[Split] = field(default_factory=lambda: ["train"])
     no_change: list[str] = field(default_factory=lambda: list(NO_CHANGE_SENTENCES))
@@ -43,6 +44,7 @@ class ModelConfig:
     weights: str = "imagenet"
     trained_from: Literal["conv1", "layer1", "layer2", "layer3", "nothing"] = "layer2"
     trunk_batchnorm: Literal["frozen", "live"] = "frozen"
+    block_batchnorm: Literal["frozen", "live"] = "live"
     normalisation: Literal["imagenet", "none"] = "imagenet"
     grid: PositiveInt = 14
     width: PositiveInt = 512
@@ -64,8 +66,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
+    start_from: str | None = None
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 28
+    accumulate: PositiveInt = 1
     captions_per_step: Literal["one", "all"] = "one"
     keep_features: bool = False
     learning_rate: PositiveFloat = 5e-5
@@ -76,6 +80,7 @@ class TrainConfig:
     clip_value: NonNegativeFloat = 5.0
     clip_fusion: bool = True
     select_on: Literal["bleu_4", "cider", "s_m"] = "bleu_4"
+    checkpoint_minutes: PositiveFloat = 15.0
     precision: Precision = "float32"
     device: str = "auto"
     seed: NonNegativeInt = 1
@@ -102,7 +107,8 @@ class Config:
         ):
             raise ValueError(
                 "train.keep_features needs a trunk that never changes: model.trained_from nothing, "
-                f"model.trunk_batchnorm frozen; got {self.model.trained_from} and {self.model.trunk_batchnorm}"
+                "model.trunk_batchnorm frozen; "
+                f"got {self.model.trained_from} and {self.model.trunk_batchnorm}"
             )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
@@ -132,7 +138,8 @@ class CommandLine(ArgumentParser):
             options = self.parse_args(argv)
             given = self.instantiate(options)
             parts = {name: getattr(given, name) for name in self.sections}
-            return Config(**{**from_dict(stored), **parts}), options
+            config = Config(**{**from_dict(stored), **parts})
+            return Config(**from_dict(config.to_dict())), options  # plain numbers, not jsonargparse's
         except (ArgumentError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"configuration: {error} (configs/second_cc.yaml explains every setting)"

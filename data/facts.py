@@ -50,10 +50,22 @@ def describe_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
     yield f"captions per pair: {counts}; sentences without words dropped: {sum(p.wordless for p in pairs)}"
 
 
-def describe_words(pairs: Sequence[Pair], vocabulary: Vocabulary, max_length: int) -> Iterator[str]:
-    """The size of the vocabulary, the words it does not know, and captions longer than `max_length` words."""
-    yield f"vocabulary: {len(vocabulary)} entries, the four special tokens among them, counted over train"
-    if not any(pair.split == "train" for pair in pairs):
+def describe_left_out(pairs: Sequence[Pair], max_length: int) -> Iterator[str]:
+    """The pairs that a format leaves out because they have no caption of at most `max_length` words."""
+    names = [f"{pair.split} {pair.filename}" for pair in pairs]
+    yield _listed(f"pairs left out, all their captions have more than {max_length} words", names)
+
+
+def describe_words(
+    pairs: Sequence[Pair], vocabulary: Vocabulary, max_length: int, splits: str = "train"
+) -> Iterator[str]:
+    """The size of the vocabulary, the words it does not know, and captions longer than `max_length` words.
+
+    `splits`: those whose words were counted, train or all.
+    """
+    counted = "all splits" if splits == "all" else splits
+    yield f"vocabulary: {len(vocabulary)} entries, the four special tokens among them, counted over {counted}"
+    if splits == "train" and not any(pair.split == "train" for pair in pairs):
         yield "vocabulary: no train split, so no words: good for evaluating a finished checkpoint only"
     for split in SPLITS:
         words = [word for pair in pairs if pair.split == split for words in pair.captions for word in words]
@@ -61,7 +73,7 @@ def describe_words(pairs: Sequence[Pair], vocabulary: Vocabulary, max_length: in
             unknown = sum(word not in vocabulary for word in words)
             yield f"{split}: {len(words)} words, {unknown} of them unknown ({unknown / len(words):.2%})"
     long = sum(len(words) > max_length for pair in pairs for words in pair.captions)
-    yield f"captions of more than {max_length} words dropped (they stay among the references): {long}"
+    yield f"captions of more than {max_length} words, which are not encoded: {long}"
 
 
 def describe_images(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> Iterator[str]:

@@ -17,13 +17,14 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from data.sources import Pair
+from data.sources import SPLITS, Pair
 from data.vocabulary import Vocabulary
 
 VIEWS = ("rgb_a", "rgb_b", "sem_a", "sem_b")
@@ -41,8 +42,15 @@ def vocabulary_path(folder: str | Path) -> Path:
     return Path(folder) / "vocabulary.json"
 
 
+def input_files(folder: str | Path) -> list[Path]:
+    """The files of this layout that a folder holds."""
+    paths = [*(split_path(folder, split) for split in SPLITS), vocabulary_path(folder)]
+    return [path for path in paths if path.exists()]
+
+
 def write_split(
-    path: Path,
+    folder: Path,
+    split: str,
     *,
     pairs: Sequence[Pair],
     views: Iterable[np.ndarray],
@@ -52,21 +60,41 @@ def write_split(
     vocabulary: Vocabulary,
     settings: dict,
 ) -> None:
-    """Write a split of n pairs; `views` yields each pair's (4, 3, *image_size) uint8 in the order of VIEWS.
+    """Write a split of n pairs and the vocabulary beside it.
+
+    `views` yields each pair's (4, 3, *image_size) uint8 in the order of VIEWS.
 
     `tokens` (n, k, T) and `lengths` (n, k) encode captions with `vocabulary`. Memory holds one pair's images.
     """
+    vocabulary.save(vocabulary_path(folder))
     content = hashlib.sha256()
+    with new_file(split_path(folder, split)) as file:
+        _write_captions(file, pairs, tokens, lengths, content)
+        _write_images(file, len(pairs), views, image_size, content)
+        file.attrs["format"] = FORMAT
+        file.attrs["made_with"] = json.dumps(settings)
+        file.attrs["vocabulary"] = fingerprint_of(vocabulary)
+        file.attrs["fingerprint"] = content.hexdigest()
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to write; OSError on a full disk."""
     try:
         with h5py.File(path, "w") as file:
-            _write_captions(file, pairs, tokens, lengths, content)
-            _write_images(file, len(pairs), views, image_size, content)
-            file.attrs["format"] = FORMAT
-            file.attrs["made_with"] = json.dumps(settings)
-            file.attrs["vocabulary"] = _fingerprint_of(vocabulary)
-            file.attrs["fingerprint"] = content.hexdigest()
+            yield file
     except RuntimeError as error:  # what h5py makes of a full disk when it closes the file
         raise OSError(f"{path} cannot be written in full: {error}") from error
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to read; ValueError where it is damaged."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except OSError as error:
+        raise ValueError(f"{path} is no whole HDF5 file: {REMEDY} --force ({error})") from error
 
 
 def _write_images(
@@ -114,16 +142,38 @@ def _rectangle(rows: Sequence[Sequence[str]]) -> np.ndarray:
     return np.array([[*row, *[""] * (width - len(row))] for row in rows], dtype=object)
 
 
-def _fingerprint_of(vocabulary: Vocabulary) -> str:
+def fingerprint_of(vocabulary: Vocabulary) -> str:
     return hashlib.sha256(json.dumps(vocabulary.words).encode()).hexdigest()
+
+
+class OwnHandle:
+    """An HDF5 file that every process opens for itself when it first reads.
+
+    An open HDF5 handle survives neither pickling (spawn) nor forking.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._file, self._process = path, None, None
+
+    def open(self) -> h5py.File:
+        """This process's own handle; one inherited by forking is closed, not used."""
+        if self._process != os.getpid():
+            if self._file is not None:
+                self._file.close()
+            self._file, self._process = h5py.File(self.path, "r"), os.getpid()
+        return self._file
+
+    def __getstate__(self) -> dict:
+        return {"path": self.path, "_file": None, "_process": None}
 
 
 class SplitReader:
     """A split in memory but for its images, which are read on demand.
 
-    Every process opens the file for itself at its first image, because an open HDF5 handle survives neither
-    pickling (spawn) nor forking.
+    `has_human_words`: the references are what people said, not what can be read back from the tokens.
     """
+
+    has_human_words = True
 
     def __init__(self, path: str | Path):
         """FileNotFoundError without the file; ValueError where it is of another format or vocabulary."""
@@ -131,19 +181,16 @@ class SplitReader:
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} not found: {REMEDY} first")
         self.vocabulary = Vocabulary.load(vocabulary_path(self.path.parent))
-        self._file, self._process = None, None
-        try:
-            with h5py.File(self.path, "r") as file:
-                self._read(file)
-        except OSError as error:
-            raise ValueError(f"{self.path} is no whole HDF5 file: {REMEDY} --force ({error})") from error
+        self._handle = OwnHandle(self.path)
+        with whole_file(self.path) as file:
+            self._read(file)
 
     def _read(self, file: h5py.File) -> None:
         """Everything but the images."""
         found = file.attrs.get("format", "none")
         if found != FORMAT:
             raise ValueError(f"{self.path} must have format {FORMAT!r}, got {found!r}: {REMEDY} --force")
-        if file.attrs["vocabulary"] != _fingerprint_of(self.vocabulary):
+        if file.attrs["vocabulary"] != fingerprint_of(self.vocabulary):
             raise ValueError(
                 f"{self.path} was made with another vocabulary.json than lies beside it: {REMEDY} --force"
             )
@@ -162,19 +209,8 @@ class SplitReader:
 
     def views(self, index: int) -> np.ndarray:
         """The images of a pair: (4, 3, H, W) uint8 in the order of VIEWS."""
-        file = self._open()
+        file = self._handle.open()
         return np.concatenate([file["rgb"][index], file["sem"][index]])
-
-    def _open(self) -> h5py.File:
-        """This process's own handle; one inherited by forking is closed, not used."""
-        if self._process != os.getpid():
-            if self._file is not None:
-                self._file.close()
-            self._file, self._process = h5py.File(self.path, "r"), os.getpid()
-        return self._file
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, "_file": None, "_process": None}
 
 
 def _rows(texts: h5py.Dataset, counts: np.ndarray) -> list[list[str]]:

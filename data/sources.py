@@ -9,6 +9,7 @@ Without `sem` or `label` (LEVIR-CC) both maps of a pair are void.
 import json
 import unicodedata
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ NO_CHANGE_SENTENCES = (
     "no change has occurred",
     "almost nothing has changed",
 )
+SECOND_CC_NO_CHANGE = NO_CHANGE_SENTENCES[:5]  # the others are LEVIR-CC's spelling of two
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,11 @@ def read_entries(annotations: Path) -> list:
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{annotations} must hold an object with a non-empty list `images`")
     return entries
+
+
+def changed_as_released(captions: Sequence[str]) -> bool:
+    """The released code's rule for a pair's stored captions: the second is none of five sentences."""
+    return captions[:2][-1] not in SECOND_CC_NO_CHANGE
 
 
 def split_into_words(sentence: str) -> tuple[str, ...]:

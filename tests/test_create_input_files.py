@@ -18,7 +18,8 @@ import pytest
 from conftest import entry, save
 
 from data.hdf5 import SplitReader, split_path
-from tools.create_input_files import in_order, main
+from tools.create_input_files import main
+from tools.workers import in_order
 
 SCRIPT = Path(__file__).resolve().parents[1] / "tools" / "create_input_files.py"
 FILES = ["test.hdf5", "train.hdf5", "val.hdf5", "vocabulary.json"]
@@ -93,9 +94,7 @@ def test_captions_that_are_too_long_are_no_tokens_but_stay_references(second_cc_
     train = SplitReader(split_path(prepare(root, "--max_length", "4"), "train"))
     assert spoken(train, 0) == [short] * 5
     assert train.references == [[long, short]]
-    assert (
-        "captions of more than 4 words dropped (they stay among the references): 1" in capsys.readouterr().out
-    )
+    assert "captions of more than 4 words, which are not encoded: 1" in capsys.readouterr().out
 
 
 def test_a_pair_whose_captions_are_all_too_long_is_an_error(second_cc_folder):
@@ -164,7 +163,7 @@ def test_the_facts_tell_what_is_odd(quirky_folder, capsys):
         "captions per pair: 1 in 8 pairs, 2 in 1 pairs, 7 in 1 pairs; sentences without words dropped: 1"
         in facts
     )
-    assert "captions of more than 50 words dropped (they stay among the references): 1" in facts
+    assert "captions of more than 50 words, which are not encoded: 1" in facts
     assert "map colours outside the palette: 1 ((1, 2, 3) in 512 pixels of 2 files)" in facts
     assert "identical images in two splits: 1 (train raw.png and test 00001_0_256.png)" in facts
     assert (
@@ -207,6 +206,54 @@ def test_levir_mci_layout(tmp_path):
     assert views[3][:, [0, 8, 12], 0].T.tolist() == [[128, 0, 0], [128, 128, 128], [0, 0, 0]]
 
 
+def test_the_released_set_replaces_ours_as_a_whole(second_cc_folder, capsys):
+    root = second_cc_folder()
+    output = prepare(root)
+    with pytest.raises(ValueError, match=r"found train\.hdf5, .*vocabulary\.json: --force replaces them"):
+        prepare(root, "--format", "released")
+    capsys.readouterr()
+    prepare(root, "--format", "released", "--force")
+    name = "SECOND_CC_5_cap_per_img_0_min_word_freq"
+    kinds = [("IMAGES", "hdf5"), ("CAPTIONS", "json"), ("CAPLENS", "json")]
+    expected = {f"{split}_{kind}_{name}.{end}" for split in ("TRAIN", "VAL", "TEST") for kind, end in kinds}
+    assert {path.name for path in output.iterdir()} == {*expected, f"WORDMAP_{name}.json"}
+    assert f"wrote {output}/TRAIN_IMAGES_{name}.hdf5: " in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"found TRAIN_IMAGES_.*: --force replaces them"):
+        prepare(root)
+    prepare(root, "--force")
+    assert sorted(path.name for path in output.iterdir()) == FILES
+
+
+def test_the_released_set_leaves_out_what_it_cannot_hold_and_says_so(second_cc_folder, capsys):
+    long = "a house appears in the corner"
+    root = second_cc_folder([entry("1.png", "train", "a house"), entry("2.png", "val", long, f"now {long}")])
+    output = prepare(root, "--format", "released", "--max_length", "4", "--captions_per_image", "3")
+    assert sorted(path.name.partition("_SECOND")[0] for path in output.iterdir()) == [
+        "TRAIN_CAPLENS",
+        "TRAIN_CAPTIONS",
+        "TRAIN_IMAGES",
+        "WORDMAP",
+    ]
+    facts = capsys.readouterr().out.splitlines()
+    assert "pairs left out, all their captions have more than 4 words: 1 (val 2.png)" in facts
+    assert "vocabulary: 11 entries, the four special tokens among them, counted over all splits" in facts
+
+
+def test_a_released_set_without_pairs_is_an_error(second_cc_folder):
+    root = second_cc_folder([entry("1.png", "val", "a house appears in the corner")])
+    with pytest.raises(ValueError, match=r"val 1\.png: .* at most 4 words, .*: raise --max_length"):
+        prepare(root, "--max_length", "4", "--format", "released")
+
+
+def test_the_vocabulary_counts_train_or_all_splits(second_cc_folder, capsys):
+    root = second_cc_folder()
+    words = SplitReader(split_path(prepare(root, "--vocabulary_splits", "all"), "train")).vocabulary
+    assert "barn" in words
+    assert "counted over all splits" in capsys.readouterr().out
+    prepare(root, "--format", "released", "--vocabulary_splits", "train", "--force")
+    assert "counted over train" in capsys.readouterr().out
+
+
 def test_existing_output_is_refused_before_anything_else(tmp_path, second_cc_folder):
     output = prepare(second_cc_folder())
     before = content(output)
@@ -226,7 +273,8 @@ def test_force_replaces_everything_and_leaves_no_stale_split(second_cc_folder):
 
 
 @pytest.mark.parametrize("existing", [True, False])
-def test_a_failure_leaves_everything_as_it_was(second_cc_folder, existing):
+@pytest.mark.parametrize("form", ["ours", "released"])
+def test_a_failure_leaves_everything_as_it_was(second_cc_folder, existing, form):
     root = second_cc_folder()
     output = root.parent / "created"
     if existing:
@@ -235,7 +283,7 @@ def test_a_failure_leaves_everything_as_it_was(second_cc_folder, existing):
     broken.write_bytes(broken.read_bytes()[:300])
     before = content(root.parent)
     with pytest.raises(ValueError, match=r"00006\.png is no image that can be read in full"):
-        prepare(root, "--force")
+        prepare(root, "--force", "--format", form)
     assert content(root.parent) == before
     assert output.exists() == existing
 
@@ -318,10 +366,11 @@ def test_bad_input_ends_in_one_line_and_exit_code_2(second_cc_folder, harm, rule
     assert not output.exists()
 
 
-def test_a_full_disk_ends_in_one_line_too(second_cc_folder):
+@pytest.mark.parametrize("form", ["ours", "released"])
+def test_a_full_disk_ends_in_one_line_too(second_cc_folder, form):
     root = second_cc_folder([entry(f"{number}.png", "train", "a house appears") for number in range(9)])
     output = root.parent / "created"
-    options = f"--dataset_dir {root} --output_dir {output} --image_size 1024"
+    options = f"--dataset_dir {root} --output_dir {output} --image_size 1024 --format {form}"
     limited = f"ulimit -f 20000; exec {sys.executable} {SCRIPT} {options}"  # no file over 20 MB
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
     assert done.returncode == 2

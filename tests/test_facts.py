@@ -118,7 +118,7 @@ def test_unknown_words_and_long_captions_are_counted():
         "train: 4 words, 2 of them unknown (50.00%)",
         "val: 2 words, 1 of them unknown (50.00%)",
         "test: 3 words, 2 of them unknown (66.67%)",
-        "captions of more than 2 words dropped (they stay among the references): 1",
+        "captions of more than 2 words, which are not encoded: 1",
     ]
 
 

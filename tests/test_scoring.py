@@ -1,14 +1,20 @@
 import gzip
 import json
+import random
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocoevalcap.bleu.bleu import Bleu
+from pycocoevalcap.cider.cider import Cider
+from pycocoevalcap.meteor.meteor import Meteor as PackagedMeteor
+from pycocoevalcap.rouge.rouge import Rouge
 
 from data.sources import NO_CHANGE_SENTENCES
-from tools.meteor import Meteor
+from tools.meteor import Meteor, java_executable
 from tools.metrics import AVERAGED, METRICS
 from tools.scoring import PARTS, Record, ReleasedRecord, pair_scores, score
+from tools.spice import Spice
 
 SAME, NO_DIFFERENCE = "the scene is the same as before", "there is no difference"
 NO_CHANGE = (SAME, NO_DIFFERENCE)
@@ -148,6 +154,103 @@ def test_released_column(meteor):
     assert found["changed"]["meteor"]["value"] < 100
     assert found["unchanged"]["meteor"]["value"] == 100
     assert found["unchanged"]["cider"] is None
+
+
+WORDS = "a the road house tree is built near river some appears <unk>".split()  # noqa: SIM905
+FIVE = (
+    "the scene is the same as before",
+    "there is no difference",
+    "the two scenes seem identical",
+    "no change is occurred",
+    "almost nothing is changed",
+)
+
+
+def as_ids(sentence: str) -> str:
+    """Each word's number."""
+    known = dict.fromkeys(" ".join([*WORDS, *FIVE, "no change has occurred"]).split())
+    return " ".join(str(list(known).index(word) + 1) for word in sentence.split())
+
+
+def stored_pair(number: int) -> ReleasedRecord:
+    """A caption and five stored ones, with repeats; every third pair has not changed."""
+    draw = random.Random(number)
+
+    def sentence() -> str:
+        return " ".join(draw.choices(WORDS, k=draw.randint(2, 9)))
+
+    own = [sentence() for _ in range(draw.randint(1, 5))]
+    if number % 3 == 0:
+        own = ["no change has occurred"] if number % 2 else draw.sample(FIVE, 3)
+    stored = [own[place % len(own)] for place in range(5)]
+    caption = draw.choice([*stored, sentence(), sentence(), ""])
+    return ReleasedRecord(caption, stored, as_ids(caption), [as_ids(text) for text in stored])
+
+
+@pytest.fixture(scope="module")
+def packaged_meteor():
+    """pycocoevalcap's own METEOR, which has to find our Java on the PATH."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PATH", str(java_executable().parent))
+        oracle = PackagedMeteor()
+    yield oracle
+    for pipe in (oracle.meteor_p.stdout, oracle.meteor_p.stderr):
+        pipe.close()
+
+
+def packaged_scores(chosen: list[ReleasedRecord], oracle: PackagedMeteor) -> dict[str, float]:
+    """The released scorer: pycocoevalcap's classes on words, METEOR on ids; x 100."""
+    references = {place: list(record.references) for place, record in enumerate(chosen)}
+    captions = {place: [record.caption] for place, record in enumerate(chosen)}
+    ids = {place: list(record.references_ids) for place, record in enumerate(chosen)}
+    caption_ids = {place: [record.caption_ids] for place, record in enumerate(chosen)}
+    bleu, _ = Bleu(4).compute_score(references, captions, verbose=0)
+    others = [
+        oracle.compute_score(ids, caption_ids)[0],
+        Rouge().compute_score(references, captions)[0],
+        Cider().compute_score(references, captions)[0],
+    ]
+    return dict(zip(METRICS, 100 * np.array([*bleu, *others]), strict=True))
+
+
+def test_released_column_equals_the_released_scorer(meteor, packaged_meteor):
+    """Split by the second stored caption: one of five sentences, LEVIR-CC's spelling is none of them."""
+    stored = [stored_pair(number) for number in range(60)]
+    same = [record.references[1] in FIVE for record in stored]
+    parts = {
+        "all": stored,
+        "changed": [record for record, flag in zip(stored, same, strict=True) if not flag],
+        "unchanged": [record for record, flag in zip(stored, same, strict=True) if flag],
+    }
+    records = [Record("", record.caption, record.references, True) for record in stored]
+    found = score(records, meteor, no_change=NO_CHANGE_SENTENCES, released=stored, resamples=2)["released"]
+    for part, chosen in parts.items():
+        assert found[part]["pairs"] == len(chosen) > 5
+        expected = packaged_scores(chosen, packaged_meteor)
+        given = {metric: found[part][metric]["value"] for metric in METRICS if found[part][metric]}
+        assert set(METRICS) - set(given) == ({"cider"} if part == "unchanged" else set())
+        assert given == pytest.approx({metric: expected[metric] for metric in given}, abs=1e-6)
+
+
+def test_without_human_words_the_released_column_and_the_decision_stand(result, meteor):
+    stored = [ReleasedRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS]
+    found = score(RECORDS, meteor, **OPTIONS, released=stored, human_words=False)
+    assert found["ours"] is found["floor"] is found["margin"] is None
+    assert set(found["reasons"]) == {"ours", "floor", "margin"}
+    assert "--data.annotations" in found["reasons"]["ours"]
+    assert found["released"]["all"]["bleu_1"] == result["ours"]["all"]["bleu_1"]
+    assert found["decision"]["caption"] == result["decision"]["caption"]
+    assert result["reasons"] == {}
+
+
+def test_spice_has_a_reason_where_it_has_no_value(result, meteor, tmp_path):
+    found = score(RECORDS, meteor, **OPTIONS, spice=Spice(tmp_path))
+    for part in PARTS:
+        assert found["ours"][part]["spice"] is None
+        assert "is not installed" in found["ours"][part]["reasons"]["spice"]
+        assert "s_m_spice" not in found["ours"][part]
+        assert found["ours"][part]["s_m"] == result["ours"][part]["s_m"]
+        assert {"spice", "s_m_spice"}.isdisjoint(found["floor"][part] | found["margin"][part]["reasons"])
 
 
 def test_no_released_column_unless_asked_for(result):

@@ -2,39 +2,45 @@
 
     python tools/create_input_files.py --min_word_freq 5
     python tools/create_input_files.py --dataset_dir Levir-MCI-dataset --output_dir createdFileLEVIR
+    python tools/create_input_files.py --min_word_freq 10 --format released     for the authors' released code
 
-Reads SECOND-CC's layout or LEVIR-MCI's (data/sources.py). Writes one HDF5 file per split (data/hdf5.py) and
-the vocabulary of the train split: all of them whole, or none.
+Reads SECOND-CC's layout or LEVIR-MCI's (data/sources.py). Writes one HDF5 file per split and the vocabulary
+(data/hdf5.py), or the released set of files (data/released_files.py): all of them whole, or none.
 """
 
 import argparse
 import os
 import shutil
-import signal
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from pathlib import Path
-from threading import Event
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 from tqdm import tqdm
 
-from data import facts
-from data.hdf5 import split_path, vocabulary_path, write_split
+from data import facts, hdf5, released_files
 from data.images import read_views, stack_views
 from data.sources import SPLITS, Pair, read_pairs
 from data.vocabulary import Vocabulary
 from tools import command
+from tools.workers import ignore_interrupts, in_order, interruptions_noted, until
 
+FORMATS = {"ours": hdf5, "released": released_files}
 LEAST = {"min_word_freq": 0, "captions_per_image": 1, "max_length": 1, "image_size": 1, "workers": 1}
-RECORDED = ("dataset_dir", "min_word_freq", "captions_per_image", "max_length", "image_size")
+RECORDED = (
+    "dataset_dir",
+    "min_word_freq",
+    "vocabulary_splits",
+    "captions_per_image",
+    "max_length",
+    "image_size",
+)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -45,7 +51,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dataset_dir", default="SECOND_CC_dataset", help="default: %(default)s")
     parser.add_argument("--output_dir", default="createdFileBlackAUG", help="default: %(default)s")
     parser.add_argument(
+        "--format",
+        default="ours",
+        choices=FORMATS,
+        help="of the files: %(default)s; released has no place for file names, flags and people's own words",
+    )
+    parser.add_argument(
         "--min_word_freq", type=int, default=5, help="know the words seen MORE often than %(default)s times"
+    )
+    parser.add_argument(
+        "--vocabulary_splits",
+        choices=("train", "all"),
+        help="splits whose words are counted; default: train, but all with --format released",
     )
     parser.add_argument(
         "--captions_per_image", type=int, default=5, help="captions encoded for a pair: %(default)s"
@@ -57,6 +74,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes: one per core")
     parser.add_argument("--force", action="store_true", help="replace the input files in --output_dir")
     args = parser.parse_args(argv)
+    args.vocabulary_splits = args.vocabulary_splits or ("all" if args.format == "released" else "train")
     for name, least in LEAST.items():
         if getattr(args, name) < least:
             raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
@@ -67,9 +85,10 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     output_dir = Path(args.output_dir)
     refuse_existing(output_dir, args.force)
-    pairs = sorted(read_pairs(args.dataset_dir), key=lambda pair: SPLITS.index(pair.split))
-    train_captions = (words for pair in pairs if pair.split == "train" for words in pair.captions)
-    vocabulary = Vocabulary.build(train_captions, args.min_word_freq)
+    found = read_pairs(args.dataset_dir)
+    counted = (pair.captions for pair in found if args.vocabulary_splits in ("all", pair.split))
+    vocabulary = Vocabulary.build(chain.from_iterable(counted), args.min_word_freq)
+    pairs, left_out = arrange(found, args)
     captions = [encode(pair, vocabulary, args.captions_per_image, args.max_length) for pair in pairs]
     settings = {name: getattr(args, name) for name in RECORDED}
     with (
@@ -78,29 +97,45 @@ def main(argv: list[str] | None = None) -> None:
         ProcessPoolExecutor(min(args.workers, len(pairs)), initializer=ignore_interrupts) as pool,
     ):
         decoded = in_order(pool, partial(decode, image_size=args.image_size), pairs, ahead=4 * args.workers)
-        image_facts = write_splits(folder, pairs, captions, until(noted, decoded), vocabulary, settings)
+        write_split = partial(
+            FORMATS[args.format].write_split, folder, vocabulary=vocabulary, settings=settings
+        )
+        image_facts = write_splits(write_split, pairs, captions, until(noted, decoded), args.image_size)
     for line in (
         *facts.describe_pairs(pairs),
-        *facts.describe_words(pairs, vocabulary, args.max_length),
+        *facts.describe_left_out(left_out, args.max_length),
+        *facts.describe_words(pairs, vocabulary, args.max_length, args.vocabulary_splits),
         *facts.describe_images(pairs, image_facts),
         *facts.describe_names(pairs),
-        *describe_files(output_dir, pairs),
+        *describe_files(output_dir),
     ):
         print(line)
 
 
 def input_files(folder: Path) -> list[Path]:
-    """All that a folder of input files can hold."""
-    return [*(split_path(folder, split) for split in SPLITS), vocabulary_path(folder)]
+    """The input files that a folder holds, of either format."""
+    return [path for layout in FORMATS.values() for path in layout.input_files(folder)]
 
 
 def refuse_existing(output_dir: Path, force: bool) -> None:
     """ValueError where files would be replaced without --force."""
-    found = [path.name for path in input_files(output_dir) if path.exists()]
+    found = [path.name for path in input_files(output_dir)]
     if found and not force:
         raise ValueError(
             f"{output_dir} must hold no input files yet, found {', '.join(found)}: --force replaces them"
         )
+
+
+def arrange(found: Sequence[Pair], args: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
+    """The pairs split by split, and those left out.
+
+    The released format leaves out, like the released script, the pairs whose captions are all too long; for
+    ours `encode` refuses them.
+    """
+    pairs = sorted(found, key=lambda pair: SPLITS.index(pair.split))
+    too_long = [pair for pair in pairs if min(len(words) for words in pair.captions) > args.max_length]
+    left_out = too_long if args.format == "released" else []
+    return [pair for pair in pairs if pair not in left_out] or pairs, left_out
 
 
 def encode(
@@ -125,7 +160,7 @@ def encode(
 def published(output_dir: Path) -> Iterator[Path]:
     """A folder to write into. If the block ends well, its files replace those of `output_dir`.
 
-    A split that the new files lack disappears from `output_dir`: it would belong to another vocabulary.
+    A file that the new ones lack disappears from `output_dir`: it would belong to another vocabulary.
     """
     is_new = not output_dir.exists()
     folder = output_dir / ".incomplete"
@@ -133,44 +168,40 @@ def published(output_dir: Path) -> Iterator[Path]:
     folder.mkdir(parents=True)
     try:
         yield folder
+        fresh = input_files(folder)
+        for path in fresh:
+            path.replace(output_dir / path.name)
         for path in input_files(output_dir):
-            fresh = folder / path.name
-            if fresh.exists():
-                fresh.replace(path)
-            else:
-                path.unlink(missing_ok=True)
+            if path.name not in {new.name for new in fresh}:
+                path.unlink()
         is_new = False
     finally:
         shutil.rmtree(output_dir if is_new else folder)
 
 
 def write_splits(
-    folder: Path,
+    write_split: Callable,
     pairs: Sequence[Pair],
     captions: Sequence[tuple],
     decoded: Iterable[tuple],
-    vocabulary: Vocabulary,
-    settings: dict,
+    image_size: int,
 ) -> list[facts.ImageFacts]:
-    """Write the vocabulary and every split that has pairs; return what `decoded` tells about the images.
+    """Write every split that has pairs with `write_split`; return what `decoded` tells about the images.
 
     `captions` holds what `encode` gives for each pair, `decoded` yields what `decode` gives for it.
     """
-    vocabulary.save(vocabulary_path(folder))
     image_facts = []
     views = noting(tqdm(decoded, total=len(pairs), unit="pair", disable=None), image_facts)
     for split in SPLITS:
         rows = [row for row, pair in enumerate(pairs) if pair.split == split]
         if rows:
             write_split(
-                split_path(folder, split),
+                split,
                 pairs=[pairs[row] for row in rows],
                 views=islice(views, len(rows)),
-                image_size=(settings["image_size"],) * 2,
+                image_size=(image_size, image_size),
                 tokens=np.array([captions[row][0] for row in rows]),
                 lengths=np.array([captions[row][1] for row in rows]),
-                vocabulary=vocabulary,
-                settings=settings,
             )
     return image_facts
 
@@ -181,19 +212,6 @@ def decode(pair: Pair, image_size: int) -> tuple[np.ndarray, facts.ImageFacts]:
     return stack_views(views, (image_size, image_size)), facts.image_facts(views)
 
 
-def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:
-    """`map` over a pool that starts at once and holds at most `ahead` results, so that memory stays flat."""
-    items = iter(items)
-    waiting = deque(pool.submit(function, item) for item in islice(items, ahead))
-
-    def results() -> Iterator:
-        while waiting:
-            yield waiting.popleft().result()
-            waiting.extend(pool.submit(function, item) for item in islice(items, 1))
-
-    return results()
-
-
 def noting(stream: Iterable[tuple[np.ndarray, facts.ImageFacts]], notes: list) -> Iterator[np.ndarray]:
     """The views of a stream of decoded pairs; their facts are appended to `notes`."""
     for views, found in stream:
@@ -201,42 +219,10 @@ def noting(stream: Iterable[tuple[np.ndarray, facts.ImageFacts]], notes: list) -
         yield views
 
 
-@contextmanager
-def interruptions_noted() -> Iterator[Event]:
-    """An event that Ctrl-C or SIGTERM sets. They raise nothing: inside of h5py an exception can get lost."""
-    noted = Event()
-    usual = {
-        number: signal.signal(number, lambda *_: noted.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield noted
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-
-def until(noted: Event, stream: Iterable) -> Iterator:
-    """The items of a stream; KeyboardInterrupt between two of them once `noted` is set."""
-    for item in stream:
-        if noted.is_set():
-            raise KeyboardInterrupt
-        yield item
-
-
-def ignore_interrupts() -> None:
-    """A worker takes no notice of Ctrl-C, which reaches it too: the parent lets it go."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def describe_files(output_dir: Path, pairs: Sequence[Pair]) -> Iterator[str]:
+def describe_files(output_dir: Path) -> Iterator[str]:
     """What was written, and how large."""
-    for split in SPLITS:
-        count = sum(pair.split == split for pair in pairs)
-        if count:
-            path = split_path(output_dir, split)
-            yield f"wrote {path}: {path.stat().st_size / count / 1000:.0f} kB a pair"
-    yield f"wrote {vocabulary_path(output_dir)}"
+    for path in input_files(output_dir):
+        yield f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""BLEU, METEOR, ROUGE-L and CIDEr of a corpus, from numbers per pair that can be summed over any sample.
+"""BLEU, METEOR, ROUGE-L, CIDEr and SPICE of a corpus, from numbers a pair that can be summed over any sample.
 
 The numbers are pycocoevalcap 1.2's, over the words as they are: no tokeniser runs. Scores are times 100.
 """
@@ -14,12 +14,13 @@ from pycocoevalcap.cider import cider_scorer
 from pycocoevalcap.rouge.rouge import Rouge
 
 from tools.meteor import Meteor, Segment, meteor_score
+from tools.spice import Spice
 
 METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
 AVERAGED = ("bleu_4", "meteor", "rouge_l", "cider")  # S*m is their mean
 
-Rows = dict[str, np.ndarray]  # bleu, meteor, rouge_l, cider -> the numbers of each pair (pairs, ...)
-Scores = dict[str, np.ndarray]  # metric or s_m -> its scores, one per corpus (...)
+Rows = dict[str, np.ndarray]  # bleu, meteor, rouge_l, cider, spice -> the numbers of each pair (pairs, ...)
+Scores = dict[str, np.ndarray]  # metric, s_m or s_m_spice -> its scores, one per corpus (...)
 
 # Counting the n-grams of the references once serves all the captions that they are compared with.
 _cook_for_bleu = lru_cache(maxsize=4096)(bleu_scorer.cook_refs)
@@ -37,14 +38,17 @@ class Measured:
     def scores(self, counts: np.ndarray) -> Scores:
         """Scores of the corpora with pair i counts[..., i] times: counts (..., pairs) -> (...) each.
 
-        np.ones(pairs) gives the corpus itself. S*m is there if all that it averages is. Resampled scores are
-        exact, but for CIDEr, which keeps the inverse document frequencies of the corpus itself.
+        np.ones(pairs) gives the corpus itself. S*m is there if all that it averages is; s_m_spice is the
+        mean with SPICE. Resampled scores are exact, but for CIDEr, which keeps the inverse document
+        frequencies of the corpus itself.
         """
         sums = {scorer: counts @ rows for scorer, rows in self.rows.items()}
         found = scores_from_sums(sums, pairs=counts.shape[-1])
         averaged = [metric for metric in AVERAGED if metric not in self.left_out]
         if all(metric in found for metric in averaged):
             found["s_m"] = np.mean([found[metric] for metric in averaged], axis=0)
+            if "spice" in found:
+                found["s_m_spice"] = np.mean([found[metric] for metric in (*averaged, "spice")], axis=0)
         return found
 
     def reasons(self) -> dict[str, str]:
@@ -60,8 +64,9 @@ def measure(
     *,
     meteor_words: Sequence[Segment] | None = None,
     unchanged: bool = False,
+    spice: Spice | None = None,
 ) -> Measured:
-    """Run the four scorers on the segments (METEOR on `meteor_words`, if given); what fails is missing.
+    """Run the scorers on the segments (METEOR on `meteor_words`, SPICE if given); what fails is missing.
 
     CIDEr is left out where even a perfect caption would score 0 for want of an inverse document frequency: on
     `unchanged` pairs alone, whose references are all alike, and on a single pair.
@@ -72,6 +77,8 @@ def measure(
         "cider": lambda: cider_rows(words),
         "meteor": lambda: meteor.statistics(meteor_words or words),
     }
+    if spice:
+        scorers["spice"] = lambda: spice.rows(words)
     left_out = {}
     if unchanged or len(words) == 1:
         del scorers["cider"]
@@ -82,7 +89,7 @@ def measure(
             rows[name] = scorer()
         except Exception as error:  # one scorer's failure must not take the others' results with it
             reason = f"{type(error).__name__}: {error}"
-            missing |= {metric: reason for metric in METRICS if metric.startswith(name)}
+            missing |= {metric: reason for metric in (*METRICS, "spice") if metric.startswith(name)}
     return Measured(rows, missing, left_out)
 
 
@@ -96,7 +103,7 @@ def scores_from_sums(sums: Rows, pairs: int = 1) -> Scores:
         found |= {f"bleu_{order}": score for order, score in enumerate(bleu_score(sums["bleu"]), start=1)}
     if "meteor" in sums:
         found["meteor"] = meteor_score(sums["meteor"])
-    found |= {mean: sums[mean][..., 0] / pairs for mean in ("rouge_l", "cider") if mean in sums}
+    found |= {mean: sums[mean][..., 0] / pairs for mean in ("rouge_l", "cider", "spice") if mean in sums}
     return {metric: 100 * score for metric, score in found.items()}
 
 

@@ -6,25 +6,31 @@ from tools.bootstrap import PERCENT
 from tools.metrics import METRICS
 from tools.scoring import PARTS
 
-COLUMNS = ("ours", "floor", "margin", "released")
+ROWS = ("ours", "floor", "margin", "released")
 RANGE = f"{PERCENT} %"
 TITLES = ("pairs", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "S*m", RANGE)
+SPICE_TITLES = {"spice": "SPICE", "s_m_spice": "S*m of 5"}
 
 
 def format_table(result: dict) -> str:
     """What `tools.scoring.score` returned: scores, change decision, the floor's captions, what is missing."""
-    blocks = [_score_lines(result), _decision_lines(result), [*_floor_lines(result), *_missing_lines(result)]]
+    blocks = [_score_lines(result), _decision_lines(result), [*_floor_lines(result), *missing_lines(result)]]
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
 def _score_lines(result: dict) -> list[str]:
-    rows = [["", *TITLES]]
-    for part in PARTS:
-        for column in COLUMNS:
-            scores = (result[column] or {}).get(part)
-            if scores:
-                values = [_value(scores[metric]) for metric in (*METRICS, "s_m")]
-                rows.append([f"{part} {column}", str(scores["pairs"]), *values, _range(scores["s_m"])])
+    found = {
+        f"{part} {column}": scores
+        for part in PARTS
+        for column in ROWS
+        if (scores := (result[column] or {}).get(part))
+    }
+    extra = [name for name in SPICE_TITLES if any(scores.get(name) for scores in found.values())]
+    rows = [["", *TITLES, *(SPICE_TITLES[name] for name in extra)]]
+    for name, scores in found.items():
+        values = [_value(scores[metric]) for metric in (*METRICS, "s_m")]
+        more = [_value(scores.get(metric)) for metric in extra]
+        rows.append([name, str(scores["pairs"]), *values, _range(scores["s_m"]), *more])
     return _aligned(rows)
 
 
@@ -38,13 +44,17 @@ def _decision_lines(result: dict) -> list[str]:
 
 
 def _floor_lines(result: dict) -> list[str]:
-    return [f'floor of {part}: "{floor["caption"]}"' for part, floor in result["floor"].items() if floor]
+    return [
+        f'floor of {part}: "{floor["caption"]}"' for part, floor in (result["floor"] or {}).items() if floor
+    ]
 
 
-def _missing_lines(result: dict) -> list[str]:
+def missing_lines(result: dict) -> list[str]:
     """Each reason once, with the places that it holds for."""
     places: dict[str, list[str]] = {}
-    for column in COLUMNS:
+    for column in ROWS:
+        if column in result["reasons"]:
+            places.setdefault(result["reasons"][column], []).append(column)
         for part, scores in (result[column] or {}).items():
             for metric, reason in scores["reasons"].items() if scores else ():
                 places.setdefault(f"no {metric}: {reason}", []).append(f"{part} {column}")

@@ -6,11 +6,13 @@
 
 `score` returns what scores.json holds:
 
-    {"ours": PARTS, "released": PARTS or None, "floor": PARTS, "margin": PARTS,
+    {"ours": PARTS, "floor": PARTS, "margin": PARTS, "released": PARTS, "reasons": {"ours": "...", ...},
      "decision": {"caption": ACCURACY, ...}, "bootstrap": {"resamples": 1000, "seed": 0, "percent": 95}}
-    PARTS     {"all": SCORES, "changed": SCORES, "unchanged": SCORES}; None for a part without pairs
+    PARTS     {"all": SCORES, "changed": SCORES, "unchanged": SCORES}; None for a part without pairs, and in
+              place of a column without human words ("reasons" says so) or not asked for
     SCORES    {"pairs": 1929, "bleu_1": INTERVAL, ..., "cider": INTERVAL, "s_m": INTERVAL, "reasons": {...}};
-              None for a metric without a value, "reasons" says why; the floor's have their "caption" too
+              None for a metric without a value, "reasons" says why; the floor's have their "caption" too.
+              Ours and released have "spice", and where it has a value "s_m_spice", the mean with it
     ACCURACY  {"all": INTERVAL, "changed": INTERVAL, "unchanged": INTERVAL}, in per cent
     INTERVAL  {"value": 51.5, "low": 50.1, "high": 52.9}
 
@@ -25,11 +27,15 @@ from typing import TypeVar
 
 import numpy as np
 
+from data.sources import changed_as_released
 from tools.bootstrap import PERCENT, interval, resampling_counts
 from tools.meteor import Meteor, Segment
 from tools.metrics import AVERAGED, METRICS, Measured, Scores, measure, scores_from_sums
+from tools.spice import Spice
 
 PARTS = ("all", "changed", "unchanged")
+OWN_COLUMNS = ("ours", "floor", "margin")  # those that need human words
+NO_HUMAN_WORDS = "no human words, give their JSON with --data.annotations"
 
 Draw = Callable[[int], np.ndarray]  # a number of pairs -> the counts of all resamples (tools/bootstrap.py)
 Item = TypeVar("Item")
@@ -37,7 +43,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Record:
-    """A pair's caption and its own human captions: words joined by blanks, without repeats that fill up."""
+    """A pair's caption and its own human captions: words joined by blanks, without repeats that fill up.
+
+    Where there are no human words, the stored captions stand in their place.
+    """
 
     filename: str
     caption: str
@@ -71,6 +80,8 @@ def score(
     common_captions: Sequence[str] = (),
     released: Sequence[ReleasedRecord] = (),
     decisions: Mapping[str, Sequence[bool]] | None = None,
+    human_words: bool = True,
+    spice: Spice | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict:
@@ -78,24 +89,25 @@ def score(
 
     no_change: the sentences that say "no change". common_captions: the commonest training captions, which the
     changed part's floor is chosen from (if there are none, from no_change). decisions: other predictions of
-    "changed", a value per record, whose accuracy is to stand beside the captions'.
+    "changed", a value per record, whose accuracy is to stand beside the captions'. human_words: whether the
+    records have any; if not, the released column and the decision are all there is.
     """
     if not no_change:
         raise ValueError("the floor needs a no-change sentence, got none: give at least one")
     changed = [record.changed for record in records]
-    parts = _split(_segments(records), changed)
+    parts = _split(_segments(records), changed) if human_words else dict.fromkeys(PARTS, ())
     candidates = {"all": no_change, "changed": common_captions or no_change, "unchanged": no_change}
     for part in PARTS:  # METEOR works ahead of the other scorers, in the order in which it will be asked
         meteor.submit(parts[part])
         meteor.submit((caption, references) for caption in candidates[part] for _, references in parts[part])
     draw = partial(resampling_counts, resamples=resamples, seed=seed)
-    compared = {part: _compare(part, parts[part], candidates[part], meteor, draw) for part in PARTS}
+    compared = {part: _compare(part, parts[part], candidates[part], meteor, spice, draw) for part in PARTS}
+    own = {column: {part: compared[part][column] for part in PARTS} for column in OWN_COLUMNS}
     predictions = {"caption": [record.caption not in no_change for record in records], **(decisions or {})}
     return {
-        "ours": {part: compared[part]["ours"] for part in PARTS},
-        "released": _released_column(released, no_change, meteor, draw) if released else None,
-        "floor": {part: compared[part]["floor"] for part in PARTS},
-        "margin": {part: compared[part]["margin"] for part in PARTS},
+        **(own if human_words else dict.fromkeys(OWN_COLUMNS)),
+        "released": _released_column(released, meteor, spice, draw) if released else None,
+        "reasons": {} if human_words else dict.fromkeys(OWN_COLUMNS, NO_HUMAN_WORDS),
         "decision": {name: _accuracy(predicted, changed, draw) for name, predicted in predictions.items()},
         "bootstrap": {"resamples": resamples, "seed": seed, "percent": PERCENT},
     }
@@ -114,20 +126,27 @@ def pair_scores(records: Sequence[Record], meteor: Meteor) -> list[dict[str, flo
 
 
 def _compare(
-    part: str, segments: Sequence[Segment], candidates: Sequence[str], meteor: Meteor, draw: Draw
+    part: str,
+    segments: Sequence[Segment],
+    candidates: Sequence[str],
+    meteor: Meteor,
+    spice: Spice | None,
+    draw: Draw,
 ) -> dict[str, dict | None]:
     """A part's scores: ours, the floor's, and the margin between them on the same resamples."""
     if not segments:
-        return {"ours": None, "floor": None, "margin": None}
+        return dict.fromkeys(OWN_COLUMNS)
     counts, pairs = draw(len(segments)), len(segments)
-    measured = measure(segments, meteor, unchanged=part == "unchanged")
+    measured = measure(segments, meteor, unchanged=part == "unchanged", spice=spice)
     caption, constant = _best_constant(part, segments, candidates, meteor)
     ours, floor = measured.scores(counts), constant.scores(counts)
     margin = {metric: ours[metric] - floor[metric] for metric in ours.keys() & floor.keys()}
+    no_margin = measured.reasons() | constant.reasons()
+    no_margin.pop("spice", None)  # it would parse every candidate's sentences: the floor goes without
     return {
         "ours": _entry(ours, measured.reasons(), pairs),
         "floor": {"caption": caption, **_entry(floor, constant.reasons(), pairs)},
-        "margin": _entry(margin, measured.reasons() | constant.reasons(), pairs),
+        "margin": _entry(margin, no_margin, pairs),
     }
 
 
@@ -146,15 +165,16 @@ def _best_constant(
 
 
 def _released_column(
-    records: Sequence[ReleasedRecord], no_change: Sequence[str], meteor: Meteor, draw: Draw
+    records: Sequence[ReleasedRecord], meteor: Meteor, spice: Spice | None, draw: Draw
 ) -> dict[str, dict | None]:
-    """Scores per part; a pair counts as changed unless its second stored caption is a no-change sentence."""
-    changed = [record.references[:2][-1] not in no_change for record in records]
+    """Scores per part, which are told apart by the stored captions."""
+    changed = [changed_as_released(record.references) for record in records]
     column = dict.fromkeys(PARTS)
     for part, chosen in _split(records, changed).items():
         if chosen:
             ids = [(record.caption_ids, tuple(record.references_ids)) for record in chosen]
-            measured = measure(_segments(chosen), meteor, meteor_words=ids, unchanged=part == "unchanged")
+            unchanged = part == "unchanged"
+            measured = measure(_segments(chosen), meteor, meteor_words=ids, unchanged=unchanged, spice=spice)
             column[part] = _entry(measured.scores(draw(len(chosen))), measured.reasons(), len(chosen))
     return column
 
@@ -170,7 +190,8 @@ def _accuracy(predicted: Sequence[bool], changed: Sequence[bool], draw: Draw) ->
 
 def _entry(samples: Scores, reasons: dict[str, str], pairs: int) -> dict:
     """One part of one column: an interval or None for each metric."""
-    metrics = (*METRICS, "s_m")
+    with_spice = (name for name in ("spice", "s_m_spice") if name in samples or name in reasons)
+    metrics = (*METRICS, "s_m", *with_spice)
     intervals = {metric: interval(samples[metric]) if metric in samples else None for metric in metrics}
     return {"pairs": pairs, **intervals, "reasons": reasons}
 

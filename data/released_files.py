@@ -1,0 +1,253 @@
+"""The released set of input files: the same splits in another layout, written, and read as it stands.
+
+n pairs, k captions each, T = maximum caption length + 2; <SPLIT> is TRAIN, VAL or TEST:
+
+    <SPLIT>_IMAGES_<name>.hdf5      images (n, 4, 3, H, W) uint8 in the order of VIEWS; captions_per_image (k)
+    <SPLIT>_CAPTIONS_<name>.json    n * k lists of T ids: <start> words <end> <pad> ...
+    <SPLIT>_CAPLENS_<name>.json     n * k lengths, with <start> and <end>
+    WORDMAP_<name>.json             word -> id
+
+It holds neither file names nor flags nor what people said: those are joined, by order, from the JSON that it
+was made from.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from data.hdf5 import OwnHandle, fingerprint_of, new_file, whole_file
+from data.sources import SPLITS, Pair, changed_as_released, parse_pairs
+from data.vocabulary import PAD, Vocabulary
+
+IMAGES = "{split}_IMAGES_{name}.hdf5"
+CAPTIONS = "{split}_CAPTIONS_{name}.json"
+LENGTHS = "{split}_CAPLENS_{name}.json"
+WORD_MAP = "WORDMAP_{name}.json"
+FORMS = (IMAGES, CAPTIONS, LENGTHS, WORD_MAP)
+
+FINGERPRINTED = 64  # pairs whose images the fingerprint takes in, at most
+
+ONE_SET = "bring together the files of one set"
+RIGHT_JSON = "data.annotations must name the JSON that the files were made from"
+
+
+def input_files(folder: str | Path) -> list[Path]:
+    """The files of this layout that a folder holds."""
+    patterns = [form.format(split=split.upper(), name="*") for split in SPLITS for form in FORMS]
+    return [path for pattern in dict.fromkeys(patterns) for path in sorted(Path(folder).glob(pattern))]
+
+
+def write_split(
+    folder: Path,
+    split: str,
+    *,
+    pairs: Sequence[Pair],
+    views: Iterable[np.ndarray],
+    image_size: tuple[int, int],
+    tokens: np.ndarray,
+    lengths: np.ndarray,
+    vocabulary: Vocabulary,
+    settings: dict,
+) -> None:
+    """Write a split and the word map beside it, from what `data.hdf5.write_split` takes.
+
+    The names say SECOND_CC whatever the data set is, as the released script's do.
+    """
+    name = "SECOND_CC_{captions_per_image}_cap_per_img_{min_word_freq}_min_word_freq".format(**settings)
+    images, captions, caption_lengths, word_map = (
+        folder / form.format(split=split.upper(), name=name) for form in FORMS
+    )
+    ids = vocabulary.to_word_map()
+    ids[PAD] = ids.pop(PAD)  # comes last, as in the released script
+    word_map.write_text(json.dumps(ids))
+    captions.write_text(json.dumps(tokens.reshape(-1, tokens.shape[-1]).tolist()))
+    caption_lengths.write_text(json.dumps(lengths.flatten().tolist()))
+    with new_file(images) as file:
+        file.attrs["captions_per_image"] = tokens.shape[1]
+        stored = file.create_dataset("images", (len(pairs), 4, 3, *image_size), np.uint8)
+        for index, four in zip(range(len(pairs)), views, strict=True):
+            stored[index] = four
+
+
+class ReleasedReader:
+    """A split of the released set with the interface of `SplitReader`.
+
+    With `annotations`, the data set's JSON, file names, flags and references come from there; without it see
+    `nameless_pairs`. `has_human_words` tells which.
+    """
+
+    def __init__(self, folder: str | Path, split: str, annotations: str | Path | None = None) -> None:
+        """FileNotFoundError without a file; ValueError where they do not fit each other or the JSON."""
+        self.path = _only(folder, IMAGES.format(split=split.upper(), name="*"))
+        self.vocabulary = read_word_map(_only(folder, WORD_MAP.format(name="*")))
+        self._handle = OwnHandle(self.path)
+        with whole_file(self.path) as file:
+            count, per_pair, self.image_size = _image_shape(file, self.path)
+        self.tokens, self.lengths = _read_captions(self.path, self.vocabulary, count, per_pair)
+        self.fingerprint = self._fingerprint()
+        self.has_human_words = bool(annotations)
+        pairs = joined_pairs(Path(annotations), split, self) if annotations else nameless_pairs(split, self)
+        self.filenames = [pair.filename for pair in pairs]
+        self.references = [[" ".join(words) for words in pair.captions] for pair in pairs]
+        self.raw = [list(pair.raw) for pair in pairs]
+        self.changed = np.array([pair.changed for pair in pairs])
+        self.augmented = np.array([pair.augmented for pair in pairs])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def views(self, index: int) -> np.ndarray:
+        """The images of a pair: (4, 3, H, W) uint8 in the order of VIEWS."""
+        return self._handle.open()["images"][index]
+
+    def _fingerprint(self) -> str:
+        """Of words, captions and the images of some pairs: all the images would take minutes to read."""
+        content = hashlib.sha256(fingerprint_of(self.vocabulary).encode())
+        content.update(json.dumps([self.tokens.shape, self.image_size]).encode())
+        content.update(self.tokens.tobytes() + self.lengths.tobytes())
+        for index in range(0, len(self), 1 + len(self) // FINGERPRINTED):
+            content.update(self.views(index).tobytes())
+        return content.hexdigest()
+
+
+def nameless_pairs(split: str, reader: ReleasedReader) -> list[Pair]:
+    """The pairs as far as the files alone describe them.
+
+    A pair is named by its place ("test_000012"), its captions are the k stored ones, repeats and `<unk>` as
+    they are, it has changed if the released rule says so, and nothing is known to be augmented.
+    """
+    pairs = []
+    for index, tokens in enumerate(reader.tokens):
+        stored = tuple(reader.vocabulary.decode(ids) for ids in tokens)
+        pairs.append(
+            Pair(
+                filename=f"{split}_{index:06d}",
+                split=split,
+                views=(None,) * 4,
+                captions=tuple(tuple(caption.split()) for caption in stored),
+                raw=stored,
+                changed=changed_as_released(stored),
+                augmented=False,
+            )
+        )
+    return pairs
+
+
+def joined_pairs(annotations: Path, split: str, reader: ReleasedReader) -> list[Pair]:
+    """The JSON's pairs in the order of the split's images.
+
+    The released script passes over a pair whose captions are all too long: it has no images. ValueError where
+    a stored caption is none of its entry's sentences, or where the numbers of pairs differ.
+    """
+    if not annotations.is_file():
+        raise FileNotFoundError(f"{annotations} not found: data.annotations names the JSON of the data set")
+    pairs = [
+        pair
+        for pair in parse_pairs(annotations.parent, annotations)
+        if pair.split == split and _encodings(pair, reader)
+    ]
+    for index, (pair, stored) in enumerate(zip(pairs, reader.tokens.tolist(), strict=False)):
+        own = _encodings(pair, reader)
+        strange = [reader.vocabulary.decode(ids) for ids in stored if ids not in own]
+        if strange:
+            raise ValueError(
+                f'{reader.path}: "{strange[0]}" of pair {index} must be a sentence of {pair.filename} in '
+                f"{annotations}: {RIGHT_JSON}"
+            )
+    if len(pairs) != len(reader):
+        raise ValueError(
+            f"{reader.path} holds {len(reader)} pairs, {annotations} describes {len(pairs)}: {RIGHT_JSON}"
+        )
+    return pairs
+
+
+def _encodings(pair: Pair, reader: ReleasedReader) -> list[list[int]]:
+    """The sentences of a JSON's pair that are not too long, in ids; one without words counts."""
+    longest = reader.tokens.shape[-1] - 2
+    sentences = [*pair.captions, *[()] * pair.wordless]
+    return [reader.vocabulary.encode(words, longest) for words in sentences if len(words) <= longest]
+
+
+def read_word_map(path: Path) -> Vocabulary:
+    """A word map's vocabulary. ValueError where the file holds none."""
+    try:
+        ids = json.loads(path.read_text(encoding="utf-8"))
+        return Vocabulary.from_word_map(ids)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} must hold a word map, word -> id: {error}") from None
+
+
+def _only(folder: str | Path, pattern: str) -> Path:
+    """The one file of a folder whose name fits."""
+    found = sorted(Path(folder).glob(pattern))
+    if not found:
+        raise FileNotFoundError(f"{Path(folder) / pattern} not found: prepare it, or choose another data.dir")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder} must hold one {pattern}, got {names}: {ONE_SET}")
+    return found[0]
+
+
+def _image_shape(file: h5py.File, path: Path) -> tuple[int, int, tuple[int, int]]:
+    """Number of pairs, captions of each, size of the images."""
+    images, per_pair = file.get("images"), file.attrs.get("captions_per_image")
+    shape = images.shape if isinstance(images, h5py.Dataset) and images.dtype == np.uint8 else ()
+    if len(shape) != 5 or shape[1:3] != (4, 3) or per_pair is None:
+        raise ValueError(
+            f"{path} must hold images (n, 4, 3, H, W) uint8 and the attribute captions_per_image, "
+            f"got {images} and {per_pair}: {ONE_SET}"
+        )
+    return shape[0], int(per_pair), shape[-2:]
+
+
+def _read_captions(
+    images: Path, vocabulary: Vocabulary, count: int, per_pair: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids (n, k, T) and lengths (n, k), both int64, that fit the word map and the images."""
+    split, _, name = images.stem.split("_", 2)
+    path = images.with_name(CAPTIONS.format(split=split, name=name))
+    tokens = _integers(path, dimensions=2)
+    lengths = _integers(images.with_name(LENGTHS.format(split=split, name=name)), dimensions=1)
+    if not len(tokens) == len(lengths) == count * per_pair:
+        raise ValueError(
+            f"{images} holds {count} pairs of {per_pair} captions, beside it are {len(tokens)} captions and "
+            f"{len(lengths)} lengths: {ONE_SET}"
+        )
+    wrong = np.flatnonzero(~_well_formed(tokens, lengths, vocabulary))
+    if len(wrong):
+        raise ValueError(
+            f"{path}: a caption is <start> words <end> <pad> ... in ids below {len(vocabulary)}, as long as "
+            f"its length says; number {wrong[0]} is not: {ONE_SET}"
+        )
+    return tokens.reshape(count, per_pair, -1), lengths.reshape(count, per_pair)
+
+
+def _integers(path: Path, dimensions: int) -> np.ndarray:
+    """The numbers of a JSON file as int64."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found: {ONE_SET}")
+    try:
+        numbers = np.array(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:  # no JSON, or rows of different lengths
+        raise ValueError(f"{path} cannot be read: {error}") from None
+    if numbers.ndim != dimensions or numbers.dtype.kind != "i":
+        raise ValueError(
+            f"{path} must hold integers in {dimensions} dimensions, got {numbers.ndim}: {ONE_SET}"
+        )
+    return numbers.astype(np.int64)
+
+
+def _well_formed(tokens: np.ndarray, lengths: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
+    """(captions,) whether each is what its length and the word map say: tokens (captions, T)."""
+    place = np.arange(tokens.shape[-1])
+    last = place == lengths[:, None] - 1
+    return (
+        (tokens[:, 0] == vocabulary.start)
+        & ((tokens == vocabulary.end) == last).all(1)
+        & ((tokens == vocabulary.pad) == (place >= lengths[:, None])).all(1)
+        & ((tokens >= 0) & (tokens < len(vocabulary))).all(1)
+    )
