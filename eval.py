@@ -5,8 +5,8 @@ python eval.py --checkpoint runs/second_cc/best.pt --split val test --decode.bea
 python eval.py --checkpoint runs/second_cc/best.pt --data.maps void       control: what the maps give
 python eval.py --checkpoint runs/second_cc/best.pt --shuffle_images       control: what the images give
 
---output DIR gets scores.json and captions.json; the default is a folder beside the checkpoint, named after the
-split and the control. With --shuffle_images each pair is captioned from another pair's images.
+--output DIR gets scores.json and captions.json; by default a folder beside the checkpoint, named after the
+split and the control. --shuffle_images captions each pair from the images of another one.
 """
 
 import json
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import DataLoader
+from torch.utils.data import Subset
 from tqdm import tqdm
 
-from configs import CommandLine, Config, DecodeConfig, early_option
-from data.dataset import ChangeCaptions, make_loader, open_split
-from data.hdf5 import VIEWS, SplitReader
+from configs import CommandLine, Config, early_option
+from data.dataset import ChangeCaptions, Reader, make_loader, open_split
+from data.hdf5 import VIEWS
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
 from models.beam_search import Hypothesis
@@ -27,8 +27,10 @@ from models.checkpoint import load_checkpoint, restore_model
 from models.mmodalcc import MModalCC
 from tools import command
 from tools.meteor import Meteor
+from tools.processes import Processes
 from tools.score_table import format_table
 from tools.scoring import Record, ReleasedRecord, pair_scores, score
+from tools.spice import Spice
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,7 +48,9 @@ def main(argv: list[str] | None = None) -> None:
         options.split, config, options.shuffle_images
     )
     model, vocabulary = restore_model(content)
-    model.to(pick_device(config.decode.device))
+    device = pick_device(config.decode.device)
+    processes = Processes.join(device)
+    model.to(device)
 
     captions, released, map_changed = [], [], []
     for split in options.split:
@@ -59,14 +63,17 @@ def main(argv: list[str] | None = None) -> None:
             void_maps=config.data.maps == "void",
             images_of=np.random.default_rng(0).permutation(rows) if options.shuffle_images else None,
         )
-        loader = make_loader(samples, config.data, batch_size=config.decode.batch_size)
-        found = to_captions(predict(model, loader, vocabulary, config.decode), reader, rows, vocabulary)
+        hypotheses = predict(model, samples, vocabulary, config, processes)
+        found = to_captions(hypotheses, samples, vocabulary)
         captions += found
         released += [
             released_record(entry["caption"], reader, row) for entry, row in zip(found, rows, strict=True)
         ]
         map_changed += [bool(reader.views(row)[VIEWS.index("sem_b")].any()) for row in rows]
 
+    processes.leave()
+    if not processes.writes:
+        return
     records = [Record(c["filename"], c["caption"], c["references"], c["changed"]) for c in captions]
     with Meteor() as meteor:
         scores = score(
@@ -76,6 +83,8 @@ def main(argv: list[str] | None = None) -> None:
             common_captions=content["common_captions"],
             released=released,
             decisions={'rule "map B is not empty"': map_changed},
+            human_words=reader.has_human_words,
+            spice=Spice(),
         )
         for entry, own in zip(captions, pair_scores(records, meteor), strict=True):
             entry["scores"] = own
@@ -91,15 +100,15 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def check_size(reader: SplitReader, image_size: list[int]) -> None:
+def check_size(reader: Reader, image_size: list[int]) -> None:
     if list(reader.image_size) != image_size:
         raise ValueError(
-            f"{reader.path} holds images of {reader.image_size}, the model was trained on {tuple(image_size)}: "
+            f"{reader.path} holds images of {reader.image_size}, the model learnt on {tuple(image_size)}: "
             f"prepare them with tools/create_input_files.py --image_size {image_size[0]}"
         )
 
 
-def released_record(caption: str, reader: SplitReader, row: int) -> ReleasedRecord:
+def released_record(caption: str, reader: Reader, row: int) -> ReleasedRecord:
     """A pair as the released code scores it: references read back from the stored ids, METEOR over ids as
     text."""
     references = [reader.vocabulary.decode(ids) for ids in reader.tokens[row]]
@@ -123,32 +132,42 @@ def output_name(splits: list[str], config: Config, shuffled: bool) -> str:
 
 def predict(
     model: MModalCC,
-    loader: DataLoader,
+    samples: ChangeCaptions,
     vocabulary: Vocabulary,
-    decode: DecodeConfig,
+    config: Config,
+    processes: Processes,
     beam_size: int | None = None,
 ) -> list[Hypothesis]:
-    """The best caption of every pair of a loader, in its order."""
+    """The best caption of every pair, in order; processes share the pairs out, and each gets all captions."""
     model.eval()
-    device = next(model.parameters()).device
-    best = []
-    progress = tqdm(total=len(loader.dataset), desc="captioning", unit="pair", leave=False)
+    device = model.mean.device
+    share = Subset(samples, range(processes.rank, len(samples), processes.count))
+    loader = make_loader(share, config.data, batch_size=config.decode.batch_size)
+    found = []
+    bar = tqdm(total=len(share), desc="captioning", unit="pair", leave=False, disable=not processes.writes)
     for batch in loader:
-        views = batch["views"].to(device, non_blocking=True)
-        with autocast(device, decode.precision):
+        with autocast(device, config.decode.precision):
             answers = model.caption(
-                views, start=vocabulary.start, end=vocabulary.end, beam_size=beam_size or decode.beam_size
+                batch["views"].to(device, non_blocking=True),
+                start=vocabulary.start,
+                end=vocabulary.end,
+                beam_size=beam_size or config.decode.beam_size,
             )
-        best += [ranked[0] for ranked in answers]
-        progress.update(len(views))
-    progress.close()
-    return best
+        found += [ranked[0] for ranked in answers]
+        bar.update(len(answers))
+    bar.close()
+    captions = [None] * len(samples)
+    for rank, shared in enumerate(processes.gather(found)):
+        captions[rank :: processes.count] = shared
+    return captions
 
 
 def to_captions(
-    hypotheses: list[Hypothesis], reader: SplitReader, rows: list[int], vocabulary: Vocabulary
+    hypotheses: list[Hypothesis], samples: ChangeCaptions, vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
-    """captions.json without the scores: one entry for each row, in order."""
+    """captions.json without the scores: one entry for each pair, in order."""
+    reader = samples.reader
+    stand_in = {} if reader.has_human_words else {"references_are": "the stored captions"}
     return [
         {
             "filename": reader.filenames[row],
@@ -156,8 +175,9 @@ def to_captions(
             "log_prob": hypothesis.log_prob,
             "references": reader.references[row],
             "changed": bool(reader.changed[row]),
+            **stand_in,
         }
-        for row, hypothesis in zip(rows, hypotheses, strict=True)
+        for row, hypothesis in zip(samples.rows, hypotheses, strict=True)
     ]
 
 

@@ -3,15 +3,18 @@
 python train.py --config configs/second_cc.yaml
 python train.py --config configs/second_cc.yaml --run_dir runs/short --train.epochs 2
 python train.py --config configs/second_cc.yaml --resume
+torchrun --nproc_per_node 4 train.py --config configs/second_cc.yaml       the same batch, shared out
 
-The run folder (default runs/<name of the config>) gets config.yaml, log.jsonl (a line an epoch), TensorBoard
-events, val_captions.json, best.pt (the best validation score) and last.pt (where --resume goes on).
+The run folder (default runs/<name of the config>) gets config.yaml, environment.jsonl, log.jsonl (a line an
+epoch), TensorBoard events, val_captions.json, best.pt (the best validation score) and last.pt, from which
+--resume goes on as if nothing had happened. Ctrl-C and SIGTERM write last.pt and end the run.
 """
 
+import math
 import random
-import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -21,21 +24,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from configs import CommandLine, Config, TrainConfig
-from data.dataset import Batch, ChangeCaptions, make_loader, open_split
-from data.hdf5 import SplitReader
+from data.dataset import Batch, ChangeCaptions, StepSampler, make_loader, open_samples
 from eval import predict, to_captions
 from models import autocast, build_model, pick_device
+from models.checkpoint import random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
 from tools import command
 from tools.meteor import Meteor
 from tools.metrics import measure
+from tools.processes import Processes
 from tools.run_folder import RunFolder
+from tools.workers import interruptions_noted
 
 PARTS = ("encoder_rgb", "encoder_sem", "fusion", "decoder")
 COMMON_CAPTIONS = 20  # candidates for the floor on changed pairs; a checkpoint carries them
@@ -43,72 +48,106 @@ COMMON_CAPTIONS = 20  # candidates for the floor on changed pairs; a checkpoint 
 
 @dataclass
 class Progress:
-    """How far a run has come. stale: epochs in a row without a strictly better validation score."""
+    """How far a run has come.
 
-    epoch: int = 0
+    epoch: the one being trained, from 1. step, loss, words: its steps so far, their summed loss and words.
+    steps: those of all epochs. stale: epochs in a row without a strictly better validation score than `best`.
+    """
+
+    epoch: int = 1
     step: int = 0
+    loss: float = 0.0
+    words: float = 0.0
+    steps: int = 0
     stale: int = 0
     best: float = float("-inf")
+
+    def judge(self, score: float) -> bool:
+        """Whether an epoch's validation score is the best so far; counts stale epochs, begins the next."""
+        improved = score > self.best
+        self.best, self.stale = max(score, self.best), 0 if improved else self.stale + 1
+        self.epoch, self.step, self.loss, self.words = self.epoch + 1, 0, 0.0, 0.0
+        return improved
 
 
 def main(argv: list[str] | None = None) -> None:
     config, run_dir, resume = read_command(argv)
     device = pick_device(config.train.device)
-    train_reader, train_rows = open_split("train", config.data)
-    val_reader, val_rows = open_split("val", config.data)
-    vocabulary = train_reader.vocabulary
-    order = torch.Generator()
-    loader = train_loader(train_reader, train_rows, config, order)
-    val_loader = make_loader(
-        ChangeCaptions(val_reader, rows=val_rows, captions="none", void_maps=config.data.maps == "void"),
-        config.data,
-        batch_size=config.decode.batch_size,
-    )
-    folder = RunFolder(run_dir, config, resume=resume)
+    processes = Processes.join(device)
+    check_batchnorm(config, processes, device)
+    samples, val_samples = open_samples("train", config), open_samples("val", config)
+    vocabulary = samples.reader.vocabulary
+    sampler = step_sampler(samples, config, processes)
+    folder = RunFolder(run_dir, config, resume=resume, writes=processes.writes)
 
     seed_everything(config.train.seed)
-    model = build_model(config.model, len(vocabulary), pretrained=folder.resumed is None).to(device)
+    start = None if folder.resumed else config.train.start_from
+    model = build_model(config.model, len(vocabulary), pretrained=not (folder.resumed or start)).to(device)
+    if start:
+        start_from(start, model, config.model, vocabulary)
+    seed_everything(config.train.seed + processes.rank)  # processes drop out different values
     optimiser = make_optimiser(model, config.train)
-    progress = restore(folder.resumed, model, optimiser) if folder.resumed else Progress()
-    scheduler = make_scheduler(optimiser, config.train, len(loader), progress.step)
+    progress = restore(folder.resumed, model, optimiser, processes) if folder.resumed else Progress()
+    scheduler = make_scheduler(optimiser, config.train, sampler.steps, progress.steps)
     if config.train.keep_features:
-        for samples in (loader.dataset, val_loader.dataset):
-            samples.keep_features(partial(trunk_features, model, config.train.precision))
-    say_what_runs(model, config, device, folder, resume, loader, (val_reader, val_rows))
-    common = common_captions(train_reader, train_rows)
+        for kept in (samples, val_samples):
+            kept.keep_features(partial(trunk_features, model, config.train.precision))
+    trained = in_parallel(model, processes, device)
+    loader = make_loader(samples, config.data, batch_sampler=sampler)
+    folder.begin(samples.reader.fingerprint, what_runs(model, device, samples, sampler, val_samples))
 
-    with Meteor() as meteor:
-        while progress.epoch < config.train.epochs and progress.stale < config.train.early_stop:
-            progress.epoch += 1
-            started = time.monotonic()
-            decay_decoder(optimiser, config.train, progress.stale)
-            order.manual_seed(config.train.seed * 1_000_003 + progress.epoch)
-            loss = train_epoch(model, loader, optimiser, scheduler, config.train, vocabulary.pad, progress)
+    def save(scores: dict[str, float] | None = None, best: bool = False) -> None:
+        content = {
+            "model": model.state_dict(),
+            "config": config.to_dict(),
+            "vocabulary": list(vocabulary.words),
+            "common_captions": common_captions(samples),
+            "image_size": list(samples.reader.image_size),
+            "epoch": progress.epoch - 1,  # whole ones
+            "scores": scores,
+        }
+        folder.save(content, training_state(optimiser, progress, processes), best=best)
 
-            hypotheses = predict(model, val_loader, vocabulary, config.decode, beam_size=1)
-            captions = to_captions(hypotheses, val_reader, val_rows, vocabulary)
+    with Meteor() as meteor, interruptions_noted() as interrupted:
+        while progress.epoch <= config.train.epochs and progress.stale < config.train.early_stop:
+            started = saved = time.monotonic()
+            if progress.step == 0:
+                decay_decoder(optimiser, config.train, progress.stale)
+            sampler.begin(progress.epoch, progress.step)
+            model.train()
+            bar = tqdm(
+                loader, f"epoch {progress.epoch}", unit="step", leave=False, disable=not processes.writes
+            )
+            for batch in bar:
+                norm = train_step(
+                    trained, batch, optimiser, config.train, vocabulary.pad, progress, processes
+                )
+                if scheduler:
+                    scheduler.step()
+                folder.write_step(progress.steps, progress.loss / progress.words, norm)
+                due = time.monotonic() - saved > 60 * config.train.checkpoint_minutes
+                stop, due = processes.sum(interrupted.is_set(), due)
+                if stop or due:
+                    save()
+                    saved = time.monotonic()
+                if stop:
+                    raise KeyboardInterrupt(f"after step {progress.steps}: go on with --resume")
+
+            hypotheses = predict(model, val_samples, vocabulary, config, processes, beam_size=1)
+            captions = to_captions(hypotheses, val_samples, vocabulary)
             scores = validation_scores(captions, meteor, config.train.select_on)
-            score = scores[config.train.select_on]
-            best = score > progress.best
-            progress.best, progress.stale = max(score, progress.best), 0 if best else progress.stale + 1
-
-            line = {"epoch": progress.epoch, "loss": loss, "val": scores, "best": best}
-            line["distinct_captions"] = len({caption["caption"] for caption in captions})
+            line = {"epoch": progress.epoch, "loss": progress.loss / progress.words, "val": scores}
             line["learning_rate"] = {group["part"]: group["lr"] for group in optimiser.param_groups}
+            line["best"] = best = progress.judge(scores[config.train.select_on])
             line["seconds"] = round(time.monotonic() - started, 1)
-            folder.write_epoch(line, captions)
-            content = {
-                "model": model.state_dict(),
-                "config": config.to_dict(),
-                "vocabulary": list(vocabulary.words),
-                "common_captions": common,
-                "image_size": list(train_reader.image_size),
-                "epoch": progress.epoch,
-                "scores": scores,
-            }
-            folder.save(content, training_state(optimiser, progress), best=best)
-            say_epoch(line, len(captions))
-    print(f"{folder.best}: {config.train.select_on} {progress.best:.1f} on val, {progress.epoch} epochs")
+            line["distinct_captions"] = len({caption["caption"] for caption in captions})
+            folder.write_epoch(progress.steps, line, captions)
+            save(scores, best)
+    processes.leave()
+    if processes.writes:
+        print(
+            f"{folder.best}: {config.train.select_on} {progress.best:.1f} on val, {progress.epoch - 1} epochs"
+        )
 
 
 def read_command(argv: list[str] | None) -> tuple[Config, Path, bool]:
@@ -128,25 +167,43 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def train_loader(reader: SplitReader, rows: list[int], config: Config, order: torch.Generator) -> DataLoader:
-    """Shuffled samples; `train.batch_size` counts captions, so a step of all captions takes fewer pairs."""
-    samples = ChangeCaptions(
-        reader, rows=rows, captions=config.train.captions_per_step, void_maps=config.data.maps == "void"
-    )
-    size, per_pair, longest = config.train.batch_size, samples.captions_per_pair, reader.tokens.shape[-1] - 2
+def check_batchnorm(config: Config, processes: Processes, device: torch.device) -> None:
+    """Statistics of a batch shared out need SyncBatchNorm, which torch has for GPUs only."""
+    live = "live" in (config.model.trunk_batchnorm, config.model.block_batchnorm)
+    if processes.count > 1 and device.type == "cpu" and live:
+        raise ValueError(
+            "several processes on CPUs cannot share live BatchNorm's statistics: train in one process, on "
+            "GPUs or with --model.trunk_batchnorm frozen --model.block_batchnorm frozen"
+        )
+
+
+def in_parallel(model: MModalCC, processes: Processes, device: torch.device) -> nn.Module:
+    """The model as it is in one process; with gradients averaged over processes where there are several."""
+    if processes.count == 1:
+        return model
+    if device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return DistributedDataParallel(model)
+
+
+def step_sampler(samples: ChangeCaptions, config: Config, processes: Processes) -> StepSampler:
+    """Shuffled steps; `train.batch_size` counts captions, so a step of all captions takes fewer pairs."""
+    size, per_pair = config.train.batch_size, samples.captions_per_pair
+    longest = samples.reader.tokens.shape[-1] - 2
     if longest > config.model.max_length:
         raise ValueError(
-            f"model.max_length is {config.model.max_length}, {reader.path} has room for {longest} words"
+            f"model.max_length is {config.model.max_length}, "
+            f"{samples.reader.path} has room for {longest} words"
         )
     if config.train.captions_per_step == "all":
         if size < per_pair:
             raise ValueError(f"train.batch_size counts captions, at least one pair's {per_pair}: got {size}")
         size //= per_pair
-    return make_loader(samples, config.data, batch_size=size, generator=order)
+    return StepSampler(len(samples), size, seed=config.train.seed, rank=processes.rank, count=processes.count)
 
 
-def make_optimiser(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """Adam with a group for each part that learns; sharing a rate until the decoder's decays."""
+def make_optimiser(model: MModalCC, config: TrainConfig) -> Optimizer:
+    """Adam with a group for each part that learns; they share a rate until the decoder's decays."""
     groups = []
     for part in PARTS:
         learning = [p for p in getattr(model, part).parameters() if p.requires_grad]
@@ -183,43 +240,58 @@ def trunk_features(model: MModalCC, precision: str, views: Tensor) -> Tensor:
         return model.eval().features(views.to(device)).bfloat16()
 
 
-def train_epoch(
-    model: nn.Module, loader: DataLoader, optimiser: Optimizer, scheduler: OneCycleLR | None, config:
-    TrainConfig,
-    pad: int, progress: Progress,
-) -> float:  # fmt: skip
-    """One pass over the samples -> mean loss of a word. A loss that is not finite ends the run."""
-    model.train()
-    total, words = 0.0, 0
-    for batch in tqdm(loader, desc=f"epoch {progress.epoch}", unit="step", leave=False):
-        loss, count = caption_loss(model, batch, pad, config.precision)
-        if not torch.isfinite(loss):
-            names = ", ".join(loader.dataset.reader.filenames[i] for i in batch["index"].tolist())
-            raise ValueError(
-                f"the loss of step {progress.step} is {loss.item()} (pairs {names}): lower the learning rate"
-            )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        clip_gradients(optimiser, config)
-        optimiser.step()
-        if scheduler:
-            scheduler.step()
-        progress.step += 1
-        total, words = total + loss.item() * count, words + count
-    return total / words
+def train_step(
+    model: nn.Module,
+    batch: Batch,
+    optimiser: Optimizer,
+    config: TrainConfig,
+    pad: int,
+    progress: Progress,
+    processes: Processes,
+) -> float:
+    """One step on this process's share of the batch, in `accumulate` portions -> the gradient's norm.
+
+    The loss is the mean over the real words of the whole batch, whatever the share of a process or portion.
+    A loss or gradient that is not finite ends the run before it reaches the weights.
+    """
+    (words,) = processes.sum((batch["tokens"][..., 1:] != pad).sum().item())
+    portions = [batch["views"].chunk(config.accumulate), batch["tokens"].chunk(config.accumulate)]
+    optimiser.zero_grad(set_to_none=True)
+    total = 0.0
+    for number, (views, tokens) in enumerate(zip(*portions, strict=True), 1):
+        last = number == len(portions[0])
+        with nullcontext() if last or processes.count == 1 else model.no_sync():
+            loss = caption_loss(model, views, tokens, pad, config.precision)
+            # DistributedDataParallel takes the mean over processes: undo it
+            (loss * processes.count / words).backward()
+        total += loss.item()
+    (total,) = processes.sum(total)
+    gradients = [p.grad for group in optimiser.param_groups for p in group["params"]]
+    norm = nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None]).item()
+    if not math.isfinite(total + norm):
+        raise ValueError(
+            f"step {progress.step + 1} of epoch {progress.epoch} has loss {total / words:.4g} and gradient "
+            f"norm {norm:.4g} (pairs {batch['index'].tolist()} of the training file): "
+            "lower train.learning_rate"
+        )
+    clip_gradients(optimiser, config)
+    optimiser.step()
+    progress.step, progress.steps = progress.step + 1, progress.steps + 1
+    progress.loss, progress.words = progress.loss + total, progress.words + words
+    return norm
 
 
-def caption_loss(model: nn.Module, batch: Batch, pad: int, precision: str) -> tuple[Tensor, int]:
-    """Cross-entropy over the next word, mean over the batch's real target words (`<end>` included), and their
-    number."""
+def caption_loss(model: nn.Module, views: Tensor, tokens: Tensor, pad: int, precision: str) -> Tensor:
+    """Cross-entropy over the next word, summed over the real target words (`<end>` included).
+
+    views (B, 4, 3, H, W) uint8 or their features; tokens (B, K, T), padded to the longest caption of all.
+    """
     device = next(model.parameters()).device
-    views = batch["views"].to(device, non_blocking=True)
-    tokens = batch["tokens"][..., : int((batch["tokens"] != pad).sum(-1).max())].to(device, non_blocking=True)
+    tokens = tokens[..., : max(2, int((tokens != pad).sum(-1).max()))].to(device, non_blocking=True)
     with autocast(device, precision):
-        logits = model(views, tokens[..., :-1])  # (B, K, T, V)
-    targets = tokens[..., 1:]
-    loss = F.cross_entropy(logits.float().flatten(0, -2), targets.flatten(), ignore_index=pad)
-    return loss, int((targets != pad).sum())
+        logits = model(views.to(device, non_blocking=True), tokens[..., :-1])  # (B, K, T, V)
+    targets = tokens[..., 1:].flatten()
+    return F.cross_entropy(logits.float().flatten(0, -2), targets, ignore_index=pad, reduction="sum")
 
 
 def clip_gradients(optimiser: Optimizer, config: TrainConfig) -> None:
@@ -230,8 +302,7 @@ def clip_gradients(optimiser: Optimizer, config: TrainConfig) -> None:
 
 
 def validation_scores(captions: list[dict[str, Any]], meteor: Meteor, select_on: str) -> dict[str, float]:
-    """Corpus scores of the validation captions; ValueError where the one that chooses the model is
-    missing."""
+    """Corpus scores of the validation captions; ValueError where the deciding one is missing."""
     measured = measure([(c["caption"], tuple(c["references"])) for c in captions], meteor)
     scores = {name: float(value) for name, value in measured.scores(np.ones(len(captions))).items()}
     if select_on not in scores:
@@ -239,71 +310,53 @@ def validation_scores(captions: list[dict[str, Any]], meteor: Meteor, select_on:
     return scores
 
 
-def training_state(optimiser: Optimizer, progress: Progress) -> dict[str, Any]:
-    """What --resume needs besides the model: optimiser, schedule, progress, and every random generator's
-    state."""
-    algorithm, keys, *rest = np.random.get_state()
+def training_state(optimiser: Optimizer, progress: Progress, processes: Processes) -> dict[str, Any]:
+    """What --resume needs besides the model: optimiser, progress, and each process's random generators."""
     return {
         "optimiser": optimiser.state_dict(),
         "progress": asdict(progress),
-        "random": {
-            "python": random.getstate(),
-            "numpy": [algorithm, torch.from_numpy(keys.astype(np.int64)), *rest],
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all(),
-        },
+        "random": processes.gather(random_state()),
     }
 
 
-def restore(content: dict[str, Any], model: nn.Module, optimiser: Optimizer) -> Progress:
-    """Put a run back to where last.pt was written."""
+def restore(
+    content: dict[str, Any], model: nn.Module, optimiser: Optimizer, processes: Processes
+) -> Progress:
+    """Put a run back to where last.pt was written; ValueError where another number of processes wrote it."""
     training = content["training"]
+    if len(training["random"]) != processes.count:
+        raise ValueError(
+            f"the run was trained by {len(training['random'])} processes, now there are {processes.count}: "
+            "resume with as many"
+        )
     model.load_state_dict(content["model"])
     optimiser.load_state_dict(training["optimiser"])
-    states = training["random"]
-    random.setstate(states["python"])
-    algorithm, keys, *rest = states["numpy"]
-    np.random.set_state((algorithm, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    set_random_state(training["random"][processes.rank])
     return Progress(**training["progress"])
 
 
-def common_captions(reader: SplitReader, rows: list[int]) -> list[str]:
+def common_captions(samples: ChangeCaptions) -> list[str]:
     """The commonest human captions of the training pairs, the commonest first."""
-    counts = Counter(caption for row in rows for caption in reader.references[row])
+    counts = Counter(caption for row in samples.rows for caption in samples.reader.references[row])
     return [caption for caption, _ in counts.most_common(COMMON_CAPTIONS)]
 
 
-def say_what_runs(model, config, device, folder, resume, loader, val) -> None:
-    """The run in a few lines on standard error, before it starts."""
-    reader, rows = val
+def what_runs(
+    model: MModalCC, device: torch.device, samples: ChangeCaptions, sampler: StepSampler, val: ChangeCaptions
+) -> list[str]:
+    """The run in a few lines, before it starts."""
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     every = sum(p.numel() for p in model.parameters())
     lines = [
-        f"{folder.path}: {learning / 1e6:.1f} of {every / 1e6:.1f} M parameters learn, on {device}",
-        f"{len(loader.dataset)} samples, {len(loader)} steps an epoch, {len(rows)} val pairs",
+        f"{learning / 1e6:.1f} of {every / 1e6:.1f} M parameters learn, on {device}",
+        f"{len(samples)} samples, {sampler.steps} steps an epoch, {len(val)} val pairs",
     ]
-    if reader.augmented[rows].any():
-        lines.append(
-            f"{int(reader.augmented[rows].sum())} of the val pairs are augmented: data.augmented_splits"
-        )
-    if folder.resumed:
-        lines.append(f"resumed after epoch {folder.resumed['epoch']}")
-    elif resume:
-        lines.append(f"no {folder.last}: starting from the beginning")
-    print("\n".join(lines), file=sys.stderr)
-
-
-def say_epoch(line: dict[str, Any], pairs: int) -> None:
-    scores = " ".join(
-        f"{name} {value:.1f}" for name, value in line["val"].items() if isinstance(value, float)
-    )
-    text = f"epoch {line['epoch']}: loss {line['loss']:.3f}, {scores}, {line['seconds']:.0f} s"
-    if line["distinct_captions"] == 1 and pairs > 1:
-        text += "; COLLAPSED: every validation caption is the same sentence"
-    print(text + (" *" if line["best"] else ""), file=sys.stderr)
+    augmented = int(val.reader.augmented[val.rows].sum())
+    if augmented:
+        lines.append(f"{augmented} of the val pairs are augmented: data.augmented_splits")
+    if not val.reader.has_human_words:
+        lines.append("validation scores against the stored captions: no human words without data.annotations")
+    return lines
 
 
 if __name__ == "__main__":

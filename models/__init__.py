@@ -1,5 +1,7 @@
 """The networks; `build_model` is the one place where configuration meets constructors."""
 
+import os
+
 import torch
 
 from configs import ModelConfig
@@ -34,6 +36,7 @@ def build_model(config: ModelConfig, vocabulary_size: int, *, pretrained: bool =
         fusion_layers=config.fusion_layers,
         layers=config.layers,
         sharing=config.sharing,
+        block_batchnorm=config.block_batchnorm,
         dropout=config.dropout,
     )
     decoder = Decoder(
@@ -57,9 +60,9 @@ def build_model(config: ModelConfig, vocabulary_size: int, *, pretrained: bool =
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto": the GPU where there is one, else the CPU; any other name is torch's own."""
+    """ "auto": the GPU where there is one (each process its own), else the CPU; or torch's own name."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:

@@ -2,19 +2,24 @@
 `weights_only=True`."""
 
 import os
+import random
 import re
+from _compat_pickle import IMPORT_MAPPING
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from configs import Config, from_dict
+from configs import Config, ModelConfig, from_dict
 from data.vocabulary import Vocabulary
 from models import build_model
 from models.mmodalcc import MModalCC
 
 FORMAT = "mmodalcc-1"
+ARCHITECTURE = (  # settings that weights belong to
+    "trunk", "normalisation", "grid", "width", "heads", "feedforward", "fusion_layers", "layers", "sharing",
+)  # fmt: skip
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -44,44 +49,57 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def why_unreadable(error: Exception) -> str:
-    """What torch's unpickler says in many lines: the class or function that it refused, else what went wrong."""
+    """What torch's unpickler says at length: the class or function that it refused, or what went wrong."""
     text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
     if stranger := re.search(r"GLOBAL (\S+)", text):
-        name = stranger[1] if "." in stranger[1] else f"builtins.{stranger[1]}"
-        return f"it holds {name}"
+        module, _, name = stranger[1].rpartition(".")
+        module = module or "builtins"
+        return f"it holds {IMPORT_MAPPING.get(module, module)}.{name}"  # pickles write Python 2's names
     return text.strip().partition("\n")[0] or type(error).__name__
-
-
-def misfit(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
-    """The first difference in names, shapes or types: "lacks X", "has X besides", "has X as ..."; None if they fit."""
-    for name in wanted.keys() - given.keys():
-        return f"lacks {name}"
-    for name in given.keys() - wanted.keys():
-        return f"has {name} besides"
-    for name, tensor in wanted.items():
-        if (given[name].shape, given[name].dtype) != (tensor.shape, tensor.dtype):
-            found, right = (f"{tuple(t.shape)} {t.dtype}" for t in (given[name], tensor))
-            return f"has {name} as {found}, not {right}"
-    return None
 
 
 def restore_model(content: dict[str, Any]) -> tuple[MModalCC, Vocabulary]:
     """The model and the vocabulary of a loaded checkpoint, in eval mode."""
     vocabulary = Vocabulary(content["vocabulary"])
     config = Config(**from_dict(content["config"]))
-    model = build_model(config.model, len(vocabulary), pretrained=False)
-    model.load_state_dict(content["model"])
-    return model.eval(), vocabulary
+    with torch.device("meta"):  # no random weights, which take longer to draw than a caption to find
+        model = build_model(config.model, len(vocabulary), pretrained=False)
+    model.load_state_dict(content["model"], assign=True)
+    return model.to(memory_format=torch.channels_last).eval(), vocabulary
 
 
-def start_from(path: str | Path, model: MModalCC, vocabulary: Vocabulary) -> None:
-    """Give `model` the weights of a checkpoint; ValueError where its words or its parameters are others."""
+def start_from(path: str | Path, model: MModalCC, config: ModelConfig, vocabulary: Vocabulary) -> None:
+    """Give the model of `config` a checkpoint's weights; ValueError where words or settings differ."""
     content = load_checkpoint(path)
     if tuple(content["vocabulary"]) != vocabulary.words:
         raise ValueError(
             f"train.start_from: {path} has other words ({len(content['vocabulary'])}) than the data "
             f"({len(vocabulary)}): use input files with the same vocabulary"
         )
-    if difference := misfit(model.state_dict(), content["model"]):
-        raise ValueError(f"train.start_from: {path} {difference}: give the model settings that it was made with")
+    for name in ARCHITECTURE:
+        given, wanted = content["config"]["model"][name], getattr(config, name)
+        if given != wanted:
+            raise ValueError(
+                f"train.start_from: {path} was made with model.{name} {given}, not {wanted}: use the same"
+            )
     model.load_state_dict(content["model"])
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every random generator, as plain content for a checkpoint."""
+    algorithm, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": [algorithm, keys.tolist(), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Inverse of `random_state`; a GPU's state is left alone where either side has none."""
+    random.setstate(state["python"])
+    np.random.set_state(tuple(state["numpy"]))
+    torch.set_rng_state(state["torch"])
+    if torch.cuda.is_available() and state["cuda"] is not None:
+        torch.cuda.set_rng_state(state["cuda"])

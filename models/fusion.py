@@ -66,10 +66,14 @@ class EnhancementLayer(nn.Module):
 
 
 class ConvolutionalBlock(nn.Module):
-    """One step of the fusion over layers: O_l = LayerNorm(ReLU(u + Conv(u))) with u = O_{l-1} + z_l."""
+    """One step of the fusion over layers: O_l = LayerNorm(ReLU(u + Conv(u))) with u = O_{l-1} + z_l.
 
-    def __init__(self, channels: int) -> None:
+    batchnorm: "live" as usual; "frozen" leaves the statistics as they begin (for several processes on CPUs).
+    """
+
+    def __init__(self, channels: int, batchnorm: str) -> None:
         super().__init__()
+        self.batchnorm = batchnorm
         inner = channels // 2
         self.conv = nn.Sequential(
             nn.Conv2d(channels, inner, 1), nn.BatchNorm2d(inner), nn.ReLU(),
@@ -77,6 +81,12 @@ class ConvolutionalBlock(nn.Module):
             nn.Conv2d(inner, channels, 1), nn.BatchNorm2d(channels),
         )  # fmt: skip
         self.norm = nn.LayerNorm(channels)
+
+    def train(self, mode: bool = True) -> "ConvolutionalBlock":
+        super().train(mode)
+        if self.batchnorm == "frozen":
+            self.conv.eval()  # nothing in it but BatchNorm differs in training
+        return self
 
     def forward(self, u: Tensor) -> Tensor:
         """u (B, 2D, h, w) -> (B, 2D, h, w); the LayerNorm is over channels at each position."""
@@ -94,7 +104,7 @@ class Fusion(nn.Module):
 
     def __init__(
         self, *, channels: int, grid: int, width: int, heads: int, feedforward: int, fusion_layers: int,
-        layers: str, sharing: str, dropout: float,
+        layers: str, sharing: str, block_batchnorm: str, dropout: float,
     ) -> None:  # fmt: skip
         super().__init__()
 
@@ -107,11 +117,13 @@ class Fusion(nn.Module):
         self.rows = nn.Parameter(torch.empty(grid, width // 2))
         self.enhance = nn.ModuleList(EnhancementLayer(cross_attention, sharing) for _ in range(fusion_layers))
         self.chained = layers == "chained"
-        self.blocks_rgb = nn.ModuleList(ConvolutionalBlock(2 * width) for _ in range(fusion_layers))
+        self.blocks_rgb = nn.ModuleList(
+            ConvolutionalBlock(2 * width, block_batchnorm) for _ in range(fusion_layers)
+        )
         self.blocks_sem = (
             self.blocks_rgb
             if sharing == "shared"
-            else nn.ModuleList(ConvolutionalBlock(2 * width) for _ in range(fusion_layers))
+            else nn.ModuleList(ConvolutionalBlock(2 * width, block_batchnorm) for _ in range(fusion_layers))
         )
         for parameter in self.parameters():
             if parameter.dim() > 1:
@@ -132,8 +144,8 @@ class Fusion(nn.Module):
         """Layer outputs, each (B, 2, N, D), dates joined along channels -> X (B, N, 2D)."""
         fused = 0.0
         for block, stream in zip(blocks, outputs, strict=True):
-            z = stream.permute(0, 1, 3, 2).flatten(1, 2).unflatten(-1, grid)  # (B, 2D, h, w)
-            fused = block(fused + z)
+            z = stream.transpose(1, 2).flatten(2).unflatten(1, grid)  # (B, h, w, 2D)
+            fused = block(fused + z.permute(0, 3, 1, 2))
         return fused.flatten(2).transpose(1, 2)
 
     def forward(self, features_rgb: Tensor, features_sem: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Beam search on a decoder that is a table: against the rule written out naively, and against all captions there are."""
+"""Beam search on a decoder that is a table: against the rule written naively, and against all captions."""
 
 import itertools
 import random
@@ -14,7 +14,7 @@ START, END = 1, 2
 
 @dataclass
 class Table:
-    """A decoder whose next-word log-probabilities depend on the pair and the whole prefix, drawn by their hash."""
+    """A decoder whose next-word log-probabilities are drawn for each pair and prefix."""
 
     vocabulary: int = 4
     seed: int = 0
@@ -55,12 +55,12 @@ def search(table, pairs, beam_size, max_steps=6, best=1):
 
 
 def released_rule(table, pair, beam_size, max_steps):
-    """One pair, one step at a time, as the rule is written; (words, score, finished) of finished, then unfinished."""
+    """One pair, one step at a time, as the rule is written: (words, score, finished), finished ones first."""
     alive, finished = [((START,), 0.0)], []
     width = min(beam_size, table.vocabulary)
     for _ in range(max_steps):
         candidates = [
-            (words + (token,), score + log_prob)
+            ((*words, token), score + log_prob)
             for words, score in alive
             for token, log_prob in enumerate(table.row(pair, words).tolist())
         ]
@@ -117,7 +117,7 @@ def test_wide_beams_find_the_best_caption_of_all(seed):
 
 
 class WideTable(Table):
-    """The same table with many impossible words, so that V, which caps the beams, exceeds the number of captions."""
+    """The same table with many impossible words: V, which caps the beams, exceeds the number of captions."""
 
     def __init__(self, table: Table):
         super().__init__(vocabulary=40, seed=table.seed)

@@ -1,4 +1,4 @@
-"""Captioning one's own pairs: one, many, with and without maps, of any size; and every mistake one can make."""
+"""Captioning one's own pairs: one, many, with and without maps, of any size; and every mistake."""
 
 import csv
 import json

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from configs import Config
-from data.vocabulary import Vocabulary
 from models.checkpoint import FORMAT, load_checkpoint, restore_model, save_checkpoint
 from tests.tiny import RELEASED, VOCABULARY_SIZE, random_views, tiny_config, tiny_model
 
@@ -51,7 +50,7 @@ class Hostile:
 
 def test_code_in_a_checkpoint_does_not_run(tmp_path):
     torch.save({"format": FORMAT, "model": Hostile(tmp_path / "owned")}, tmp_path / "bad.pt")
-    with pytest.raises(ValueError, match=r"bad.pt is no checkpoint of this code \(it holds a \w+.mkdir\)"):
+    with pytest.raises(ValueError, match=r"bad.pt is no checkpoint of this code \(it holds \w+.mkdir\)"):
         load_checkpoint(tmp_path / "bad.pt")
     assert not (tmp_path / "owned").exists()
 

@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from configs import DataConfig
-from data.dataset import ChangeCaptions, make_loader, open_split
+from data.dataset import SPARE, ChangeCaptions, StepSampler, make_loader, open_split
 from tests.conftest import entry
 from tools import create_input_files
 
@@ -75,17 +75,24 @@ def test_workers_read_what_the_main_process_reads(folder, context):
     np.testing.assert_array_equal(views, np.stack([reader.views(row) for row in rows]))
 
 
-def test_order_is_the_generators(folder):
+def test_order_is_the_seeds(folder):
     reader, rows = opened(folder)
     samples = ChangeCaptions(reader, rows=rows, captions="one")
-    config = DataConfig(workers=0)
 
     def order(seed):
-        loader = make_loader(samples, config, batch_size=4, generator=torch.Generator().manual_seed(seed))
+        sampler = StepSampler(len(samples), 4, seed=seed)
+        loader = make_loader(samples, DataConfig(workers=0), batch_sampler=sampler)
         return torch.cat([batch["tokens"] for batch in loader])
 
     assert torch.equal(order(1), order(1))
     assert not torch.equal(order(1), order(2))
+
+
+def test_a_spare_sample_counts_for_nothing(folder):
+    reader, rows = opened(folder)
+    for captions in ("one", "all"):
+        sample = ChangeCaptions(reader, rows=rows, captions=captions)[SPARE]
+        assert (sample["tokens"] == reader.vocabulary.pad).all()
 
 
 def test_kept_features_stand_in_for_views(folder):

@@ -18,7 +18,7 @@ def fusion(layers="chained", sharing="separate", fusion_layers=2) -> Fusion:
     torch.manual_seed(0)
     return Fusion(
         channels=CHANNELS, grid=GRID, width=WIDTH, heads=2, feedforward=32, fusion_layers=fusion_layers,
-        layers=layers, sharing=sharing, dropout=0.0,
+        layers=layers, sharing=sharing, block_batchnorm="live", dropout=0.0,
     ).eval()  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_run, demo_input, tmp_pat
     settings = {"train.schedule": "plateau"}
     run(demo_input, tmp_path / "cut", **{**settings, "train.epochs": 1})
     run(demo_input, tmp_path / "cut", "--resume", **settings)
-    assert "resumed after epoch 1" in capsys.readouterr().err
+    assert "going on after step 11, in epoch 2" in capsys.readouterr().err
     assert log_of(tmp_path / "cut") == log_of(tiny_run)
     whole, cut = (load_checkpoint(folder / "last.pt") for folder in (tiny_run, tmp_path / "cut"))
     for name, value in whole["model"].items():
@@ -96,35 +96,29 @@ def test_the_command_ends_in_one_line():
     assert "train.epochs" in done.stderr
 
 
-def test_loss_is_the_mean_over_real_words():
-    model = tiny_model().eval()
-    tokens = random_tokens(2, 2, 7)
+def test_loss_is_summed_over_real_words():
+    model, views, tokens = tiny_model().eval(), random_views(2), random_tokens(2, 2, 7)
     tokens[..., 0] = START
     tokens[0, 0, 3:] = torch.tensor([END, PAD, PAD, PAD])
-    batch = {"views": random_views(2), "tokens": tokens}
-    loss, words = train.caption_loss(model, batch, PAD, "float32")
-    assert words == 3 * 6 + 3
     total = 0.0
     for pair in range(2):
-        for caption in range(2):
-            row = tokens[pair, caption]
-            log_probs = model(batch["views"][pair : pair + 1], row[None, :-1]).log_softmax(-1)[0]
+        for row in tokens[pair]:
+            log_probs = model(views[pair : pair + 1], row[None, :-1]).log_softmax(-1)[0]
             total -= sum(log_probs[t, row[t + 1]] for t in range(6) if row[t + 1] != PAD)
-    torch.testing.assert_close(loss, total / words)
+    loss = train.caption_loss(model, views, tokens, PAD, "float32")
+    torch.testing.assert_close(loss, total)
 
 
 def test_all_captions_of_a_step_give_the_gradients_of_one_by_one():
     tokens, views = random_tokens(2, 3, 6), random_views(2)
     gradients = []
-    for batch in (
-        {"views": views, "tokens": tokens},
-        {"views": views.repeat_interleave(3, 0), "tokens": tokens.flatten(0, 1).unsqueeze(1)},
-    ):
+    for shown, read in ((views, tokens), (views.repeat_interleave(3, 0), tokens.flatten(0, 1).unsqueeze(1))):
         model = tiny_model().eval()  # BatchNorm of the batch would differ by design
-        train.caption_loss(model, batch, PAD, "float32")[0].backward()
+        train.caption_loss(model, shown, read, PAD, "float32").backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     for name, gradient in gradients[0].items():
-        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-5, msg=name)
+        error = (gradients[1][name] - gradient).norm()
+        assert error <= 1e-4 * gradient.norm() + 1e-5, name
 
 
 def test_the_decoders_rate_falls_after_every_third_stale_epoch():
@@ -150,7 +144,9 @@ def test_clipping(clip_fusion):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(demo_input, tmp_path):
-    with pytest.raises(ValueError, match=r"the loss of step \d+ is (nan|inf) \(pairs 0.*png"):
+    with pytest.raises(
+        ValueError, match=r"step \d+ of epoch 1 has loss .* and .* norm .*lower train.learning_rate"
+    ):
         run(demo_input, tmp_path / "run", **{"train.learning_rate": 1e30, "train.clip_value": 0})
 
 

@@ -14,6 +14,6 @@ def run(main: Callable[[], None]) -> None:
         message = " ".join(str(error).split())
         print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"{Path(sys.argv[0]).name}: interrupted {interrupt}".rstrip(), file=sys.stderr)
         sys.exit(130)

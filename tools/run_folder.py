@@ -1,46 +1,50 @@
-"""The folder of one training run, which explains itself: config.yaml, log.jsonl, TensorBoard events,
-captions, checkpoints."""
+"""The folder of one training run, which explains itself: settings, environment, log, curves, checkpoints."""
 
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+import torchvision
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from configs import Config
 from models.checkpoint import load_checkpoint, save_checkpoint
 
-MAY_CHANGE = {"train.epochs", "train.early_stop", "train.device", "decode.device", "data.workers", "data.dir"}
+MAY_CHANGE = {
+    "data.dir", "data.workers", "decode.batch_size", "decode.device", "train.checkpoint_minutes",
+    "train.device", "train.early_stop", "train.epochs",
+}  # fmt: skip
+SHOWN = 8  # validation pairs whose captions TensorBoard shows each epoch
 
 
 class RunFolder:
     """Opens a new run, or with resume=True the one that the folder holds.
 
-    resumed: the content of last.pt, None for a run from the beginning. Raises ValueError where the folder
-    holds a run and resume is False, or where the configuration differs from the resumed run's in more than
-    what may change.
+    resumed: the content of last.pt, None for a run from the beginning. writes: True in one process; the
+    methods of the others write nothing. Raises ValueError where the folder holds a run and resume is False, or
+    where the configuration differs from the resumed run's in more than what may change.
     """
 
-    def __init__(self, path: Path, config: Config, *, resume: bool) -> None:
+    def __init__(self, path: Path, config: Config, *, resume: bool, writes: bool = True) -> None:
         self.path, self.last, self.best = path, path / "last.pt", path / "best.pt"
+        self.config, self.resume, self.writes = config, resume, writes
         if not resume and (path / "config.yaml").exists():
             raise ValueError(
                 f"{path} holds a run: go on with --resume, or choose another folder with --run_dir"
             )
-        self.resumed = self._read_last(config) if resume else None
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "config.yaml").write_text(yaml.safe_dump(config.to_dict(), sort_keys=False))
-        epoch = self.resumed["epoch"] if self.resumed else 0
-        self._cut_log(epoch)
-        self.events = SummaryWriter(path, purge_step=epoch + 1)
+        self.resumed = self._read_last() if resume and self.last.exists() else None
 
-    def _read_last(self, config: Config) -> dict[str, Any] | None:
-        if not self.last.exists():
-            return None
+    def _read_last(self) -> dict[str, Any]:
         content = load_checkpoint(self.last)
-        old, new = flat(content["config"]), flat(config.to_dict())
+        old, new = flat(content["config"]), flat(self.config.to_dict())
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        # the rates of one_cycle depend on the number of epochs
         free = MAY_CHANGE - ({"train.epochs"} if new["train.schedule"] == "one_cycle" else set())
         refused = [f"{key} ({old.get(key)} -> {new.get(key)})" for key in changed if key not in free]
         if refused:
@@ -50,30 +54,97 @@ class RunFolder:
             )
         return content
 
+    def begin(self, fingerprint: str, lines: list[str]) -> None:
+        """Write what the run is, `lines` to standard error too, and cut the log where the run goes on.
+
+        fingerprint: of the training data; ValueError where a resumed run began with other data.
+        """
+        self.fingerprint = fingerprint
+        if self.resumed and self.resumed["training"]["data"] != fingerprint:
+            raise ValueError(
+                f"{self.config.data.dir} is not the data that this run began with: start a new run"
+            )
+        if not self.writes:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "config.yaml").write_text(yaml.safe_dump(self.config.to_dict(), sort_keys=False))
+        with (self.path / "environment.jsonl").open("a") as file:
+            file.write(json.dumps({**environment(), "data": fingerprint}) + "\n")
+        epoch, steps = (
+            (self.resumed["epoch"], self.resumed["training"]["progress"]["steps"]) if self.resumed else (0, 0)
+        )
+        self._cut_log(epoch)
+        self.events = SummaryWriter(self.path, purge_step=steps + 1)
+        if self.resumed:
+            lines = [*lines, f"going on after step {steps}, in epoch {epoch + 1}"]
+        elif self.resume:
+            lines = [*lines, f"no {self.last}: starting from the beginning"]
+        print(f"{self.path}: " + "\n".join(lines), file=sys.stderr)
+
     def _cut_log(self, epoch: int) -> None:
-        """Keep the log's lines up to the epoch from which the run goes on."""
+        """Keep the log's lines up to the epoch after which the run goes on."""
         log = self.path / "log.jsonl"
         lines = log.read_text().splitlines() if log.exists() else []
-        log.write_text("".join(f"{line}\n" for line in lines if json.loads(line)["epoch"] <= epoch))
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
+        replace(log, "".join(f"{line}\n" for line in kept))
 
-    def write_epoch(self, line: dict[str, Any], captions: list[dict[str, Any]]) -> None:
-        """One epoch's line in the log and in TensorBoard, and the validation captions."""
+    def write_step(self, step: int, loss: float, norm: float) -> None:
+        """TensorBoard's curves of the training loss (mean so far in the epoch) and of the gradient's norm."""
+        if self.writes:
+            self.events.add_scalar("step/loss", loss, step)
+            self.events.add_scalar("step/gradient_norm", norm, step)
+
+    def write_epoch(self, step: int, line: dict[str, Any], captions: list[dict[str, Any]]) -> None:
+        """One epoch's line in the log, on standard error and in TensorBoard, and the validation captions."""
+        if not self.writes:
+            return
         with (self.path / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
-        (self.path / "val_captions.json").write_text(json.dumps(captions, indent=1, ensure_ascii=False))
+        replace(self.path / "val_captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
         for key, value in flat(line).items():
-            if isinstance(value, (int, float)) and key != "epoch":
-                self.events.add_scalar(key.replace(".", "/"), value, line["epoch"])
-        for caption in captions[:: max(1, len(captions) // 8)][:8]:
-            self.events.add_text(f"val/{caption['filename']}", caption["caption"], line["epoch"])
+            if isinstance(value, (int, float)):
+                self.events.add_scalar(key.replace(".", "/"), value, step)
+        for caption in captions[:: max(1, len(captions) // SHOWN)][:SHOWN]:
+            text = f"{caption['caption']}\n\n(people: {caption['references'][0]})"
+            self.events.add_text(f"captions/{caption['filename']}", text, step)
         self.events.flush()
+        scores = " ".join(f"{name} {value:.1f}" for name, value in line["val"].items())
+        text = f"epoch {line['epoch']}: loss {line['loss']:.3f}, {scores}, {line['seconds']:.0f} s"
+        if line["distinct_captions"] == 1 < len(captions):
+            text += "; COLLAPSED: every validation caption is the same sentence"
+        print(text + (" *" if line["best"] else ""), file=sys.stderr)
 
     def save(self, content: dict[str, Any], training: dict[str, Any], *, best: bool) -> None:
-        """last.pt, with what --resume needs besides (`training`); best.pt where this epoch is the best
-        one."""
-        if best:
+        """last.pt, with what --resume needs besides (`training`); best.pt after the best epoch so far."""
+        if self.writes and best:
             save_checkpoint(self.best, content)
-        save_checkpoint(self.last, {**content, "training": training})
+        if self.writes:
+            save_checkpoint(self.last, {**content, "training": {**training, "data": self.fingerprint}})
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a run runs."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    return {
+        "command": sys.argv,
+        "commit": commit.stdout.strip() or None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "machine": platform.platform(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def replace(path: Path, text: str) -> None:
+    """Write a text file beside its target and rename it when whole."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

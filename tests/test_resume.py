@@ -1,0 +1,91 @@
+"""A run that is killed and resumed ends with the bytes of one that was not."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.checkpoint import load_checkpoint
+from tests.conftest import CONFIGS
+from tests.tiny import tiny_settings
+
+ROOT = CONFIGS.parent
+KILLS = int(os.environ.get("KILLS", 2))  # KILLS=20 is the long form
+
+
+def command(demo_input: Path, run_dir: Path) -> list[str]:
+    settings = {"train.epochs": 3, "train.schedule": "one_cycle", "train.checkpoint_minutes": 1e-4}
+    options = tiny_settings(demo_input, **settings)
+    return [
+        sys.executable,
+        "train.py",
+        "--config",
+        "configs/second_cc.yaml",
+        *options,
+        "--run_dir",
+        str(run_dir),
+    ]
+
+
+def outcome(run_dir: Path) -> tuple[dict, list[dict], str]:
+    """Final weights, the log without its times, the captions."""
+    lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
+    log = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+    return load_checkpoint(run_dir / "last.pt")["model"], log, (run_dir / "val_captions.json").read_text()
+
+
+def assert_same_outcome(run_dir: Path, other: Path) -> None:
+    (weights, log, captions), (weights2, log2, captions2) = outcome(run_dir), outcome(other)
+    assert log == log2
+    assert captions == captions2
+    assert weights.keys() == weights2.keys()
+    for name, value in weights.items():
+        assert torch.equal(value, weights2[name]), name
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(demo_input, tmp_path_factory) -> tuple[Path, float]:
+    """A whole run and the seconds that it took."""
+    run_dir, started = tmp_path_factory.mktemp("whole") / "run", time.monotonic()
+    subprocess.run(command(demo_input, run_dir), cwd=ROOT, check=True, capture_output=True)
+    return run_dir, time.monotonic() - started
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment_loses_nothing(uninterrupted, demo_input, tmp_path):
+    whole, seconds = uninterrupted
+    moments = random.Random(1)
+    for _ in range(KILLS):
+        process = subprocess.Popen(
+            [*command(demo_input, tmp_path / "run"), "--resume"], cwd=ROOT, stderr=subprocess.PIPE
+        )
+        try:
+            process.wait(timeout=moments.uniform(0.2, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+    subprocess.run(
+        [*command(demo_input, tmp_path / "run"), "--resume"], cwd=ROOT, check=True, capture_output=True
+    )
+    assert_same_outcome(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(uninterrupted, demo_input, tmp_path, number):
+    run_dir = tmp_path / "run"
+    process = subprocess.Popen(command(demo_input, run_dir), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    while not (run_dir / "last.pt").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(number)
+    said = process.communicate()[1]
+    assert process.returncode == 130, said
+    assert "go on with --resume" in said.splitlines()[-1]
+    subprocess.run([*command(demo_input, run_dir), "--resume"], cwd=ROOT, check=True, capture_output=True)
+    assert_same_outcome(run_dir, uninterrupted[0])
