@@ -4,6 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DEMO := demo
+PAIR := 00487.png# of the demo's test split: a residential area is built on grassland
 
 .PHONY: demo test lint clean
 

@@ -27,8 +27,8 @@ class RunFolder:
     """Opens a new run, or with resume=True the one that the folder holds.
 
     resumed: the content of last.pt, None for a run from the beginning. writes: True in one process; the
-    methods of the others write nothing. Raises ValueError where the folder holds a run and resume is False, or
-    where the configuration differs from the resumed run's in more than what may change.
+    methods of the others write nothing. Raises ValueError where the folder holds a run and resume is False,
+    or where the configuration differs from the resumed run's in more than what may change.
     """
 
     def __init__(self, path: Path, config: Config, *, resume: bool, writes: bool = True) -> None:
