@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import OneCycleLR
 from tqdm import tqdm
 
 from configs import CommandLine, Config, TrainConfig
@@ -35,6 +34,7 @@ from eval import predict, to_captions
 from models import autocast, build_model, pick_device
 from models.checkpoint import random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
+from models.optimiser import clip_gradients, decay_decoder, make_optimiser, make_scheduler
 from tools import command
 from tools.meteor import Meteor
 from tools.metrics import measure
@@ -42,7 +42,6 @@ from tools.processes import Processes
 from tools.run_folder import RunFolder
 from tools.workers import interruptions_noted
 
-PARTS = ("encoder_rgb", "encoder_sem", "fusion", "decoder")
 COMMON_CAPTIONS = 20  # candidates for the floor on changed pairs; a checkpoint carries them
 
 
@@ -202,36 +201,6 @@ def step_sampler(samples: ChangeCaptions, config: Config, processes: Processes) 
     return StepSampler(len(samples), size, seed=config.train.seed, rank=processes.rank, count=processes.count)
 
 
-def make_optimiser(model: MModalCC, config: TrainConfig) -> Optimizer:
-    """Adam with a group for each part that learns; they share a rate until the decoder's decays."""
-    groups = []
-    for part in PARTS:
-        learning = [p for p in getattr(model, part).parameters() if p.requires_grad]
-        if learning:
-            groups.append({"part": part, "params": learning})
-    return torch.optim.Adam(groups, lr=config.learning_rate, fused=True)
-
-
-def make_scheduler(optimiser: Optimizer, config: TrainConfig, steps: int, done: int) -> OneCycleLR | None:
-    """`one_cycle`: a rate for each step of all epochs (`steps` in each, `done` of them taken so far).
-
-    `plateau` has none: see decay_decoder.
-    """
-    if config.schedule == "plateau":
-        return None
-    total = config.epochs * steps
-    rate = config.learning_rate
-    return OneCycleLR(optimiser, max_lr=rate, total_steps=total, cycle_momentum=False, last_epoch=done - 1)
-
-
-def decay_decoder(optimiser: Optimizer, config: TrainConfig, stale: int) -> None:
-    """`plateau`: the decoder's rate alone falls after each `decay_patience` epochs without a better score."""
-    if config.schedule == "plateau" and stale and stale % config.decay_patience == 0:
-        for group in optimiser.param_groups:
-            if group["part"] == "decoder":
-                group["lr"] *= config.decay
-
-
 @torch.inference_mode()
 def trunk_features(model: MModalCC, precision: str, views: Tensor) -> Tensor:
     """What the frozen trunks make of views (B, 4, 3, H, W) uint8, kept as bfloat16: (B, 4, C, grid, grid)."""
@@ -292,13 +261,6 @@ def caption_loss(model: nn.Module, views: Tensor, tokens: Tensor, pad: int, prec
         logits = model(views.to(device, non_blocking=True), tokens[..., :-1])  # (B, K, T, V)
     targets = tokens[..., 1:].flatten()
     return F.cross_entropy(logits.float().flatten(0, -2), targets, ignore_index=pad, reduction="sum")
-
-
-def clip_gradients(optimiser: Optimizer, config: TrainConfig) -> None:
-    """Clamp gradient values to +-clip_value (0: not at all); the released code leaves the fusion out."""
-    for group in optimiser.param_groups:
-        if config.clip_value and (group["part"] != "fusion" or config.clip_fusion):
-            nn.utils.clip_grad_value_(group["params"], config.clip_value)
 
 
 def validation_scores(captions: list[dict[str, Any]], meteor: Meteor, select_on: str) -> dict[str, float]:

@@ -103,9 +103,19 @@ class Fusion(nn.Module):
     """
 
     def __init__(
-        self, *, channels: int, grid: int, width: int, heads: int, feedforward: int, fusion_layers: int,
-        layers: str, sharing: str, block_batchnorm: str, dropout: float,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        channels: int,
+        grid: int,
+        width: int,
+        heads: int,
+        feedforward: int,
+        fusion_layers: int,
+        layers: str,
+        sharing: str,
+        block_batchnorm: str,
+        dropout: float,
+    ) -> None:
         super().__init__()
 
         def cross_attention() -> CrossAttention:

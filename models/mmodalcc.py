@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from models.beam_search import Hypothesis, beam_search
-from models.decoder import Decoder
+from models.decoder import Decoder, WordAttention
 from models.encoder import Encoder
 from models.fusion import Fusion
 
@@ -33,18 +33,18 @@ class MModalCC(nn.Module):
         self.fusion = fusion
         self.decoder = decoder
         mean, std = (IMAGENET_MEAN, IMAGENET_STD) if normalisation == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, device="cpu").view(3, 1, 1), persistent=False)
 
     def features(self, views: Tensor) -> Tensor:
         """Both trunks: views (B, 4, 3, H, W) uint8 -> (B, 4, C, grid, grid)."""
-        images = (views.float() / 255 - self.mean) / self.std
+        images = (views.to(self.mean.dtype) / 255 - self.mean) / self.std
         return torch.cat([self.encoder_rgb(images[:, :2]), self.encoder_sem(images[:, 2:])], dim=1)
 
     def encode(self, views: Tensor) -> Tensor:
         """views (B, 4, 3, H, W) uint8 -> memory (B, 2, N, 2D). Floating-point views are taken as their
         `features`."""
-        features = views.float() if views.is_floating_point() else self.features(views)
+        features = views.to(self.mean.dtype) if views.is_floating_point() else self.features(views)
         return self.fusion(features[:, :2], features[:, 2:])
 
     def forward(self, views: Tensor, tokens: Tensor) -> Tensor:
@@ -71,3 +71,9 @@ class MModalCC(nn.Module):
             max_steps=steps,
             best=best,
         )
+
+    @torch.inference_mode()
+    def attention(self, views: Tensor, tokens: Tensor) -> WordAttention:
+        """What was looked at to choose the word after each of `tokens` (B, K, T), which begin with `<start>`;
+        views (B, 4, 3, H, W) uint8."""
+        return self.decoder.attention(tokens, self.encode(views))

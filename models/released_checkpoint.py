@@ -97,7 +97,9 @@ def _trunk(released: Released) -> str:
 
 def _heads(released: Released) -> int:
     """The number of heads that every attention in use has."""
-    first = next(iter(released.heads.values()), None)
+    if not released.heads:
+        raise ValueError("the checkpoint lacks encoder_feat.transformer.0.attention2")
+    first = next(iter(released.heads.values()))
     for name, heads in released.heads.items():
         if heads != first or type(heads) is not int or heads < 1:
             raise ValueError(f"every attention has the same number of heads: {name} has {heads}")
@@ -145,7 +147,7 @@ def _check_positions(released: Released, width: int) -> None:
     """The released decoder stores its sinusoids; they must be those, to float32's rounding of the angle."""
     rows = released.size(POSITIONS, 0)
     positions = released.tensors[POSITIONS]
-    if positions.shape != (rows, 1, width):
+    if positions.shape != (rows, 1, width) or not positions.is_floating_point():
         raise ValueError(f"the checkpoint has {POSITIONS} as {tuple(positions.shape)}, not (n, 1, {width})")
     tolerance = 1e-6 * (1 + torch.arange(rows)).unsqueeze(1)
     if not ((positions[:, 0] - sinusoids(rows, width)).abs() <= tolerance).all():

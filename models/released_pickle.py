@@ -91,12 +91,14 @@ class Released:
     scores: dict[str, float]
 
     def size(self, name: str, dimension: int) -> int:
-        """A parameter's length along `dimension`; ValueError where it is missing or has fewer dimensions."""
+        """A parameter's length along `dimension`; ValueError where it is missing or has none."""
         if name not in self.tensors:
             raise ValueError(f"the checkpoint lacks {name}")
         shape = self.tensors[name].shape
-        if len(shape) <= dimension:
-            raise ValueError(f"the checkpoint has {name} as {tuple(shape)}, which is no matrix")
+        if len(shape) <= dimension or not shape[dimension]:
+            raise ValueError(
+                f"the checkpoint has {name} as {tuple(shape)}: its dimension {dimension} is missing"
+            )
         return shape[dimension]
 
 
@@ -159,7 +161,7 @@ def _tensors(name: str, state: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
     """A module's own parameters and buffers by name."""
     for key, value in (*_entries(name, state, "_parameters"), *_entries(name, state, "_buffers")):
         if value is not None:
-            if not isinstance(value, Tensor):
+            if not isinstance(value, Tensor) or value.is_meta:
                 raise ValueError(f"{name}.{key} of the checkpoint is no tensor")
             yield f"{name}.{key}", value.detach()
 

@@ -7,6 +7,7 @@ import torch
 import train
 from data.dataset import make_loader, open_samples
 from models import build_model
+from models.optimiser import make_optimiser
 from tools.processes import Processes
 
 
@@ -19,7 +20,7 @@ def main(output: str, *argv: str) -> None:
     sampler = train.step_sampler(samples, config, processes)
     torch.manual_seed(0)
     model = build_model(config.model, len(samples.reader.vocabulary))
-    optimiser = train.make_optimiser(model, config.train)
+    optimiser = make_optimiser(model, config.train)
     trained = train.in_parallel(model.train(), processes, device)
     batch = next(iter(make_loader(samples, config.data, batch_sampler=sampler)))
     progress = train.Progress()

@@ -11,6 +11,7 @@ import torch
 import train
 from configs import TrainConfig
 from models.checkpoint import load_checkpoint
+from models.optimiser import clip_gradients, decay_decoder, make_optimiser
 from tests.conftest import CONFIGS
 from tests.tiny import END, PAD, START, random_tokens, random_views, tiny_model, tiny_settings
 
@@ -123,10 +124,10 @@ def test_all_captions_of_a_step_give_the_gradients_of_one_by_one():
 
 def test_the_decoders_rate_falls_after_every_third_stale_epoch():
     model, config = tiny_model(), TrainConfig(learning_rate=1.0)
-    optimiser = train.make_optimiser(model, config)
+    optimiser = make_optimiser(model, config)
     rates = []
     for stale in (0, 1, 2, 3, 4, 5, 6):
-        train.decay_decoder(optimiser, config, stale)
+        decay_decoder(optimiser, config, stale)
         rates.append({group["part"]: group["lr"] for group in optimiser.param_groups})
     assert [rate["decoder"] for rate in rates] == pytest.approx([1, 1, 1, 0.7, 0.7, 0.7, 0.49])
     assert all(rate[part] == 1 for rate in rates for part in ("encoder_rgb", "encoder_sem", "fusion"))
@@ -137,7 +138,7 @@ def test_clipping(clip_fusion):
     model, config = tiny_model(), TrainConfig(clip_value=0.5, clip_fusion=clip_fusion)
     for parameter in model.parameters():
         parameter.grad = torch.full_like(parameter, -3.0)
-    train.clip_gradients(train.make_optimiser(model, config), config)
+    clip_gradients(make_optimiser(model, config), config)
     assert (model.decoder.output.weight.grad == -0.5).all()
     assert (model.encoder_sem.trunk.conv1.weight.grad == -0.5).all()
     assert (model.fusion.rows.grad == (-0.5 if clip_fusion else -3.0)).all()

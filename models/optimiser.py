@@ -1,0 +1,47 @@
+"""Adam over the model's parts, the schedules of its rates, and gradient clamping (the training recipe)."""
+
+from torch import nn
+from torch.optim import Adam, Optimizer
+from torch.optim.lr_scheduler import OneCycleLR
+
+from configs import TrainConfig
+from models.mmodalcc import MModalCC
+
+PARTS = ("encoder_rgb", "encoder_sem", "fusion", "decoder")
+
+
+def make_optimiser(model: MModalCC, config: TrainConfig) -> Optimizer:
+    """Adam with a group for each part that learns; they share a rate until the decoder's decays."""
+    groups = []
+    for part in PARTS:
+        learning = [p for p in getattr(model, part).parameters() if p.requires_grad]
+        if learning:
+            groups.append({"part": part, "params": learning})
+    return Adam(groups, lr=config.learning_rate, fused=True)
+
+
+def make_scheduler(optimiser: Optimizer, config: TrainConfig, steps: int, done: int) -> OneCycleLR | None:
+    """`one_cycle`: a rate for each step of all epochs (`steps` in each, `done` of them taken so far).
+
+    `plateau` has none: see decay_decoder.
+    """
+    if config.schedule == "plateau":
+        return None
+    total = config.epochs * steps
+    rate = config.learning_rate
+    return OneCycleLR(optimiser, max_lr=rate, total_steps=total, cycle_momentum=False, last_epoch=done - 1)
+
+
+def decay_decoder(optimiser: Optimizer, config: TrainConfig, stale: int) -> None:
+    """`plateau`: the decoder's rate alone falls after each `decay_patience` epochs without a better score."""
+    if config.schedule == "plateau" and stale and stale % config.decay_patience == 0:
+        for group in optimiser.param_groups:
+            if group["part"] == "decoder":
+                group["lr"] *= config.decay
+
+
+def clip_gradients(optimiser: Optimizer, config: TrainConfig) -> None:
+    """Clamp gradient values to +-clip_value (0: not at all); the released code leaves the fusion out."""
+    for group in optimiser.param_groups:
+        if config.clip_value and (group["part"] != "fusion" or config.clip_fusion):
+            nn.utils.clip_grad_value_(group["params"], config.clip_value)

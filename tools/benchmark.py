@@ -1,0 +1,225 @@
+"""Time what a user waits for, beside its own limit and beside the released procedure, in one run.
+
+    python tools/benchmark.py --config configs/second_cc_released.yaml --train.batch_size 4
+    python tools/benchmark.py --checkpoint runs/second_cc/best.pt --split test --pairs 300 --parts evaluation
+    python tools/benchmark.py --config configs/second_cc_released.yaml --parts training --train.batch_size 30
+
+Parts: evaluation (reading, encoding, beam search), a training step, preparation, one caption from a cold
+start. Their limits: the trunks alone (both, all four views, in the same batches, format and precision);
+decoding the PNG files on all cores; importing torch and reading the checkpoint. The released procedure stands
+in tools/released_procedure.py. Prints tables and writes a JSON.
+
+Without --checkpoint the weights are random, and the decoder is taught to end captions after eight words.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from copy import deepcopy
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import imageio.v3 as iio
+import torch
+from jsonargparse.typing import PositiveInt
+from torch import Tensor
+
+from configs import CommandLine, early_option
+from data.dataset import Batch, make_loader
+from data.images import read_rgb
+from eval import predict
+from models import autocast, pick_device
+from models.beam_search import Hypothesis
+from models.checkpoint import load_checkpoint
+from models.mmodalcc import MModalCC
+from models.optimiser import make_optimiser
+from tools import command
+from tools.benchmark_subject import Subject, make_subject
+from tools.make_demo_dataset import write_dataset
+from tools.processes import Processes
+from tools.released_procedure import released_captions, released_copy, released_optimiser, released_step
+from tools.stopwatch import Row, Work, format_rows, machine, time_side_by_side
+from train import Progress, train_step
+
+PRECISIONS = ("float32", "bf16")
+CAPTIONS_PER_PAIR, PREPARED_PAIRS = 5, 200
+
+Result = tuple[list[Row], dict[str, float]]  # a part's rows, and what else it found
+
+
+def main(argv: list[str] | None = None) -> None:
+    checkpoint = early_option(argv, "--checkpoint")
+    content = load_checkpoint(checkpoint) if checkpoint else {}
+    parser = CommandLine(__doc__)
+    parser.add_argument("--config", action="config", help="a YAML file, see configs/")
+    parser.add_argument("--checkpoint", type=Path | None, help="best.pt of a run; default: random weights")
+    parser.add_argument("--split", choices=("train", "val", "test"), help="its pairs; default: random ones")
+    parser.add_argument("--pairs", type=PositiveInt, default=16, help="how many evaluation captions")
+    parser.add_argument("--repeats", type=PositiveInt, default=3, help="runs of which medians are taken")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--output", type=Path, default=Path("benchmark.json"))
+    config, options = parser.read(argv, content.get("config"))
+
+    where = machine(pick_device(config.decode.device))
+    print("\n".join(f"{name}: {value}" for name, value in where.items()))
+    report = {"machine": where, "config": config.to_dict(), "repeats": options.repeats, "parts": {}}
+    with tempfile.TemporaryDirectory() as scratch:
+        subject = make_subject(content, config, options, Path(scratch))
+        for part in options.parts:
+            unit, measure = PARTS[part]
+            rows, found = measure(subject, options.repeats)
+            facts = [f"{name}: {value:.3f}" for name, value in found.items()]
+            print("", format_rows(part, unit, rows), *facts, sep="\n")
+            report["parts"][part] = {"unit": unit, "rows": [asdict(row) for row in rows], "found": found}
+    options.output.write_text(json.dumps(report, indent=1))
+    print(f"\nwritten to {options.output}")
+
+
+def evaluation(subject: Subject, repeats: int) -> Result:
+    """Captioning the samples: reading, encoding, beam search."""
+    model, config, vocabulary = subject.model, subject.config, subject.vocabulary
+    device, count = model.mean.device, len(subject.samples)
+    loader = make_loader(subject.samples, config.data, batch_size=config.decode.batch_size)
+    batches = [batch["views"].to(device) for batch in loader]
+    plain = released_copy(model)
+
+    def released() -> list[Hypothesis]:
+        special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
+        pairs = (subject.samples[i]["views"].to(device) for i in range(count))
+        return [released_captions(plain, views, **special)[0] for views in pairs]
+
+    works = {"released": Work(released, count)}
+    for precision in PRECISIONS:
+        settings = replace(config, decode=replace(config.decode, precision=precision))
+        ours = partial(predict, model, subject.samples, vocabulary, settings, Processes())
+        trunks = partial(encode_alone, model, batches, precision)
+        works[f"trunks alone, {precision}"] = Work(trunks, count, precision)
+        works[precision] = Work(ours, count, precision, "released", f"trunks alone, {precision}")
+    rows, captions = time_side_by_side(works, repeats, device)
+    expected = captions["released"]
+    found = {"words in a caption": sum(len(caption.tokens) for caption in expected) / count}
+    for precision in PRECISIONS:
+        same = sum(map(same_answer, captions[precision], expected)) / count
+        found[f"share of captions that equal the released ones, {precision}"] = same
+    return rows, found
+
+
+@torch.inference_mode()
+def encode_alone(model: MModalCC, batches: list[Tensor], precision: str) -> None:
+    with autocast(model.mean.device, precision):
+        for views in batches:
+            model.features(views)
+
+
+def same_answer(ours: Hypothesis, expected: Hypothesis) -> bool:
+    """Whether the words are the same, or as likely to 1e-5."""
+    return ours.tokens == expected.tokens or abs(ours.log_prob - expected.log_prob) < 1e-5
+
+
+def training(subject: Subject, repeats: int) -> Result:
+    """A step on random pairs, shared out over its captions: one of each pair, or all of fewer pairs."""
+    config, pad = subject.config.train, subject.vocabulary.pad
+    device, captions = pick_device(config.device), config.batch_size
+    one = subject.random_batch(captions, 1, device)
+    every = subject.random_batch(max(1, captions // CAPTIONS_PER_PAIR), CAPTIONS_PER_PAIR, device)
+    plain, ours = (
+        copy.to(device).train() for copy in (released_copy(subject.model), deepcopy(subject.model))
+    )
+    plain_adam, adam = released_optimiser(plain, config.learning_rate), make_optimiser(ours, config)
+
+    def released() -> None:
+        released_step(plain, one["views"], one["tokens"][:, 0], plain_adam, pad=pad, clip=config.clip_value)
+
+    def step(batch: Batch, precision: str) -> None:
+        settings = replace(config, precision=precision)
+        train_step(ours, batch, adam, settings, pad, Progress(), Processes())
+
+    works = {"released": Work(released, captions)}
+    for precision in PRECISIONS:
+        trunks = f"trunks alone, {precision}"
+        works[trunks] = Work(partial(trunk_step, ours, one["views"], precision), captions, precision)
+        works[precision] = Work(partial(step, one, precision), captions, precision, "released", trunks)
+        works[f"all captions of a pair, {precision}"] = Work(
+            partial(step, every, precision), every["tokens"].shape[:2].numel(), precision, "released"
+        )
+    rows, _ = time_side_by_side(works, repeats, device)
+    seconds = {row.name: row.seconds for row in rows}
+    found = {f"seconds of a released step of {captions}": seconds["released"] * captions}
+    for precision in PRECISIONS:
+        share = seconds[f"all captions of a pair, {precision}"] / seconds[precision]
+        found[f"epoch with captions_per_step all, share of one's, {precision}"] = share
+    return rows, found
+
+
+def trunk_step(model: MModalCC, views: Tensor, precision: str) -> None:
+    """Both trunks forward, and back as far as they learn."""
+    with autocast(views.device, precision):
+        features = model.features(views)
+    if features.requires_grad:
+        features.float().mean().backward()
+    model.zero_grad(set_to_none=True)
+
+
+def preparation(subject: Subject, repeats: int) -> Result:
+    """tools/create_input_files.py on a demo dataset."""
+    dataset, output, cores = subject.scratch / "dataset", subject.scratch / "input", os.cpu_count()
+    write_dataset(dataset, PREPARED_PAIRS, seed=1, workers=cores)
+    files = sorted(dataset.rglob("*.png"))
+
+    def decode_alone() -> None:
+        with ProcessPoolExecutor(cores) as pool:
+            sum(pool.map(decode_file, files, chunksize=16))
+
+    limit = "decoding the PNG files"
+    script = (ROOT / "tools" / "create_input_files.py", "--dataset_dir", dataset, "--output_dir", output)
+    works = {
+        limit: Work(decode_alone, PREPARED_PAIRS, elsewhere=True),
+        script[0].name: Work(
+            partial(run_python, *script, "--force"), PREPARED_PAIRS, limit=limit, elsewhere=True
+        ),
+    }
+    return time_side_by_side(works, repeats, torch.device("cpu"))[0], {}
+
+
+def decode_file(path: Path) -> int:
+    return read_rgb(path).size
+
+
+def cold_start(subject: Subject, repeats: int) -> Result:
+    """One pair's caption by caption.py."""
+    files = [subject.scratch / f"view_{number}.png" for number in range(4)]
+    for path, view in zip(files, subject.samples[0]["views"], strict=True):
+        iio.imwrite(path, view.permute(1, 2, 0).numpy())
+    read = "import sys, torch; torch.load(sys.argv[1], map_location='cpu', weights_only=True)"
+    script = (ROOT / "caption.py", *files, "--checkpoint", subject.checkpoint)
+    limit = "importing torch, reading the checkpoint"
+    works = {
+        limit: Work(partial(run_python, "-c", read, subject.checkpoint), 1, elsewhere=True),
+        script[0].name: Work(partial(run_python, *script), 1, limit=limit, elsewhere=True),
+    }
+    rows, _ = time_side_by_side(works, repeats, torch.device("cpu"))
+    return rows, {"seconds beyond that": rows[1].seconds - rows[0].seconds}
+
+
+def run_python(*arguments: str | Path) -> None:
+    """Run a command to its end; CalledProcessError where it fails."""
+    subprocess.run([sys.executable, *map(str, arguments)], check=True, capture_output=True)
+
+
+PARTS = {
+    "evaluation": ("pair", evaluation),
+    "training": ("caption", training),
+    "preparation": ("pair", preparation),
+    "caption": ("caption", cold_start),
+}
+
+
+if __name__ == "__main__":
+    command.run(main)
