@@ -4,6 +4,7 @@ python caption.py before.png after.png map_before.png map_after.png
 python caption.py before.png after.png                                without maps: both are void
 python caption.py before.png after.png --answers 4 --json             several, with log-probabilities
 python caption.py before.png after.png --picture caption.png          pair, maps and caption drawn
+python caption.py before.png after.png --attention words.png          what each word was chosen from
 python caption.py --pairs pairs.csv --output captions.csv             columns img_A, img_B, seg_A, seg_B
 
 Without --checkpoint the newest runs/*/best.pt answers. Captions go to standard output, remarks to standard
@@ -13,6 +14,7 @@ error.
 import csv
 import io
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", action="store_true", help="captions with log-probabilities as JSON")
     parser.add_argument("--output", type=Path | None, help="file for the captions of --pairs (.csv or .json)")
     parser.add_argument("--picture", type=Path | None, help="draw the pair and its caption into this file")
+    parser.add_argument(
+        "--attention", type=Path | None, help="draw what each word of the caption looked at into this file"
+    )
     config, options = parser.read(argv, content.get("config"))
     if not checkpoint:
         raise FileNotFoundError(
@@ -68,8 +73,8 @@ def main(argv: list[str] | None = None) -> None:
         batch = [read_pair(entry, size) for entry in entries[first : first + config.decode.batch_size]]
         captions += caption_pairs(model, np.stack(batch), vocabulary, config, options.answers)
     answers = [describe(entry, found) for entry, found in zip(entries, captions, strict=True)]
-    if options.picture:
-        draw(options.picture, batch[0], answers[0]["caption"])
+    if options.picture or options.attention:
+        draw(options, model, batch[0], answers[0]["caption"], vocabulary)
     publish(answers, options)
 
 
@@ -84,8 +89,8 @@ def check_options(options: Any, config: Config) -> None:
             f"--answers {options.answers} needs as many beams: raise --decode.beam_size, "
             f"now {config.decode.beam_size}"
         )
-    if options.pairs and options.picture:
-        raise ValueError("--picture draws one pair: give its images instead of --pairs")
+    if options.pairs and (options.picture or options.attention):
+        raise ValueError("--picture and --attention draw one pair: give its images instead of --pairs")
     if options.output and not options.pairs:
         raise ValueError("--output takes the captions of --pairs: one pair's caption goes to standard output")
 
@@ -160,11 +165,34 @@ def describe(entry: Entry, found: list[dict[str, Any]]) -> dict[str, Any]:
     return row | ({"answers": found} if len(found) > 1 else {})
 
 
-def draw(path: Path, views: np.ndarray, caption: str) -> None:
-    from tools.drawing import draw_pair  # matplotlib takes a second to import, and only this needs it
+def draw(options: Any, model: MModalCC, views: np.ndarray, caption: str, vocabulary: Vocabulary) -> None:
+    from tools.drawing import draw_attention, draw_pair  # matplotlib takes a second, and only this needs it
 
-    draw_pair(path, views, caption)
-    print(f"picture in {path}", file=sys.stderr)
+    if options.picture:
+        draw_pair(options.picture, views, caption)
+        print(f"picture in {options.picture}", file=sys.stderr)
+    if options.attention:
+        draw_attention(options.attention, views, *attention_of(model, views, caption, vocabulary))
+        print(f"attention in {options.attention}", file=sys.stderr)
+
+
+def attention_of(
+    model: MModalCC, views: np.ndarray, caption: str, vocabulary: Vocabulary
+) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """What MGCA did to choose each word of a caption, given the pair's views (4, 3, H, W) uint8.
+
+    Returns the words, `<end>` the last; the attention over the RGB and over the map grid, (T, h, w) each; the
+    RGB, map and word gates (T, 3).
+    """
+    words, device = caption.split(), model.mean.device
+    tokens = vocabulary.encode(words, len(words))
+    tokens = tokens[: len(model.decoder.positions) + 1]  # the longest caption has no room for <end>
+    seen = model.attention(
+        torch.from_numpy(views).to(device).unsqueeze(0), torch.tensor([[tokens[:-1]]], device=device)
+    )
+    side = math.isqrt(seen.rgb.shape[-1])
+    rgb, sem = (grid[0, 0].unflatten(-1, (side, side)).cpu().numpy() for grid in (seen.rgb, seen.sem))
+    return [vocabulary.words[token] for token in tokens[1:]], rgb, sem, seen.gates[0, 0].cpu().numpy()
 
 
 def publish(answers: list[dict[str, Any]], options: Any) -> None:

@@ -42,6 +42,11 @@ class Attention(nn.Module):
         )
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
 
+    def weights(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """What `attend` weighs the values with, mean over heads; queries, keys as there -> (B, T, S)."""
+        scores = queries @ keys.transpose(-1, -2) / queries.shape[-1] ** 0.5
+        return scores.softmax(dim=-1).mean(dim=1)
+
     def forward(self, query: Tensor, key_value: Tensor) -> Tensor:
         """query (B, T, D), key_value (B, S, D) -> (B, T, D)."""
         return self.attend(self.queries(query), self.keys_values(key_value))
@@ -51,4 +56,6 @@ class FeedForward(nn.Sequential):
     """Linear(Dropout(ReLU(Linear(x)))), width -> inner -> width."""
 
     def __init__(self, width: int, inner: int, dropout: float) -> None:
-        super().__init__(nn.Linear(width, inner), nn.ReLU(), nn.Dropout(dropout), nn.Linear(inner, width))
+        super().__init__(
+            nn.Linear(width, inner), nn.ReLU(inplace=True), nn.Dropout(dropout), nn.Linear(inner, width)
+        )

@@ -16,9 +16,9 @@ from models.attention import Attention, FeedForward, KeysValues
 def sinusoids(length: int, width: int) -> Tensor:
     """Fixed positions (length, width): sin on even channels, cos on odd ones, base 10000 (Vaswani et al.
     2017)."""
-    angles = torch.arange(length).unsqueeze(1) * torch.exp(
-        torch.arange(0, width, 2) * (-math.log(10000.0) / width)
-    )
+    # the device is named, as for all constants: a checkpoint's model is built on "meta", without values
+    steps, channels = torch.arange(length, device="cpu"), torch.arange(0, width, 2, device="cpu")
+    angles = steps.unsqueeze(1) * torch.exp(channels * (-math.log(10000.0) / width))
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
@@ -47,6 +47,19 @@ class State:
         return State(rgb, sem, (keys[indices.flatten()], values[indices.flatten()]))
 
 
+@dataclass(frozen=True)
+class WordAttention:
+    """What MGCA does to choose each word of a caption.
+
+    rgb, sem: attention over each memory's grid, mean over heads, (P, K, T, N), which sums to 1.
+    gates: RGB, maps, word, mean over channels, (P, K, T, 3).
+    """
+
+    rgb: Tensor
+    sem: Tensor
+    gates: Tensor
+
+
 class MGCA(nn.Module):
     """Multimodal Gated Cross Attention: m = LayerNorm(g1 * a_rgb + g2 * a_sem + g3 * s), no other residual.
 
@@ -68,20 +81,42 @@ class MGCA(nn.Module):
         """s (P, K * T, D) over the memories' keys and values (P, heads, N, d) -> (P, K * T, D)."""
         a_rgb = self.dropout(self.attend_rgb.attend(self.attend_rgb.queries(s), rgb))
         a_sem = self.dropout(self.attend_sem.attend(self.attend_sem.queries(s), sem))
+        g1, g2, g3 = self.gates(s, a_rgb, a_sem)
+        return self.norm(g1 * a_rgb + g2 * a_sem + g3 * s)
+
+    def gates(self, s: Tensor, a_rgb: Tensor, a_sem: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """g1 (RGB), g2 (maps), g3 (word), element-wise: all (P, K * T, D)."""
         g1 = torch.sigmoid(self.gate_rgb(torch.cat([s, a_rgb], dim=-1)))
         g2 = torch.sigmoid(self.gate_sem(torch.cat([s, a_sem], dim=-1)))
         g3 = torch.sigmoid(self.gate_word(s))
-        return self.norm(g1 * a_rgb + g2 * a_sem + g3 * s)
+        return g1, g2, g3
+
+    def attention(self, s: Tensor, rgb: KeysValues, sem: KeysValues) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` weighs: attention over rgb and sem, (P, K * T, N), and the gates (P, K * T, 3)."""
+        over_rgb, over_sem = self.attend_rgb.queries(s), self.attend_sem.queries(s)
+        gates = self.gates(s, self.attend_rgb.attend(over_rgb, rgb), self.attend_sem.attend(over_sem, sem))
+        return (
+            self.attend_rgb.weights(over_rgb, rgb[0]),
+            self.attend_sem.weights(over_sem, sem[0]),
+            torch.stack([gate.mean(dim=-1) for gate in gates], dim=-1),
+        )
 
 
 class Decoder(nn.Module):
     """Word embedding, one decoder layer with MGCA, and the output layer over the vocabulary."""
 
     def __init__(
-        self, *, vocabulary_size: int, max_length: int, width: int, heads: int, feedforward: int, sharing:
-        str,
-        dropout: float, embedding_dropout: float,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        vocabulary_size: int,
+        max_length: int,
+        width: int,
+        heads: int,
+        feedforward: int,
+        sharing: str,
+        dropout: float,
+        embedding_dropout: float,
+    ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, width)
         self.register_buffer("positions", sinusoids(max_length + 1, width), persistent=False)
@@ -112,9 +147,24 @@ class Decoder(nn.Module):
         logits, state = self._advance(tokens.unsqueeze(-1), state)
         return logits.squeeze(2).float().log_softmax(dim=-1), state
 
+    def attention(self, tokens: Tensor, memory: Tensor) -> WordAttention:
+        """What was looked at to choose the word after each of tokens (P, K, T); memory (P, 2, N, D)."""
+        state = self.start(memory)
+        s, _ = self._read(tokens, state)
+        looked = self.mgca.attention(s, state.rgb, state.sem)
+        return WordAttention(*(part.unflatten(1, tokens.shape[1:]) for part in looked))
+
     def _advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read T more words of each caption: tokens (P, K, T) -> logits (P, K, T, V) and the state after
         them."""
+        s, prefix = self._read(tokens, state)
+        m = self.mgca(s, state.rgb, state.sem)  # (P, K * T, D)
+        out = self.feedforward_norm(m + self.dropout(self.feedforward(m)))
+        logits = self.output(self.dropout(out))
+        return logits.reshape(*tokens.shape, -1), State(state.rgb, state.sem, prefix)
+
+    def _read(self, tokens: Tensor, state: State) -> tuple[Tensor, KeysValues]:
+        """Self-attention over the words: tokens (P, K, T) -> s (P, K * T, D) and the longer prefix."""
         pairs, _, steps = tokens.shape
         past = state.prefix[0].shape[2] if state.prefix else 0
         words = self.embedding(tokens.flatten(0, 1)) + self.positions[past : past + steps]  # (P * K, T, D)
@@ -127,7 +177,4 @@ class Decoder(nn.Module):
         # the words of a first call see none after them; a later call brings one word, which may see all
         attended = self.self_attention.attend(self.self_attention.queries(words), prefix, causal=past == 0)
         s = self.self_attention_norm(words + self.dropout(attended))
-        m = self.mgca(s.reshape(pairs, -1, s.shape[-1]), state.rgb, state.sem)  # (P, K * T, D)
-        out = self.feedforward_norm(m + self.dropout(self.feedforward(m)))
-        logits = self.output(self.dropout(out))
-        return logits.reshape(*tokens.shape, -1), State(state.rgb, state.sem, prefix)
+        return s.reshape(pairs, -1, s.shape[-1]), prefix

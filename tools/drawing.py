@@ -1,14 +1,26 @@
-"""Pictures of pairs and their captions, with matplotlib."""
+"""Pictures of pairs, captions and what the captions looked at, with matplotlib."""
 
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from PIL import Image
 
 matplotlib.use("agg")
+from matplotlib import colormaps
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 TITLES = ("before", "after", "map before", "map after")
+GATES = {"image gate": "#2166ac", "map gate": "#b2560d", "word gate": "#777777"}
+HEAT = colormaps["inferno"]
+MOST_COLUMNS = 8  # words side by side
+SIDE = 1.15  # inches of one view
+PITCH = 1.06  # from one view to the next, in views
 
 
 def draw_pair(path: Path, views: np.ndarray, caption: str) -> None:
@@ -16,11 +28,133 @@ def draw_pair(path: Path, views: np.ndarray, caption: str) -> None:
     the format."""
     figure, axes = plt.subplots(1, 4, figsize=(12, 3.7), layout="constrained")
     for axis, view, title in zip(axes, views, TITLES, strict=True):
-        axis.imshow(view.transpose(1, 2, 0), interpolation="nearest")
+        _show(axis, view.transpose(1, 2, 0))
         axis.set_title(title, fontsize=11)
-        axis.set_xticks([])
-        axis.set_yticks([])
     figure.supxlabel(caption, fontsize=14, wrap=True)
+    _save(figure, path, dpi=100)
+
+
+def draw_attention(
+    path: Path, views: np.ndarray, words: Sequence[str], rgb: np.ndarray, sem: np.ndarray, gates: np.ndarray
+) -> None:
+    """A column for each word: the attention that chose it laid on the views, and its three gates.
+
+    views (4, 3, H, W) uint8; rgb, sem (T, h, w): a grid holds both dates and is laid on both; gates (T, 3).
+    A modality has one colour scale, from 0 to the largest weight of any word.
+    """
+    bands = -(-len(words) // MOST_COLUMNS)
+    columns = -(-len(words) // bands)
+    width, height = SIDE * (PITCH * columns + 2.01), SIDE * (5.2 * bands - 0.43) + 0.36  # a view is a square
+    figure = plt.figure(figsize=(width, height))
+    grid = figure.add_gridspec(
+        bands, 1, hspace=0.09,
+        left=0.33 / width, right=1 - 0.63 / width, top=1 - 0.3 / height, bottom=0.06 / height,
+    )  # fmt: skip
+    for band, place in enumerate(grid):
+        cells = place.subgridspec(
+            5, 3, hspace=0.06, wspace=0.12 / (columns + 1),
+            height_ratios=[1, 1, 1, 1, 0.55], width_ratios=[1, PITCH * columns, 0.09],
+        )  # fmt: skip
+        chosen = slice(band * columns, (band + 1) * columns)
+        for row, view in enumerate(views.transpose(0, 2, 3, 1)):
+            weights = (rgb, sem)[row // 2]
+            before, beside = (figure.add_subplot(cells[row, column]) for column in (0, 1))
+            _show(before, view)
+            before.set_ylabel(TITLES[row], fontsize=9)
+            _draw_row(beside, [overlay(view, heat / weights.max()) for heat in weights[chosen]], columns)
+            if row == 0:
+                beside.set_xticks([i + 0.5 / PITCH for i in range(len(words[chosen]))], words[chosen])
+            if row % 2 == 0:
+                _draw_scale(figure.add_subplot(cells[row : row + 2, 2]), weights.max())
+        _draw_gates(figure.add_subplot(cells[4, 1]), gates[chosen], columns)
+    _save(figure, path, dpi=200)
+
+
+def _draw_row(axis: Axes, pictures: Sequence[np.ndarray], columns: int) -> None:
+    """Pictures (H, W, 3) uint8 in a row that has room for `columns`; x counts pictures."""
+    height, width = pictures[0].shape[:2]
+    pitch = round(PITCH * width)
+    row = np.full((height, pitch * columns, 3), 255, dtype=np.uint8)
+    for i, picture in enumerate(pictures):
+        row[:, i * pitch : i * pitch + width] = picture
+    axis.imshow(row, extent=(0, columns, 0, 1), aspect="auto")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.tick_params(labeltop=True, labelbottom=False, labelsize=10, length=0, pad=4)
+    axis.spines[:].set_visible(False)
+
+
+def _draw_gates(axis: Axes, gates: np.ndarray, columns: int) -> None:
+    """Three bars a word with their values, gates (T, 3), under a row of pictures."""
+    for place, (name, colour) in enumerate(GATES.items()):
+        values = gates[:, place]
+        names, starts = [name] * len(values), range(len(values))
+        bars = axis.barh(names, 0.7 * values, left=starts, color=colour, height=0.7)
+        axis.bar_label(bars, [f"{value:.2f}" for value in values], fontsize=7, padding=2)
+    axis.set_xlim(0, columns)
+    axis.set_xticks([])
+    axis.invert_yaxis()
+    axis.tick_params(labelsize=9, length=0)
+    axis.spines[:].set_visible(False)
+
+
+def _draw_scale(axis: Axes, largest: float) -> None:
+    """The colours, as they look on grey, of weights from 0 to the largest."""
+    colours = overlay(np.full((256, 1, 3), 128), np.linspace(1, 0, 256)[:, None])
+    axis.imshow(colours, extent=(0, 1, 0, largest), aspect="auto")
+    axis.set_xticks([])
+    axis.yaxis.tick_right()
+    axis.yaxis.set_label_position("right")
+    axis.set_ylabel("attention", fontsize=9)
+    axis.yaxis.set_major_locator(MaxNLocator(4))
+    axis.yaxis.set_major_formatter(lambda weight, _: f"{100 * weight:.3g} %")
+    axis.tick_params(labelsize=8, length=2, pad=2)
+
+
+def overlay(view: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """A faded view under the colours of weights (h, w) in 0..1: view (H, W, 3) uint8 -> the same."""
+    height, width = view.shape[:2]
+    smooth = Image.fromarray(weights.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    heat = np.asarray(smooth).clip(0, 1)
+    grey = 0.5 * view + 0.5 * view.mean(axis=-1, keepdims=True)
+    opacity = 0.1 + 0.7 * heat[..., None]
+    return ((1 - opacity) * grey + opacity * 255 * HEAT(heat)[..., :3]).astype(np.uint8)
+
+
+def curve_svg(title: str, epochs: Sequence[int], series: Mapping[str, Sequence[float]], best: int) -> str:
+    """Curves over the epochs as an SVG element for a web page; the best epoch is marked.
+
+    series: name -> a value per epoch; one series alone needs no legend.
+    """
+    with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9}):
+        figure, axis = plt.subplots(figsize=(4, 2.6), layout="constrained")
+        for name, values in series.items():
+            axis.plot(epochs, values, label=name, marker="." if len(epochs) < 30 else "")
+        axis.axvline(best, color="0.6", linestyle=":", zorder=0)
+        axis.text(
+            best, 1, "best", transform=axis.get_xaxis_transform(), ha="center", va="bottom", color="0.3"
+        )
+        axis.set_xlabel("epoch")
+        axis.set_title(title, fontsize=10, loc="left", pad=14)
+        axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(axis="y", color="0.9")
+        axis.spines[["top", "right"]].set_visible(False)
+        if len(series) > 1:
+            axis.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, handlelength=1)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+        plt.close(figure)
+    return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _show(axis: Axes, view: np.ndarray) -> None:
+    axis.imshow(view, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _save(figure: Figure, path: Path, dpi: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=dpi)
     plt.close(figure)

@@ -1,0 +1,236 @@
+"""Show a run in one HTML file: scores beside their floor, learning curves, and every pair, the worst first.
+
+    python tools/make_report.py runs/second_cc
+    python tools/make_report.py runs/second_cc --split val --output val.html
+    python tools/make_report.py runs/second_cc --eval runs/second_cc/test_void_maps --data.maps void
+    python tools/make_report.py runs/second_cc --attention 50     50 worst pairs: what each word looked at
+
+Reads the run folder of train.py, the scores.json and captions.json that eval.py left in it, and the images.
+The file needs no other file and no network. The filter stands in its address: report.html#words=road
+"""
+
+import base64
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import jinja2
+import numpy as np
+from jsonargparse.typing import NonNegativeInt
+from PIL import Image
+from tqdm import tqdm
+
+from caption import attention_of
+from configs import CommandLine, Config, DataConfig, load
+from data.dataset import ChangeCaptions, open_split
+from data.images import stack_views
+from data.palette import CLASSES
+from data.vocabulary import Vocabulary
+from models.checkpoint import load_checkpoint, restore_model
+from models.mmodalcc import MModalCC
+from tools import command
+from tools.drawing import TITLES, curve_svg
+from tools.metrics import AVERAGED, METRICS
+from tools.score_table import SPICE_TITLES, missing_lines
+from tools.score_table import TITLES as TABLE_TITLES
+from tools.scoring import PARTS
+
+SIDE = 256  # pixels, at most, of an image in the report
+QUALITY = 60  # of WebP: about 13 kB an aerial image of 256 x 256
+
+METRIC_TITLES = dict(zip((*METRICS, "s_m"), TABLE_TITLES[1:-1], strict=True)) | SPICE_TITLES
+COLUMN_TITLES = {"ours": "this run", "floor": "floor", "margin": "above it", "released": "released"}
+
+Pair = dict[str, Any]  # an entry of captions.json and what the gallery shows besides
+
+
+def main(argv: list[str] | None = None) -> None:
+    config, options = read_command(argv)
+    folder = options.eval or options.run / "_".join(options.split)
+    scores = read_json(folder / "scores.json", "decision", "reasons", "bootstrap", *COLUMN_TITLES)
+    entries = read_json(folder / "captions.json", "filename", "caption", "references", "changed", "scores")
+    pairs = [judge(entry, config.data.no_change) for entry in entries]
+    pairs.sort(key=lambda pair: (pair["mean"] is None, pair["mean"]))
+    model = restore_model(load_checkpoint(options.run / "best.pt")) if options.attention else ()
+    all_views = read_views(pairs, options.split, config.data)
+    for rank, views in enumerate(tqdm(all_views, total=len(pairs), desc="images", unit="pair", leave=False)):
+        pair = pairs[rank]
+        pair["images"] = list(encode_views(views))
+        if rank < options.attention:
+            pair["words"] = looked_at(*model, pair, views)
+
+    output = options.output or folder / "report.html"
+    page = render(
+        name=f"{options.run.resolve().name}, {folder.name}",
+        pairs=pairs,
+        tables=list(score_tables(scores)),
+        scores=scores,
+        missing=missing_lines(scores),
+        curves=learning_curves(options.run / "log.jsonl"),
+        settings=(options.run / "config.yaml").read_text(encoding="utf-8"),
+    )
+    write(output, page)
+    print(f"{len(pairs)} pairs in {output}, {output.stat().st_size / 1e6:.1f} MB")
+
+
+def read_command(argv: list[str] | None) -> tuple[Config, Any]:
+    """The options, and the run's own settings with the `--data` options over them."""
+    parser = CommandLine(__doc__, "data")
+    parser.add_argument("run", type=Path, help="run folder of train.py")
+    parser.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
+    parser.add_argument("--eval", type=Path | None, help="folder of eval.py; default: RUN/test")
+    parser.add_argument("--attention", type=NonNegativeInt, default=0, help="for so many of the worst pairs")
+    parser.add_argument("--output", type=Path | None, help="default: report.html in the folder of eval.py")
+    settings = parser.read(argv)[1].run / "config.yaml"
+    if not settings.is_file():
+        raise FileNotFoundError(f"{settings} not found: name the run folder of a train.py run")
+    return parser.read(argv, load(settings).to_dict())
+
+
+def read_json(path: Path, *keys: str) -> Any:
+    """What eval.py wrote: an object with `keys`, or a list of them."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} not found: run eval.py first, or name its folder with --eval DIR")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): run eval.py again") from None
+    objects = content if isinstance(content, list) else [content]
+    for key in keys:
+        if not objects or not all(isinstance(found, dict) and key in found for found in objects):
+            raise ValueError(f"{path} must have {key!r}, as eval.py writes it: run eval.py again")
+    return content
+
+
+def judge(entry: dict[str, Any], no_change: Sequence[str]) -> Pair:
+    """An entry of captions.json with its mean score, whether its decision is right, and its words."""
+    known = {word for reference in entry["references"] for word in reference.split()}
+    found = [score for score in entry["scores"].values() if score is not None]
+    return {
+        **entry,
+        "mean": fmean(found) if found else None,
+        "right": (entry["caption"] not in no_change) == entry["changed"],
+        "words": [{"text": word, "known": word in known} for word in entry["caption"].split()],
+    }
+
+
+def score_tables(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """For each part that has pairs: its number of pairs, a row for each metric, the largest score of all."""
+    for part in PARTS:
+        found = {column: scores[column][part] for column in COLUMN_TITLES if (scores[column] or {}).get(part)}
+        if found:
+            first, *_ = found.values()
+            shown = [found[column] for column in found if column != "margin"]
+            yield {
+                "part": part,
+                "pairs": first["pairs"],
+                "rows": {
+                    m: {c: found[c].get(m) for c in found}
+                    for m in METRIC_TITLES
+                    if m not in SPICE_TITLES or first.get(m)
+                },
+                "largest": max(s[m]["high"] for s in shown for m in METRIC_TITLES if s.get(m)) or 1,
+                "floor": found["floor"]["caption"] if "floor" in found else None,
+            }
+
+
+def read_views(pairs: list[Pair], splits: list[str], data: DataConfig) -> Iterator[np.ndarray]:
+    """The views (4, 3, H, W) uint8 of each pair, as the model saw them.
+
+    A pair is known by its name and its references. ValueError where the splits hold no such pair.
+    """
+    places = {}
+    for split in splits:
+        reader, rows = open_split(split, data)
+        samples = ChangeCaptions(reader, rows=rows, captions="none", void_maps=data.maps == "void")
+        for sample, row in enumerate(rows):
+            places[reader.filenames[row], *reader.references[row]] = samples, sample
+    found = [places.get((pair["filename"], *pair["references"])) for pair in pairs]
+    if None in found:
+        raise ValueError(
+            f"the pairs that eval.py captioned must be in {data.dir}, {' or '.join(splits)}: "
+            f"{pairs[found.index(None)]['filename']} is not, see --data.dir and --split"
+        )
+    for samples, sample in found:
+        yield samples[sample]["views"].numpy()
+
+
+def encode_views(views: np.ndarray) -> Iterator[str]:
+    """Data URIs of views (4, 3, H, W) uint8; maps without loss, for their colours have a meaning."""
+    size = min(SIDE, views.shape[2]), min(SIDE, views.shape[3])
+    for i, view in enumerate(stack_views(list(views.transpose(0, 2, 3, 1)), size).transpose(0, 2, 3, 1)):
+        file = io.BytesIO()
+        Image.fromarray(view).save(file, "webp", quality=QUALITY, lossless=i >= 2)
+        yield "data:image/webp;base64," + encode(file.getvalue())
+
+
+def encode(content: bytes | np.ndarray) -> str:
+    return base64.b64encode(content).decode()
+
+
+def looked_at(model: MModalCC, vocabulary: Vocabulary, pair: Pair, views: np.ndarray) -> list[dict[str, Any]]:
+    """The words of a pair, `<end>` the last, each with both attention grids and the three gates.
+
+    A grid is one byte a cell, 255 for the largest weight of any word of the caption.
+    """
+    words, rgb, sem, gates = attention_of(model, views, pair["caption"], vocabulary)
+    grids = [(255 * grid / grid.max()).round().astype(np.uint8) for grid in (rgb, sem)]
+    strange = {word["text"] for word in pair["words"] if not word["known"]}
+    return [
+        {
+            "text": word,
+            "known": word not in strange,
+            "rgb": encode(of_rgb),
+            "sem": encode(of_sem),
+            "gates": row,
+        }
+        for word, of_rgb, of_sem, row in zip(words, *grids, gates, strict=True)
+    ]
+
+
+def learning_curves(log: Path) -> list[str]:
+    """SVGs of what log.jsonl says of each epoch: loss, validation scores, different captions."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    if not lines:
+        return []
+    shown = [metric for metric in ("s_m", *AVERAGED) if metric in lines[-1]["val"]]
+    epochs = [line["epoch"] for line in lines]
+    best = max(line["epoch"] for line in lines if line["best"])
+    curves = {
+        "training loss": {"": [line["loss"] for line in lines]},
+        "validation scores": {METRIC_TITLES[m]: [line["val"].get(m) for line in lines] for m in shown},
+        "different validation captions": {"": [line["distinct_captions"] for line in lines]},
+    }
+    return [curve_svg(title, epochs, series, best) for title, series in curves.items()]
+
+
+def render(**content: Any) -> str:
+    """The page; whatever comes from the data is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    names = {"metrics": METRIC_TITLES, "columns": COLUMN_TITLES, "parts": PARTS, "views": TITLES}
+    return environment.get_template("report.html").render(**content, **names, classes=CLASSES)
+
+
+def write(path: Path, text: str) -> None:
+    """Beside the target, renamed when whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    command.run(main)
