@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
         captions += caption_pairs(model, np.stack(batch), vocabulary, config, options.answers)
     answers = [describe(entry, found) for entry, found in zip(entries, captions, strict=True)]
     if options.picture or options.attention:
-        draw(options, model, batch[0], answers[0]["caption"], vocabulary)
+        draw(options, entries[0], model, batch[0], answers[0]["caption"], vocabulary)
     publish(answers, options)
 
 
@@ -131,9 +131,14 @@ def read_pairs_file(path: Path) -> list[Entry]:
     return entries
 
 
+def read_files(entry: Entry) -> list[np.ndarray]:
+    """The four views of a pair, each (H, W, 3) uint8 as large as in its file."""
+    return read_views(tuple(entry[column] for column in COLUMNS))
+
+
 def read_pair(entry: Entry, size: tuple[int, int]) -> np.ndarray:
     """The four views of a pair, (4, 3, H, W) uint8, in the size that the model was trained on."""
-    views = read_views(tuple(entry[column] for column in COLUMNS))
+    views = read_files(entry)
     height, width = views[0].shape[:2]
     if (height, width) != size:
         print(f"{entry['img_A']}: resized from {height} x {width} to {size[0]} x {size[1]}", file=sys.stderr)
@@ -165,14 +170,18 @@ def describe(entry: Entry, found: list[dict[str, Any]]) -> dict[str, Any]:
     return row | ({"answers": found} if len(found) > 1 else {})
 
 
-def draw(options: Any, model: MModalCC, views: np.ndarray, caption: str, vocabulary: Vocabulary) -> None:
+def draw(
+    options: Any, entry: Entry, model: MModalCC, views: np.ndarray, caption: str, vocabulary: Vocabulary
+) -> None:
+    """The pictures asked for; they show the images as they are in their files."""
     from tools.drawing import draw_attention, draw_pair  # matplotlib takes a second, and only this needs it
 
+    shown = np.stack(read_files(entry)).transpose(0, 3, 1, 2)
     if options.picture:
-        draw_pair(options.picture, views, caption)
+        draw_pair(options.picture, shown, caption)
         print(f"picture in {options.picture}", file=sys.stderr)
     if options.attention:
-        draw_attention(options.attention, views, *attention_of(model, views, caption, vocabulary))
+        draw_attention(options.attention, shown, *attention_of(model, views, caption, vocabulary))
         print(f"attention in {options.attention}", file=sys.stderr)
 
 
