@@ -62,13 +62,13 @@ class Encoder(nn.Module):
 def trunk_weights(trunk: str, weights: str) -> dict[str, Tensor]:
     """ImageNet state dict of `trunk`, names as torchvision's, float32.
 
-    weights: "imagenet" (torchvision's download) or a local state-dict file; layer4 and fc may be missing
-    there. Raises ValueError where a download is impossible or the file is another network's,
+    weights: "imagenet" (torchvision's IMAGENET1K_V1, which the released code trained from; a download) or a
+    local state-dict file; layer4 and fc may be missing there. Raises ValueError where a download is impossible or the file is another network's,
     FileNotFoundError where it is absent.
     """
     if weights == "imagenet":
         try:
-            state = torchvision.models.get_model_weights(trunk).DEFAULT.get_state_dict(progress=True)
+            state = torchvision.models.get_model_weights(trunk).IMAGENET1K_V1.get_state_dict(progress=True)
         except (URLError, OSError) as error:
             raise ValueError(
                 f"model.weights: imagenet cannot be downloaded ({error}): give a local state-dict file with "
