@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
         }
         folder.save(content, training_state(optimiser, progress, processes), best=best)
 
-    with Meteor() as meteor, interruptions_noted() as interrupted:
+    with Meteor() if processes.writes else nullcontext() as meteor, interruptions_noted() as interrupted:
         while progress.epoch <= config.train.epochs and progress.stale < config.train.early_stop:
             started = saved = time.monotonic()
             if progress.step == 0:
@@ -134,7 +134,8 @@ def main(argv: list[str] | None = None) -> None:
 
             hypotheses = predict(model, val_samples, vocabulary, config, processes, beam_size=1)
             captions = to_captions(hypotheses, val_samples, vocabulary)
-            scores = validation_scores(captions, meteor, config.train.select_on)
+            own = validation_scores(captions, meteor, config.train.select_on) if processes.writes else None
+            scores = processes.gather(own)[0]
             line = {"epoch": progress.epoch, "loss": progress.loss / progress.words, "val": scores}
             line["learning_rate"] = {group["part"]: group["lr"] for group in optimiser.param_groups}
             line["best"] = best = progress.judge(scores[config.train.select_on])

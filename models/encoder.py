@@ -63,8 +63,8 @@ def trunk_weights(trunk: str, weights: str) -> dict[str, Tensor]:
     """ImageNet state dict of `trunk`, names as torchvision's, float32.
 
     weights: "imagenet" (torchvision's IMAGENET1K_V1, which the released code trained from; a download) or a
-    local state-dict file; layer4 and fc may be missing there. Raises ValueError where a download is impossible or the file is another network's,
-    FileNotFoundError where it is absent.
+    local state-dict file; layer4 and fc may be missing there. Raises ValueError where a download is
+    impossible or the file is another network's, FileNotFoundError where it is absent.
     """
     if weights == "imagenet":
         try:
