@@ -1,4 +1,4 @@
-# From a bare checkout with python3 (3.11 or newer) and make: `make demo`, `make test`, `make lint`.
+# From a bare checkout with python3 (3.11 or newer) and make: `make demo`, `make test` (minutes), `make test-slow`, `make lint`.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DEMO := demo
 PAIR := 00487.png# of the demo's test split: a residential area is built on grassland
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow lint clean
 
 $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
@@ -26,7 +26,10 @@ demo: $(READY)
 	  $(foreach view,rgb/A rgb/B sem/A sem/B,$(DEMO)/dataset/test/$(view)/$(PAIR))
 
 test: $(READY)
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -m "not slow"
+
+test-slow: $(READY)
+	$(PY) -m pytest -q -m slow
 
 lint: $(READY)
 	$(PY) -m ruff check .

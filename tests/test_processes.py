@@ -41,6 +41,7 @@ def options(demo_input, **changes) -> list[str]:
     return ["--config", "configs/second_cc.yaml", *tiny_settings(demo_input, **{**FROZEN, **changes})]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_first_steps_gradients(demo_input, tmp_path, accumulate):
     for launcher, name, portions in ((PLAIN, "one", 1), (TWO, "two", accumulate)):
@@ -55,6 +56,7 @@ def test_the_first_steps_gradients(demo_input, tmp_path, accumulate):
         assert error <= 1e-5 * gradient.norm() + 1e-7, name
 
 
+@pytest.mark.slow
 def test_an_epoch_and_its_scores(demo_input, tmp_path):
     for launcher, name in ((PLAIN, "one"), (TWO, "two")):
         done = run(launcher, "train.py", *options(demo_input), "--run_dir", tmp_path / name)
@@ -66,6 +68,7 @@ def test_an_epoch_and_its_scores(demo_input, tmp_path):
     assert [c["caption"] for c in captions[0]] == [c["caption"] for c in captions[1]]
 
 
+@pytest.mark.slow
 def test_evaluation_shares_the_split_out(tiny_run, tmp_path):
     for launcher, name in ((PLAIN, "one"), (TWO, "two")):
         arguments = [
@@ -84,6 +87,7 @@ def test_evaluation_shares_the_split_out(tiny_run, tmp_path):
     assert [c["log_prob"] for c in one] == pytest.approx([c["log_prob"] for c in two], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_live_batchnorm_on_several_cpus_is_refused(demo_input, tmp_path):
     live = options(demo_input, **{"model.block_batchnorm": "live"})
     done = run(TWO, "train.py", *live, "--run_dir", tmp_path / "run")

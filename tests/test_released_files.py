@@ -312,6 +312,7 @@ def demo_released(demo_input: Path, tmp_path_factory: pytest.TempPathFactory) ->
     )
 
 
+@pytest.mark.slow
 def test_training_and_evaluation_on_the_set_as_it_stands(demo_input, demo_released, tmp_path, capsys):
     settings = tiny_settings(demo_released, **{"train.epochs": 1})
     run = tmp_path / "run"

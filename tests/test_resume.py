@@ -16,6 +16,7 @@ from models.checkpoint import load_checkpoint
 from tests.conftest import CONFIGS
 from tests.tiny import tiny_settings
 
+pytestmark = pytest.mark.slow
 ROOT = CONFIGS.parent
 KILLS = int(os.environ.get("KILLS", 2))  # KILLS=20 is the long form
 
@@ -58,7 +59,6 @@ def uninterrupted(demo_input, tmp_path_factory) -> tuple[Path, float]:
     return run_dir, time.monotonic() - started
 
 
-@pytest.mark.slow
 def test_kill_9_at_any_moment_loses_nothing(uninterrupted, demo_input, tmp_path):
     whole, seconds = uninterrupted
     moments = random.Random(1)

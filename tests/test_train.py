@@ -151,6 +151,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(demo_input, tmp_path):
         run(demo_input, tmp_path / "run", **{"train.learning_rate": 1e30, "train.clip_value": 0})
 
 
+@pytest.mark.slow
 def test_kept_features_train_like_a_trunk_called_again(demo_input, tmp_path):
     frozen = {"model.trained_from": "nothing", "model.dropout": 0.0, "model.embedding_dropout": 0.0}
     run(demo_input, tmp_path / "again", **frozen)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from models import autocast
 
-PRODUCT_SIZE = {"cuda": 8192, "cpu": 2048}  # rows of the square matrices whose product is a device's peak
+PRODUCT_SIZE = {"cuda": 8192, "cpu": 1024}  # rows of the square matrices whose product is a device's peak
 
 
 @dataclass(frozen=True)
