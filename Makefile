@@ -26,7 +26,7 @@ demo: $(READY)
 	  $(foreach view,rgb/A rgb/B sem/A sem/B,$(DEMO)/dataset/test/$(view)/$(PAIR))
 
 test: $(READY)
-	$(PY) -m pytest -q -m "not slow"
+	$(PY) -m pytest -q -n auto -m "not slow"
 
 test-slow: $(READY)
 	$(PY) -m pytest -q -m slow
