@@ -25,7 +25,7 @@ from data.sources import NO_CHANGE_SENTENCES
 
 Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)], join="and")
 Split = Literal["train", "val", "test"]
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "tf32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class TrainConfig:
     clip_fusion: bool = True
     select_on: Literal["bleu_4", "cider", "s_m"] = "bleu_4"
     checkpoint_minutes: PositiveFloat = 15.0
-    precision: Precision = "float32"
+    precision: Precision = "tf32"
     device: str = "auto"
     seed: NonNegativeInt = 1
 

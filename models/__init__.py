@@ -72,5 +72,10 @@ def pick_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a forward pass runs in `precision`: "float32" or "bf16"."""
+    """The context in which a forward pass runs in `precision`: "float32", "tf32" or "bf16".
+
+    It also says, from here on, whether a GPU may round the factors of float32 products to TF32.
+    """
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
