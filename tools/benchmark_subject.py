@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from configs import Config
+from configs import Config, from_dict
 from data.dataset import Batch, ChangeCaptions, open_split
 from data.vocabulary import Vocabulary
 from eval import check_size
@@ -44,7 +44,7 @@ class Subject:
 
 def make_subject(content: dict[str, Any], config: Config, options: Any, scratch: Path) -> Subject:
     """content: a loaded checkpoint, {} for random weights. ValueError where `config` has another model."""
-    if content and config.to_dict()["model"] != content["config"]["model"]:
+    if content and config.model != from_dict(content["config"])["model"]:
         raise ValueError("a checkpoint brings its model settings along: leave out --config and --model.*")
     torch.manual_seed(0)
     checkpoint = options.checkpoint or scratch / "random.pt"
@@ -79,10 +79,10 @@ def teach_length(model: MModalCC, vocabulary: Vocabulary, pairs: int = 4) -> Non
     with torch.no_grad():
         memory = model.encode(random_views(pairs, IMAGE_SIZE))
     optimiser = torch.optim.Adam(model.decoder.parameters(), lr=0.3 / memory.shape[-1])
-    for _ in range(60):
+    for _ in range(100):
         logits = model.decoder(tokens[..., :-1], memory)
         loss = F.cross_entropy(logits.flatten(0, -2), tokens[..., 1:].flatten())
-        if loss < 0.5:
+        if loss < 0.2:
             break
         optimiser.zero_grad()
         loss.backward()
