@@ -10,6 +10,7 @@ split and the control. --shuffle_images captions each pair from the images of an
 """
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -53,29 +54,29 @@ def main(argv: list[str] | None = None) -> None:
     model.to(device)
 
     captions, released, map_changed = [], [], []
-    for split in options.split:
-        reader, rows = open_split(split, config.data)
-        check_size(reader, content["image_size"])
-        samples = ChangeCaptions(
-            reader,
-            rows=rows,
-            captions="none",
-            void_maps=config.data.maps == "void",
-            images_of=np.random.default_rng(0).permutation(rows) if options.shuffle_images else None,
-        )
-        hypotheses = predict(model, samples, vocabulary, config, processes)
-        found = to_captions(hypotheses, samples, vocabulary)
-        captions += found
-        released += [
-            released_record(entry["caption"], reader, row) for entry, row in zip(found, rows, strict=True)
-        ]
-        map_changed += [bool(reader.views(row)[VIEWS.index("sem_b")].any()) for row in rows]
+    with Meteor() if processes.writes else nullcontext() as meteor:
+        for split in options.split:
+            reader, rows = open_split(split, config.data)
+            check_size(reader, content["image_size"])
+            samples = ChangeCaptions(
+                reader,
+                rows=rows,
+                captions="none",
+                void_maps=config.data.maps == "void",
+                images_of=np.random.default_rng(0).permutation(rows) if options.shuffle_images else None,
+            )
+            hypotheses = predict(model, samples, vocabulary, config, processes, meteor)
+            found = to_captions(hypotheses, samples, vocabulary)
+            captions += found
+            released += [
+                released_record(entry["caption"], reader, row) for entry, row in zip(found, rows, strict=True)
+            ]
+            map_changed += [bool(reader.views(row)[VIEWS.index("sem_b")].any()) for row in rows]
 
-    processes.leave()
-    if not processes.writes:
-        return
-    records = [Record(c["filename"], c["caption"], c["references"], c["changed"]) for c in captions]
-    with Meteor() as meteor:
+        processes.leave()
+        if not processes.writes:
+            return
+        records = [Record(c["filename"], c["caption"], c["references"], c["changed"]) for c in captions]
         scores = score(
             records,
             meteor,
@@ -136,9 +137,13 @@ def predict(
     vocabulary: Vocabulary,
     config: Config,
     processes: Processes,
+    meteor: Meteor | None = None,
     beam_size: int | None = None,
 ) -> list[Hypothesis]:
-    """The best caption of every pair, in order; processes share the pairs out, and each gets all captions."""
+    """The best caption of every pair, in order; processes share the pairs out, and each gets all captions.
+
+    meteor: begins to score each batch's captions while the next is decoded.
+    """
     model.eval()
     device = model.mean.device
     share = Subset(samples, range(processes.rank, len(samples), processes.count))
@@ -153,7 +158,12 @@ def predict(
                 end=vocabulary.end,
                 beam_size=beam_size or config.decode.beam_size,
             )
-        found += [ranked[0] for ranked in answers]
+        best = [ranked[0] for ranked in answers]
+        if meteor:
+            said = zip(best, batch["index"].tolist(), strict=True)
+            references = samples.reader.references
+            meteor.submit((vocabulary.decode(h.tokens), tuple(references[row])) for h, row in said)
+        found += best
         bar.update(len(answers))
     bar.close()
     captions = [None] * len(samples)

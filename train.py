@@ -13,7 +13,6 @@ epoch), TensorBoard events, val_captions.json, best.pt (the best validation scor
 import math
 import random
 import time
-from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
@@ -30,33 +28,30 @@ from tqdm import tqdm
 
 from configs import CommandLine, Config, TrainConfig
 from data.dataset import Batch, ChangeCaptions, StepSampler, make_loader, open_samples
-from eval import predict, to_captions
 from models import autocast, build_model, pick_device
 from models.checkpoint import random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
 from models.optimiser import clip_gradients, decay_decoder, make_optimiser, make_scheduler
 from tools import command
-from tools.meteor import Meteor
-from tools.metrics import measure
+from tools.captioning_task import CaptioningTask, CaptionLoss
 from tools.processes import Processes
 from tools.run_folder import RunFolder
 from tools.workers import interruptions_noted
-
-COMMON_CAPTIONS = 20  # candidates for the floor on changed pairs; a checkpoint carries them
 
 
 @dataclass
 class Progress:
     """How far a run has come.
 
-    epoch: the one being trained, from 1. step, loss, words: its steps so far, their summed loss and words.
-    steps: those of all epochs. stale: epochs in a row without a strictly better validation score than `best`.
+    epoch: the one being trained, from 1. step, loss, count: its steps so far, their summed loss and what it
+    is the mean over (words). steps: those of all epochs. stale: epochs in a row without a strictly better
+    validation score than `best`.
     """
 
     epoch: int = 1
     step: int = 0
     loss: float = 0.0
-    words: float = 0.0
+    count: float = 0.0
     steps: int = 0
     stale: int = 0
     best: float = float("-inf")
@@ -65,7 +60,7 @@ class Progress:
         """Whether an epoch's validation score is the best so far; counts stale epochs, begins the next."""
         improved = score > self.best
         self.best, self.stale = max(score, self.best), 0 if improved else self.stale + 1
-        self.epoch, self.step, self.loss, self.words = self.epoch + 1, 0, 0.0, 0.0
+        self.epoch, self.step, self.loss, self.count = self.epoch + 1, 0, 0.0, 0.0
         return improved
 
 
@@ -93,21 +88,21 @@ def main(argv: list[str] | None = None) -> None:
             kept.keep_features(partial(trunk_features, model, config.train.precision))
     trained = in_parallel(model, processes, device)
     loader = make_loader(samples, config.data, batch_sampler=sampler)
-    folder.begin(samples.reader.fingerprint, what_runs(model, device, samples, sampler, val_samples))
+    task = CaptioningTask(config, samples, val_samples, processes)
+    size = f"{len(samples)} samples, {sampler.steps} steps an epoch, {len(val_samples)} val pairs"
+    folder.begin(samples.reader.fingerprint, [parameters(model, device), size, *task.remarks()])
 
     def save(scores: dict[str, float] | None = None, best: bool = False) -> None:
         content = {
             "model": model.state_dict(),
             "config": config.to_dict(),
-            "vocabulary": list(vocabulary.words),
-            "common_captions": common_captions(samples),
-            "image_size": list(samples.reader.image_size),
+            **task.content(),
             "epoch": progress.epoch - 1,  # whole ones
             "scores": scores,
         }
         folder.save(content, training_state(optimiser, progress, processes), best=best)
 
-    with Meteor() if processes.writes else nullcontext() as meteor, interruptions_noted() as interrupted:
+    with task, interruptions_noted() as interrupted:
         while progress.epoch <= config.train.epochs and progress.stale < config.train.early_stop:
             started = saved = time.monotonic()
             if progress.step == 0:
@@ -118,12 +113,10 @@ def main(argv: list[str] | None = None) -> None:
                 loader, f"epoch {progress.epoch}", unit="step", leave=False, disable=not processes.writes
             )
             for batch in bar:
-                norm = train_step(
-                    trained, batch, optimiser, config.train, vocabulary.pad, progress, processes
-                )
+                norm = train_step(trained, batch, task.loss, optimiser, config.train, progress, processes)
                 if scheduler:
                     scheduler.step()
-                folder.write_step(progress.steps, progress.loss / progress.words, norm)
+                folder.write_step(progress.steps, progress.loss / progress.count, norm)
                 due = time.monotonic() - saved > 60 * config.train.checkpoint_minutes
                 stop, due = processes.sum(interrupted.is_set(), due)
                 if stop or due:
@@ -132,17 +125,13 @@ def main(argv: list[str] | None = None) -> None:
                 if stop:
                     raise KeyboardInterrupt(f"after step {progress.steps}: go on with --resume")
 
-            hypotheses = predict(model, val_samples, vocabulary, config, processes, beam_size=1)
-            captions = to_captions(hypotheses, val_samples, vocabulary)
-            own = validation_scores(captions, meteor, config.train.select_on) if processes.writes else None
-            scores = processes.gather(own)[0]
-            line = {"epoch": progress.epoch, "loss": progress.loss / progress.words, "val": scores}
+            judged, captions = task.validate(model)
+            line = {"epoch": progress.epoch, "loss": progress.loss / progress.count, **judged}
             line["learning_rate"] = {group["part"]: group["lr"] for group in optimiser.param_groups}
-            line["best"] = best = progress.judge(scores[config.train.select_on])
+            line["best"] = best = progress.judge(judged["val"][config.train.select_on])
             line["seconds"] = round(time.monotonic() - started, 1)
-            line["distinct_captions"] = len({caption["caption"] for caption in captions})
             folder.write_epoch(progress.steps, line, captions)
-            save(scores, best)
+            save(judged["val"], best)
     processes.leave()
     if processes.writes:
         print(
@@ -213,9 +202,9 @@ def trunk_features(model: MModalCC, precision: str, views: Tensor) -> Tensor:
 def train_step(
     model: nn.Module,
     batch: Batch,
+    loss: CaptionLoss,
     optimiser: Optimizer,
     config: TrainConfig,
-    pad: int,
     progress: Progress,
     processes: Processes,
 ) -> float:
@@ -224,53 +213,31 @@ def train_step(
     The loss is the mean over the real words of the whole batch, whatever the share of a process or portion.
     A loss or gradient that is not finite ends the run before it reaches the weights.
     """
-    (words,) = processes.sum((batch["tokens"][..., 1:] != pad).sum().item())
-    portions = [batch["views"].chunk(config.accumulate), batch["tokens"].chunk(config.accumulate)]
+    (count,) = processes.sum(loss.count(batch))
+    cut = {name: values.chunk(config.accumulate) for name, values in batch.items()}
+    portions = [dict(zip(cut, values, strict=True)) for values in zip(*cut.values(), strict=True)]
     optimiser.zero_grad(set_to_none=True)
     total = 0.0
-    for number, (views, tokens) in enumerate(zip(*portions, strict=True), 1):
-        last = number == len(portions[0])
-        with nullcontext() if last or processes.count == 1 else model.no_sync():
-            loss = caption_loss(model, views, tokens, pad, config.precision)
+    for portion in portions:
+        with nullcontext() if portion is portions[-1] or processes.count == 1 else model.no_sync():
+            summed = loss(model, portion)
             # DistributedDataParallel takes the mean over processes: undo it
-            (loss * processes.count / words).backward()
-        total += loss.item()
+            (summed * processes.count / count).backward()
+        total += summed.item()
     (total,) = processes.sum(total)
     gradients = [p.grad for group in optimiser.param_groups for p in group["params"]]
     norm = nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None]).item()
     if not math.isfinite(total + norm):
         raise ValueError(
-            f"step {progress.step + 1} of epoch {progress.epoch} has loss {total / words:.4g} and gradient "
+            f"step {progress.step + 1} of epoch {progress.epoch} has loss {total / count:.4g} and gradient "
             f"norm {norm:.4g} (pairs {batch['index'].tolist()} of the training file): "
             "lower train.learning_rate"
         )
     clip_gradients(optimiser, config)
     optimiser.step()
     progress.step, progress.steps = progress.step + 1, progress.steps + 1
-    progress.loss, progress.words = progress.loss + total, progress.words + words
+    progress.loss, progress.count = progress.loss + total, progress.count + count
     return norm
-
-
-def caption_loss(model: nn.Module, views: Tensor, tokens: Tensor, pad: int, precision: str) -> Tensor:
-    """Cross-entropy over the next word, summed over the real target words (`<end>` included).
-
-    views (B, 4, 3, H, W) uint8 or their features; tokens (B, K, T), padded to the longest caption of all.
-    """
-    device = next(model.parameters()).device
-    tokens = tokens[..., : max(2, int((tokens != pad).sum(-1).max()))].to(device, non_blocking=True)
-    with autocast(device, precision):
-        logits = model(views.to(device, non_blocking=True), tokens[..., :-1])  # (B, K, T, V)
-    targets = tokens[..., 1:].flatten()
-    return F.cross_entropy(logits.float().flatten(0, -2), targets, ignore_index=pad, reduction="sum")
-
-
-def validation_scores(captions: list[dict[str, Any]], meteor: Meteor, select_on: str) -> dict[str, float]:
-    """Corpus scores of the validation captions; ValueError where the deciding one is missing."""
-    measured = measure([(c["caption"], tuple(c["references"])) for c in captions], meteor)
-    scores = {name: float(value) for name, value in measured.scores(np.ones(len(captions))).items()}
-    if select_on not in scores:
-        raise ValueError(f"train.select_on {select_on} has no value: {measured.reasons().get(select_on)}")
-    return scores
 
 
 def training_state(optimiser: Optimizer, progress: Progress, processes: Processes) -> dict[str, Any]:
@@ -298,28 +265,10 @@ def restore(
     return Progress(**training["progress"])
 
 
-def common_captions(samples: ChangeCaptions) -> list[str]:
-    """The commonest human captions of the training pairs, the commonest first."""
-    counts = Counter(caption for row in samples.rows for caption in samples.reader.references[row])
-    return [caption for caption, _ in counts.most_common(COMMON_CAPTIONS)]
-
-
-def what_runs(
-    model: MModalCC, device: torch.device, samples: ChangeCaptions, sampler: StepSampler, val: ChangeCaptions
-) -> list[str]:
-    """The run in a few lines, before it starts."""
+def parameters(model: nn.Module, device: torch.device) -> str:
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     every = sum(p.numel() for p in model.parameters())
-    lines = [
-        f"{learning / 1e6:.1f} of {every / 1e6:.1f} M parameters learn, on {device}",
-        f"{len(samples)} samples, {sampler.steps} steps an epoch, {len(val)} val pairs",
-    ]
-    augmented = int(val.reader.augmented[val.rows].sum())
-    if augmented:
-        lines.append(f"{augmented} of the val pairs are augmented: data.augmented_splits")
-    if not val.reader.has_human_words:
-        lines.append("validation scores against the stored captions: no human words without data.annotations")
-    return lines
+    return f"{learning / 1e6:.1f} of {every / 1e6:.1f} M parameters learn, on {device}"
 
 
 if __name__ == "__main__":

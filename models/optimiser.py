@@ -7,14 +7,12 @@ from torch.optim.lr_scheduler import OneCycleLR
 from configs import TrainConfig
 from models.mmodalcc import MModalCC
 
-PARTS = ("encoder_rgb", "encoder_sem", "fusion", "decoder")
-
 
 def make_optimiser(model: MModalCC, config: TrainConfig) -> Optimizer:
     """Adam with a group for each part that learns; they share a rate until the decoder's decays."""
     groups = []
-    for part in PARTS:
-        learning = [p for p in getattr(model, part).parameters() if p.requires_grad]
+    for part, module in model.named_children():
+        learning = [p for p in module.parameters() if p.requires_grad]
         if learning:
             groups.append({"part": part, "params": learning})
     return Adam(groups, lr=config.learning_rate, fused=True)

@@ -8,6 +8,7 @@ import train
 from data.dataset import make_loader, open_samples
 from models import build_model
 from models.optimiser import make_optimiser
+from tools.captioning_task import CaptionLoss
 from tools.processes import Processes
 
 
@@ -24,12 +25,11 @@ def main(output: str, *argv: str) -> None:
     trained = train.in_parallel(model.train(), processes, device)
     batch = next(iter(make_loader(samples, config.data, batch_sampler=sampler)))
     progress = train.Progress()
-    train.train_step(
-        trained, batch, optimiser, config.train, samples.reader.vocabulary.pad, progress, processes
-    )
+    loss = CaptionLoss(samples.reader.vocabulary.pad, config.train.precision)
+    train.train_step(trained, batch, loss, optimiser, config.train, progress, processes)
     if processes.writes:
         gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        torch.save({"gradients": gradients, "loss": progress.loss, "words": progress.words}, output)
+        torch.save({"gradients": gradients, "loss": progress.loss, "words": progress.count}, output)
     processes.leave()
 
 

@@ -18,6 +18,7 @@ from data.synthetic import make_pair
 from models.mmodalcc import MModalCC
 from models.optimiser import make_optimiser
 from tests.tiny import END, PAD, RELEASED, START, VOCABULARY_SIZE, random_tokens, random_views, tiny_model
+from tools.captioning_task import CaptionLoss
 from tools.processes import Processes
 from tools.released_procedure import (
     released_captions,
@@ -141,8 +142,9 @@ def test_the_released_step_has_our_loss_and_learns(variant):
     settings = train.TrainConfig()
     progress = train.Progress()
     batch = {"views": views, "tokens": tokens.unsqueeze(1)}
-    train.train_step(ours, batch, make_optimiser(ours, settings), settings, PAD, progress, Processes())
+    optimiser, loss = make_optimiser(ours, settings), CaptionLoss(PAD, "float32")
+    train.train_step(ours, batch, loss, optimiser, settings, progress, Processes())
     optimiser = released_optimiser(plain, 1e-3)
     losses = [released_step(plain, views, tokens, optimiser, pad=PAD, clip=5.0) for _ in range(5)]
-    assert losses[0] == pytest.approx(progress.loss / progress.words, rel=1e-4)
+    assert losses[0] == pytest.approx(progress.loss / progress.count, rel=1e-4)
     assert losses[-1] < losses[0]

@@ -122,7 +122,7 @@ def test_an_epoch_entered_in_its_middle():
 
 def test_parts_of_a_step_add_up(demo_input):
     """train.Progress counts what the epoch's mean loss needs."""
-    progress = train.Progress(loss=6.0, words=3.0, step=4, steps=9)
+    progress = train.Progress(loss=6.0, count=3.0, step=4, steps=9)
     assert progress.judge(1.0)
     assert not progress.judge(1.0)
     assert (progress.epoch, progress.step, progress.steps, progress.stale) == (3, 0, 9, 1)

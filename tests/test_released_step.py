@@ -15,6 +15,7 @@ from models.released_checkpoint import released_name
 from tests import naive, released_modules
 from tests.conftest import CONFIGS
 from tools import import_released
+from tools.captioning_task import CaptionLoss
 from tools.processes import Processes
 
 WORDS = ["<pad>", *(f"w{i}" for i in range(16)), "<unk>", "<start>", "<end>"]
@@ -53,8 +54,8 @@ def our_step(content, batch, clip_value):
     model = restore_model(content)[0].double().train()
     progress, processes = train.Progress(), Processes.join(torch.device("cpu"))
     optimiser = make_optimiser(model, config)
-    train.train_step(model, batch, optimiser, config, PAD, progress, processes)
-    return model, progress.loss / progress.words
+    train.train_step(model, batch, CaptionLoss(PAD, "float32"), optimiser, config, progress, processes)
+    return model, progress.loss / progress.count
 
 
 def naive_step(tensors, batch):

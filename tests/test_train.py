@@ -14,6 +14,7 @@ from models.checkpoint import load_checkpoint
 from models.optimiser import clip_gradients, decay_decoder, make_optimiser
 from tests.conftest import CONFIGS
 from tests.tiny import END, PAD, START, random_tokens, random_views, tiny_model, tiny_settings
+from tools.captioning_task import CaptionLoss
 
 BASE = ["--config", str(CONFIGS / "second_cc.yaml")]
 
@@ -106,7 +107,7 @@ def test_loss_is_summed_over_real_words():
         for row in tokens[pair]:
             log_probs = model(views[pair : pair + 1], row[None, :-1]).log_softmax(-1)[0]
             total -= sum(log_probs[t, row[t + 1]] for t in range(6) if row[t + 1] != PAD)
-    loss = train.caption_loss(model, views, tokens, PAD, "float32")
+    loss = CaptionLoss(PAD, "float32")(model, {"views": views, "tokens": tokens})
     torch.testing.assert_close(loss, total)
 
 
@@ -115,7 +116,7 @@ def test_all_captions_of_a_step_give_the_gradients_of_one_by_one():
     gradients = []
     for shown, read in ((views, tokens), (views.repeat_interleave(3, 0), tokens.flatten(0, 1).unsqueeze(1))):
         model = tiny_model().eval()  # BatchNorm of the batch would differ by design
-        train.caption_loss(model, shown, read, PAD, "float32").backward()
+        CaptionLoss(PAD, "float32")(model, {"views": shown, "tokens": read}).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
     for name, gradient in gradients[0].items():
         error = (gradients[1][name] - gradient).norm()

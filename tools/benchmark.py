@@ -42,6 +42,7 @@ from models.mmodalcc import MModalCC
 from models.optimiser import make_optimiser
 from tools import command
 from tools.benchmark_subject import Subject, make_subject
+from tools.captioning_task import CaptionLoss
 from tools.make_demo_dataset import write_dataset
 from tools.processes import Processes
 from tools.released_procedure import released_captions, released_copy, released_optimiser, released_step
@@ -138,8 +139,7 @@ def training(subject: Subject, repeats: int) -> Result:
         released_step(plain, one["views"], one["tokens"][:, 0], plain_adam, pad=pad, clip=config.clip_value)
 
     def step(batch: Batch, precision: str) -> None:
-        settings = replace(config, precision=precision)
-        train_step(ours, batch, adam, settings, pad, Progress(), Processes())
+        train_step(ours, batch, CaptionLoss(pad, precision), adam, config, Progress(), Processes())
 
     works = {"released": Work(released, captions)}
     for precision in PRECISIONS:

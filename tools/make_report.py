@@ -203,9 +203,11 @@ def learning_curves(log: Path) -> list[str]:
     shown = [metric for metric in ("s_m", *AVERAGED) if metric in lines[-1]["val"]]
     epochs = [line["epoch"] for line in lines]
     best = max(line["epoch"] for line in lines if line["best"])
+    scores = {METRIC_TITLES[metric]: [line["val"].get(metric) for line in lines] for metric in shown}
+    scores["S*m of the floor"] = [line["floor"].get("s_m") for line in lines]
     curves = {
         "training loss": {"": [line["loss"] for line in lines]},
-        "validation scores": {METRIC_TITLES[m]: [line["val"].get(m) for line in lines] for m in shown},
+        "validation scores": scores,
         "different validation captions": {"": [line["distinct_captions"] for line in lines]},
     }
     return [curve_svg(title, epochs, series, best) for title, series in curves.items()]

@@ -4,8 +4,9 @@ import json
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,13 +14,14 @@ import torchvision
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from configs import Config
+from configs import Config, from_dict
 from models.checkpoint import load_checkpoint, save_checkpoint
 
 MAY_CHANGE = {
     "data.dir", "data.workers", "decode.batch_size", "decode.device", "train.checkpoint_minutes",
     "train.device", "train.early_stop", "train.epochs",
 }  # fmt: skip
+T = TypeVar("T")
 SHOWN = 8  # validation pairs whose captions TensorBoard shows each epoch
 
 
@@ -42,7 +44,8 @@ class RunFolder:
 
     def _read_last(self) -> dict[str, Any]:
         content = load_checkpoint(self.last)
-        old, new = flat(content["config"]), flat(self.config.to_dict())
+        stored = Config(**from_dict(content["config"]))  # an older one lacks newer settings: their defaults
+        old, new = flat(stored.to_dict()), flat(self.config.to_dict())
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         # the rates of one_cycle depend on the number of epochs
         free = MAY_CHANGE - ({"train.epochs"} if new["train.schedule"] == "one_cycle" else set())
@@ -104,13 +107,15 @@ class RunFolder:
         for key, value in flat(line).items():
             if isinstance(value, (int, float)):
                 self.events.add_scalar(key.replace(".", "/"), value, step)
-        for caption in captions[:: max(1, len(captions) // SHOWN)][:SHOWN]:
+        for caption in shown(captions):
             text = f"{caption['caption']}\n\n(people: {caption['references'][0]})"
             self.events.add_text(f"captions/{caption['filename']}", text, step)
         self.events.flush()
         scores = " ".join(f"{name} {value:.1f}" for name, value in line["val"].items())
-        text = f"epoch {line['epoch']}: loss {line['loss']:.3f}, {scores}, {line['seconds']:.0f} s"
-        if line["distinct_captions"] == 1 < len(captions):
+        chosen_on = self.config.train.select_on
+        text = f"epoch {line['epoch']}: loss {line['loss']:.3f}, {scores}, "
+        text += f"floor's {chosen_on} {line['floor'][chosen_on]:.1f}, {line['seconds']:.0f} s"
+        if line.get("distinct_captions") == 1 < len(captions):
             text += "; COLLAPSED: every validation caption is the same sentence"
         print(text + (" *" if line["best"] else ""), file=sys.stderr)
 
@@ -120,6 +125,11 @@ class RunFolder:
             save_checkpoint(self.best, content)
         if self.writes:
             save_checkpoint(self.last, {**content, "training": {**training, "data": self.fingerprint}})
+
+
+def shown(pairs: Sequence[T]) -> Sequence[T]:
+    """A fixed handful of the validation pairs, spread over all."""
+    return pairs[:: max(1, len(pairs) // SHOWN)][:SHOWN]
 
 
 def environment() -> dict[str, Any]:

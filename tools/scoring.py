@@ -20,7 +20,7 @@ The floor of a part is its best constant caption by S*m. The margin is ours minu
 resamples: its interval is that of the difference.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -99,7 +99,7 @@ def score(
     candidates = {"all": no_change, "changed": common_captions or no_change, "unchanged": no_change}
     for part in PARTS:  # METEOR works ahead of the other scorers, in the order in which it will be asked
         meteor.submit(parts[part])
-        meteor.submit((caption, references) for caption in candidates[part] for _, references in parts[part])
+        meteor.submit(constant_segments(parts[part], candidates[part]))
     draw = partial(resampling_counts, resamples=resamples, seed=seed)
     compared = {part: _compare(part, parts[part], candidates[part], meteor, spice, draw) for part in PARTS}
     own = {column: {part: compared[part][column] for part in PARTS} for column in OWN_COLUMNS}
@@ -111,6 +111,11 @@ def score(
         "decision": {name: _accuracy(predicted, changed, draw) for name, predicted in predictions.items()},
         "bootstrap": {"resamples": resamples, "seed": seed, "percent": PERCENT},
     }
+
+
+def constant_segments(segments: Sequence[Segment], candidates: Sequence[str]) -> Iterator[Segment]:
+    """What the floor is chosen from: each candidate as the caption of every pair."""
+    return ((caption, references) for caption in candidates for _, references in segments)
 
 
 def pair_scores(records: Sequence[Record], meteor: Meteor) -> list[dict[str, float | None]]:
@@ -138,7 +143,7 @@ def _compare(
         return dict.fromkeys(OWN_COLUMNS)
     counts, pairs = draw(len(segments)), len(segments)
     measured = measure(segments, meteor, unchanged=part == "unchanged", spice=spice)
-    caption, constant = _best_constant(part, segments, candidates, meteor)
+    caption, constant = best_constant(part, segments, candidates, meteor)
     ours, floor = measured.scores(counts), constant.scores(counts)
     margin = {metric: ours[metric] - floor[metric] for metric in ours.keys() & floor.keys()}
     no_margin = measured.reasons() | constant.reasons()
@@ -150,13 +155,13 @@ def _compare(
     }
 
 
-def _best_constant(
+def best_constant(
     part: str, segments: Sequence[Segment], candidates: Sequence[str], meteor: Meteor
 ) -> tuple[str, Measured]:
     """The candidate with the best S*m; where metrics are missing, with the best mean of those all have."""
     measured, found = {}, {}
     for caption in candidates:
-        constant = [(caption, references) for _, references in segments]
+        constant = list(constant_segments(segments, [caption]))
         measured[caption] = measure(constant, meteor, unchanged=part == "unchanged")
         found[caption] = measured[caption].scores(np.ones(len(segments)))
     common = [metric for metric in AVERAGED if all(metric in scores for scores in found.values())]

@@ -1,0 +1,152 @@
+"""What train.py's loop needs to know of captioning: the loss of a batch, and how an epoch is judged."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from configs import Config
+from data.dataset import Batch, ChangeCaptions
+from eval import predict, to_captions
+from models import autocast
+from models.mmodalcc import MModalCC
+from tools.meteor import Meteor, Segment
+from tools.metrics import measure
+from tools.processes import Processes
+from tools.run_folder import shown
+from tools.scoring import best_constant
+
+COMMON_CAPTIONS = 20  # candidates for the floor on changed pairs; a checkpoint carries them
+
+
+@dataclass(frozen=True)
+class CaptionLoss:
+    """Cross-entropy over the next word, summed over the real target words (`<end>` included).
+
+    pad: the token that fills up. precision: "float32" or "bf16".
+    """
+
+    pad: int
+    precision: str
+
+    def count(self, batch: Batch) -> int:
+        """The real target words of a batch, which the loss is to be the mean over."""
+        return (batch["tokens"][..., 1:] != self.pad).sum().item()
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """views (B, 4, 3, H, W) uint8 or their features; tokens (B, K, T), padded to the longest caption of
+        all."""
+        views, tokens = batch["views"], batch["tokens"]
+        device = next(model.parameters()).device
+        longest = max(2, int((tokens != self.pad).sum(-1).max()))
+        tokens = tokens[..., :longest].to(device, non_blocking=True)
+        with autocast(device, self.precision):
+            logits = model(views.to(device, non_blocking=True), tokens[..., :-1])  # (B, K, T, V)
+        targets = tokens[..., 1:].flatten()
+        return F.cross_entropy(logits.float().flatten(0, -2), targets, ignore_index=self.pad, reduction="sum")
+
+
+class CaptioningTask:
+    """Captions of the validation pairs each epoch (beam 1), their scores, and the floor beside them.
+
+    Used as a context: METEOR's Java runs from its beginning to its end, in the process that scores.
+    """
+
+    def __init__(
+        self, config: Config, samples: ChangeCaptions, val_samples: ChangeCaptions, processes: Processes
+    ) -> None:
+        self.config, self.samples, self.val_samples = config, samples, val_samples
+        self.processes, self.vocabulary = processes, samples.reader.vocabulary
+        self.loss = CaptionLoss(self.vocabulary.pad, config.train.precision)
+        self.floor: dict[str, float] = {}
+
+    def __enter__(self) -> "CaptioningTask":
+        self.meteor = Meteor() if self.processes.writes else None
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.meteor:
+            self.meteor.close()
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint carries besides the model: eval.py and caption.py need nothing else."""
+        counts = Counter(
+            caption for row in self.samples.rows for caption in self.samples.reader.references[row]
+        )
+        return {
+            "vocabulary": list(self.vocabulary.words),
+            "common_captions": [caption for caption, _ in counts.most_common(COMMON_CAPTIONS)],
+            "image_size": list(self.samples.reader.image_size),
+        }
+
+    def validate(self, model: MModalCC) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """An epoch's line for the log, the same in every process, and the validation captions.
+
+        The line has the scores ("val"), those of the best constant caption ("floor"), the number of different
+        captions, and the mean of MGCA's gates.
+        """
+        hypotheses = predict(
+            model, self.val_samples, self.vocabulary, self.config, self.processes, self.meteor, beam_size=1
+        )
+        captions = to_captions(hypotheses, self.val_samples, self.vocabulary)
+        line = {}
+        if self.processes.writes:
+            segments = [(c["caption"], tuple(c["references"])) for c in captions]
+            line["val"] = self._scores(segments)
+            line["floor"] = self.floor = self.floor or self._floor(segments)
+            line["distinct_captions"] = len({c["caption"] for c in captions})
+            line["gates"] = self.gates(model, [hypothesis.tokens for hypothesis in hypotheses])
+        return self.processes.gather(line)[0], captions
+
+    def _scores(self, segments: list[Segment]) -> dict[str, float]:
+        """Corpus scores; ValueError where the one that decides is missing."""
+        measured = measure(segments, self.meteor)
+        scores = as_numbers(measured.scores(np.ones(len(segments))))
+        name = self.config.train.select_on
+        if name not in scores:
+            raise ValueError(f"train.select_on {name} has no value: {measured.reasons().get(name)}")
+        return scores
+
+    def _floor(self, segments: list[Segment]) -> dict[str, float]:
+        _, constant = best_constant("all", segments, self.config.data.no_change, self.meteor)
+        return as_numbers(constant.scores(np.ones(len(segments))))
+
+    @torch.inference_mode()
+    def gates(self, model: MModalCC, captions: list[list[int]]) -> dict[str, float]:
+        """Means of MGCA's gates over the words of the shown pairs: what RGB, maps and word each give.
+
+        captions: the tokens of every validation pair's caption.
+        """
+        chosen = shown(range(len(captions)))
+        views = default_collate([self.val_samples[pair]["views"] for pair in chosen]).to(model.mean.device)
+        longest = max(len(captions[pair]) for pair in chosen)
+        tokens = torch.full((len(chosen), 1, longest + 1), self.vocabulary.pad)
+        tokens[..., 0] = self.vocabulary.start
+        for row, pair in enumerate(chosen):
+            tokens[row, 0, 1 : 1 + len(captions[pair])] = torch.tensor(captions[pair])
+        tokens = tokens[..., : len(model.decoder.positions)].to(views.device)
+        with autocast(views.device, self.config.decode.precision):
+            gates = model.attention(views, tokens).gates
+        means = gates[tokens != self.vocabulary.pad].float().mean(0)
+        return dict(zip(("rgb", "sem", "word"), means.tolist(), strict=True))
+
+    def remarks(self) -> list[str]:
+        """What is unusual about the validation pairs."""
+        reader, lines = self.val_samples.reader, []
+        augmented = int(reader.augmented[self.val_samples.rows].sum())
+        if augmented:
+            lines.append(f"{augmented} of the val pairs are augmented: data.augmented_splits")
+        if not reader.has_human_words:
+            lines.append(
+                "validation scores against the stored captions: no human words without data.annotations"
+            )
+        return lines
+
+
+def as_numbers(scores: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(value) for name, value in scores.items()}
