@@ -1,0 +1,120 @@
+"""Turned pairs and the direction words of their captions."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.directions import Turn, turn_caption, turn_views
+from data.synthetic.captions import PLACES
+
+MIRROR, UPSIDE_DOWN = Turn(True, 0), Turn(True, 2)
+QUARTER, HALF = Turn(False, 1), Turn(False, 2)
+TURNS = [Turn(mirrored, quarters) for mirrored in (False, True) for quarters in range(4)]
+STYLES = {"top": "at the top", "bottom": "at the bottom", "left": "on the left", "right": "on the right side"}
+COMPOUNDS = ["upper left", "lower-right", "bottom left", "topright", "left bottom", "north-east", "southwest"]
+
+
+def anything(word: str) -> bool:
+    return True
+
+
+def turned(caption: str, turn: Turn, known=anything) -> str | None:
+    return turn_caption(caption, turn, known)
+
+
+@pytest.mark.parametrize(
+    ("caption", "turn", "expected"),
+    [
+        ("a house on the left", MIRROR, "a house on the right"),
+        ("a house on the left", UPSIDE_DOWN, "a house on the left"),
+        ("a house on the left", QUARTER, "a house at the top"),
+        ("a house at the top", QUARTER, "a house on the right"),
+        ("trees on the left side are gone", QUARTER, "trees in the upper part are gone"),
+        ("trees in the lower part", QUARTER, "trees on the left side"),
+        ("in the upper left corner", QUARTER, "in the upper right corner"),
+        ("in the upper right corner", QUARTER, "in the lower right corner"),
+        ("at the left bottom corner", QUARTER, "at the left top corner"),
+        ("on the top left", QUARTER, "on the top right"),
+        ("top left and bottom right", UPSIDE_DOWN, "bottom left and top right"),
+        ("the lower-left", HALF, "the upper-right"),
+        ("a topleft corner", MIRROR, "a topright corner"),
+        ("the northeastern part", QUARTER, "the southeastern part"),
+        ("north and east", Turn(False, 3), "west and north"),
+        ("the leftmost and southern house", HALF, "the rightmost and northern house"),
+        ("the road above", UPSIDE_DOWN, "the road below"),
+        ("two vertical roads", HALF, "two vertical roads"),
+        ("built on top of the scene", HALF, "built on bottom of the scene"),
+        ("on the left side of the road", QUARTER, "on the top side of the road"),
+        ("right next to the road on the right", MIRROR, "right next to the road on the left"),
+        ("at a right angle", MIRROR, "at a right angle"),
+        ("built on top of the grass", UPSIDE_DOWN, "built on top of the grass"),
+        ("some bright stops are left", MIRROR, "some bright stops are left"),
+        ("on the right near a road", MIRROR, "on the left near a road"),
+    ],
+)
+def test_captions_read_as_the_turned_pair_looks(caption, turn, expected):
+    assert turned(caption, turn) == expected
+
+
+@pytest.mark.parametrize("caption", ["the road above", "two vertical roads", "a horizontal road"])
+def test_what_a_quarter_turn_has_no_word_for(caption):
+    assert turned(caption, QUARTER) is None
+    assert turned(caption, MIRROR) == caption
+
+
+def test_synonyms_that_the_vocabulary_has():
+    words = {"upper", "lower", "left", "right", "lower-left"}
+    assert turned("on the left", QUARTER, words.__contains__) == "on the upper"
+    assert turned("the lower-left", UPSIDE_DOWN, words.__contains__) == "the upper left"
+    assert turned("the top", HALF, words.__contains__) == "the lower"
+    assert turned("the left", QUARTER, {"left", "right"}.__contains__) is None
+
+
+def described(words: list[str]) -> str:
+    return " and ".join(f"a house {STYLES.get(word, f'in the {word} corner')}" for word in words)
+
+
+@given(st.lists(st.sampled_from([*STYLES, *COMPOUNDS]), max_size=4), st.sampled_from(TURNS))
+def test_turns_undo_each_other(words, turn):
+    caption = described(words)
+    around = caption
+    for _ in range(4):
+        around = turned(around, QUARTER)
+    assert around == caption
+    assert turned(turned(caption, MIRROR), MIRROR) == caption
+    both = turned(turned(caption, Turn(turn.mirrored, 0)), Turn(False, turn.quarters % 2))
+    assert both == turned(caption, Turn(turn.mirrored, turn.quarters % 2))
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_images_turn_as_words_do(turn):
+    """A mark at a place of the synthetic set lies, turned, where the turned words say."""
+    spots = {"top": (0, 1), "right": (1, 2), "bottom": (2, 1), "left": (1, 0), "top left": (0, 0)}
+    spots |= {"top right": (0, 2), "bottom left": (2, 0), "bottom right": (2, 2)}
+    said = {sentence: spots[place] for place in spots for sentence in PLACES[place]}
+    for sentence, spot in said.items():
+        views = np.zeros((4, 3, 3, 3), dtype=np.uint8)
+        views[:, :, *spot] = 255
+        row, column = np.argwhere(turn_views(views, turn)[0, 0])[0].tolist()
+        assert said[turned(sentence, turn)] == (row, column)
+
+
+@pytest.mark.real
+def test_real_captions(real_data):
+    """Nearly all can be said in each turn, and mirrors of mirrors are what they were."""
+    images = json.loads(gzip.decompress((real_data / "levir_cc_captions.json.gz").read_bytes()))["images"]
+    captions = [" ".join(sentence["tokens"]) for image in images[::5] for sentence in image["sentences"]]
+    known = {word for caption in captions for word in caption.split(" ")}.__contains__
+    directed = sorted({caption for caption in captions if turned(caption, HALF) != caption})
+    assert len(directed) > 1000
+    for turn in TURNS:
+        said = [turned(caption, turn, known) for caption in directed]
+        assert sum(caption is None for caption in said) < 0.1 * len(directed)
+    for turn in (MIRROR, UPSIDE_DOWN, HALF):
+        for caption in directed:
+            there = turned(caption, turn)
+            assert there is None or turned(there, turn) == caption

@@ -1,0 +1,276 @@
+"""Perturbations by what they do: in stops, pixels, counts and classes."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from data.palette import unknown_colours
+from data.perturbations import MAPS, PERTURBATIONS, SEVERITIES, perturb
+from data.perturbations.geometric import corners_of, move
+from data.perturbations.map_noise import connected
+from data.perturbations.photometric import to_linear, to_srgb
+
+SIDE = 48
+GEOMETRIC = ("viewpoint", "registration")
+IMAGES = [name for name, kind in PERTURBATIONS.items() if kind.group != MAPS]
+OF_MAPS = [name for name in PERTURBATIONS if name not in IMAGES]
+BUILDING, TREE, BRIGHT_WATER = (128, 0, 0), (0, 255, 0), (80, 80, 255)
+
+
+def level(name: str, severity: int):
+    return PERTURBATIONS[name].levels[severity - 1]
+
+
+def scene() -> np.ndarray:
+    """Two dates alike, waves with some grain, (4, 3, SIDE, SIDE); two changed areas with a map at each."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    waves = [np.sin(rows / 3), np.cos(columns / 4), np.sin((rows + columns) / 5)]
+    grain = np.random.default_rng(0).normal(0, 12, (3, SIDE, SIDE))
+    views = np.zeros((4, 3, SIDE, SIDE), dtype=np.uint8)
+    views[:2] = np.clip(120 + 60 * np.stack(waves) + grain, 0, 255)
+    paint(views[2], slice(4, 20), slice(4, 20), TREE)
+    paint(views[3], slice(4, 20), slice(4, 20), BUILDING)
+    paint(views[2:], slice(30, 44), slice(20, 40), BRIGHT_WATER)
+    return views
+
+
+def paint(semantic: np.ndarray, rows: slice, columns: slice, colour: tuple[int, int, int]) -> None:
+    semantic[..., rows, columns] = np.array(colour, dtype=np.uint8)[:, None, None]
+
+
+def flat(value: int | tuple[int, int, int]) -> np.ndarray:
+    """Four views in one colour."""
+    colour = np.broadcast_to(np.array(value, dtype=np.uint8), 3)
+    return np.tile(colour[:, None, None], (4, 1, SIDE, SIDE))
+
+
+def struck_date(name: str, views: np.ndarray, severity: int, seed: int) -> np.ndarray:
+    """The image (3, H, W) that differs."""
+    struck = perturb(views, name, severity, seed=seed)
+    (date,) = [date for date in range(2) if (struck[date] != views[date]).any()]
+    return struck[date]
+
+
+def strange_pixels(semantic: np.ndarray) -> dict:
+    return unknown_colours(semantic.transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_each_strikes_what_it_should_and_nothing_else(name):
+    views = scene()
+    assert (perturb(views, name, 0, seed=1) == views).all()
+    for severity in SEVERITIES:
+        struck = perturb(views, name, severity, seed=severity)
+        assert (struck.shape, struck.dtype) == (views.shape, np.uint8)
+        assert (views == scene()).all()
+        assert not strange_pixels(struck[2])
+        assert not strange_pixels(struck[3])
+        changed = {place for place in range(4) if (struck[place] != views[place]).any()}
+        if name in GEOMETRIC:
+            assert changed in ({0}, {1}, {0, 2}, {1, 3})  # a map may not feel half a pixel
+        else:
+            assert changed in (({2, 3}, {2}, {3}, set()) if name in OF_MAPS else ({0}, {1}))
+
+
+@pytest.mark.parametrize("name", PERTURBATIONS)
+def test_the_seed_decides_and_severity_grows(name):
+    """Strictly for images; a map noise of shares stays as it is until the next area is struck."""
+    views = scene()
+    assert (perturb(views, name, 3, seed=(4, 2)) == perturb(views, name, 3, seed=(4, 2))).all()
+    assert len({perturb(views, name, 3, seed=seed).tobytes() for seed in range(8)}) > 1
+    differences = []
+    for severity in SEVERITIES:
+        struck = np.stack([perturb(views, name, severity, seed=seed) for seed in range(6)])
+        differences.append(np.abs(struck.astype(int) - views).mean())
+    grows = np.diff(differences) > 0 if name in IMAGES else np.diff(differences) >= 0
+    assert grows.all(), differences
+    assert differences[-1] > 0
+
+
+def test_linear_light_is_srgbs():
+    every = torch.arange(256, dtype=torch.uint8).expand(3, 1, 256)
+    light = to_linear(every)
+    assert light[0, 0, [0, 10, 188, 255]].tolist() == pytest.approx([0, 10 / 255 / 12.92, 0.5, 1], abs=3e-3)
+    assert (to_srgb(light) == every).all()
+
+
+def test_a_stop_of_brightness_doubles_linear_light():
+    views, severity = flat((20, 60, 100)), 1 + PERTURBATIONS["brightness"].levels.index(1.0)
+    before = to_linear(torch.from_numpy(views[0]))
+    ratios = set()
+    for seed in range(8):
+        after = to_linear(torch.from_numpy(struck_date("brightness", views, severity, seed)))
+        ratio = (after / before).mean().item()
+        assert ratio == pytest.approx(2 if ratio > 1 else 0.5, rel=0.03)
+        ratios.add(round(ratio))
+    assert ratios == {0, 2}  # half of the light, twice the light
+
+
+def test_colour_cast_moves_red_against_blue_by_its_stops():
+    views = flat(120)
+    light = to_linear(torch.from_numpy(struck_date("colour_cast", views, 3, seed=0)))[:, 0, 0]
+    assert abs(torch.log2(light[0] / light[2]).item()) == pytest.approx(level("colour_cast", 3), abs=0.03)
+    assert light[1].item() == pytest.approx(to_linear(torch.tensor(120)).item())
+
+
+def test_contrast_gamma_and_haze_follow_their_formulas():
+    views = scene()
+    factor = np.std(struck_date("contrast", views, 2, seed=0)) / np.std(views[:2])
+    assert max(factor, 1 / factor) == pytest.approx(level("contrast", 2), rel=0.02)
+    exponent = np.log(struck_date("gamma", flat(100), 3, seed=0)[0, 0, 0] / 255) / np.log(100 / 255)
+    assert max(exponent, 1 / exponent) == pytest.approx(level("gamma", 3), rel=0.02)
+    light, dark = (to_linear(torch.from_numpy(struck_date("haze", flat(v), 4, seed=0))) for v in (200, 20))
+    clear = to_linear(torch.tensor(200)) - to_linear(torch.tensor(20))
+    assert ((light - dark) / clear).mean().item() == pytest.approx(1 - level("haze", 4), abs=0.02)
+
+
+def spread(image: np.ndarray) -> tuple[float, float]:
+    """Standard deviation of a bright spot's light along its widest and its narrowest direction, in pixels."""
+    weights = image[0].astype(float)
+    places = np.argwhere(weights > 0)
+    covariance = np.cov(places.T, fweights=weights[weights > 0].astype(int))
+    return tuple(np.sqrt(np.linalg.eigvalsh(covariance)[::-1]))
+
+
+def spot() -> np.ndarray:
+    views = flat(0)
+    views[:2, :, 22:26, 22:26] = 255
+    return views
+
+
+def test_blurs_spread_a_spot_as_far_as_they_say():
+    own = spread(spot()[0])[0] ** 2
+    wide, narrow = spread(struck_date("gaussian_blur", spot(), 4, seed=0))
+    assert wide == pytest.approx(np.sqrt(own + level("gaussian_blur", 4) ** 2), rel=0.05)
+    assert wide == pytest.approx(narrow, rel=0.02)
+    wide, narrow = spread(struck_date("motion_blur", spot(), 5, seed=0))
+    assert wide == pytest.approx(np.sqrt(own + level("motion_blur", 5) ** 2 / 12), rel=0.07)
+    assert narrow < 1.1 * np.sqrt(own) + 0.2
+
+
+def test_resolution_loses_what_is_finer_than_its_pixels():
+    views = flat(0)
+    views[:2, :, ::2] = 200  # lines one pixel wide
+    struck = struck_date("resolution", views, 5, seed=0)
+    assert np.abs(struck[:, 8:-8].astype(int) - 100).max() <= 10
+    views[:2] = flat(0)[:2]
+    views[:2, :, :24] = 200  # halves
+    struck = struck_date("resolution", views, 5, seed=0)
+    assert (struck[:, :16] == 200).all()
+    assert (struck[:, 32:] == 0).all()
+
+
+def test_noise_has_its_sigma():
+    struck = struck_date("noise", flat(128), 2, seed=0)
+    assert struck.std() == pytest.approx(level("noise", 2), rel=0.05)
+    assert struck.mean() == pytest.approx(128, abs=0.5)
+
+
+def test_jpeg_shows_its_blocks_of_eight():
+    struck = struck_date("jpeg", scene(), 5, seed=0).astype(int)
+    steps = np.abs(np.diff(struck)).mean(axis=(0, 1))  # from each column to the next
+    between = steps[7::8].mean()
+    assert between > 1.3 * np.delete(steps, np.s_[7::8]).mean()
+
+
+def marked() -> tuple[torch.Tensor, torch.Tensor]:
+    """An image and a map with one marked pixel at row 20, column 30."""
+    image, semantic = torch.full((3, SIDE, SIDE), 90, dtype=torch.uint8), torch.zeros(3, SIDE, SIDE).byte()
+    image[:, 20, 30], semantic[:, 20, 30] = 250, torch.tensor(BUILDING).byte()
+    return image, semantic
+
+
+@pytest.mark.parametrize(("x", "y"), [(2, 0), (0, -2), (-2, 2)])
+def test_a_shift_of_two_pixels_moves_a_marked_pixel_two_pixels(x, y):
+    image, semantic = marked()
+    moved, moved_map = move(image, semantic, corners_of(image) + np.array([x, y]))
+    assert moved[:, 20 + y, 30 + x].tolist() == [250] * 3
+    assert moved_map[:, 20 + y, 30 + x].tolist() == list(BUILDING)
+    assert (moved == 90).sum() == image.numel() - 3  # and no edge shows
+    assert moved_map.any(0).sum() == 1
+
+
+def test_what_comes_into_the_frame_is_mirrored_in_the_image_and_void_in_the_map():
+    image = torch.arange(SIDE).expand(3, SIDE, SIDE).byte()  # columns count up
+    moved, moved_map = move(image, torch.full_like(image, 128), corners_of(image) + np.array([3, 0]))
+    assert moved[0, 0, :6].tolist() == [3, 2, 1, 0, 1, 2]
+    assert moved_map[0, 0, :6].tolist() == [0, 0, 0, 128, 128, 128]
+
+
+def test_registration_shifts_by_its_pixels_and_viewpoint_stays_within_its_own():
+    views = spot()
+    for name, most in (("registration", level("registration", 4)[0]), ("viewpoint", 0.035 * SIDE + 1)):
+        for seed in range(5):
+            struck = struck_date(name, views, 4, seed)
+            rows, columns = np.nonzero(struck[0])
+            weights = struck[0][rows, columns]
+            centre = np.average(np.stack([rows, columns]), axis=1, weights=weights)
+            distance = np.linalg.norm(centre - 23.5)
+            assert distance == pytest.approx(most, abs=0.1) if name == "registration" else distance < most
+
+
+def test_connected_parts():
+    values = np.array([[1, 1, 2, 1], [2, 1, 1, 1], [2, 2, 1, 2], [1, 2, 2, 2]])
+    assert connected(values).tolist() == [[0, 0, 2, 0], [4, 0, 0, 0], [4, 4, 0, 4], [12, 4, 4, 4]]
+    assert connected(np.zeros((2, 2))).tolist() == [[0, 1], [2, 3]]
+    snake = np.full((31, 31), 2)
+    snake[::2] = 1
+    snake[1::4, -1] = snake[3::4, 0] = 1
+    assert len(np.unique(connected(snake)[snake == 1])) == 1
+    assert len(np.unique(connected(snake)[snake == 2])) == 15
+
+
+def classes(semantic: np.ndarray) -> set[tuple[int, ...]]:
+    return {tuple(colour) for colour in semantic.reshape(3, -1).T.tolist()}
+
+
+def test_confused_regions_keep_their_outline_and_change_their_class():
+    views = scene()
+    struck = perturb(views, "map_confusion", 5, seed=3)
+    assert (struck[2:].any(1) == views[2:].any(1)).all()
+    assert not classes(struck[3]) & {BUILDING, BRIGHT_WATER}
+    assert len(classes(struck[3])) == 3
+    assert struck[2:, :, 35, 30].min() == 80  # brightened stays brightened
+
+
+def test_borders_move_by_their_pixels():
+    views = flat(0)
+    paint(views[2:], slice(20, 30), slice(20, 30), BUILDING)
+    sides = {perturb(views, "map_borders", 2, seed=seed)[3].any(0).sum() for seed in range(8)}
+    assert sides == {(10 - 2 * 2) ** 2, (10 + 2 * 2) ** 2}
+
+
+def test_missing_areas_are_missing_from_both_maps_and_invented_ones_are_on_both():
+    views = scene()
+    assert not perturb(views, "map_missing", 5, seed=0)[2:].any()
+    for seed in range(6):
+        struck = perturb(views, "map_missing", 3, seed=seed)
+        kept = struck[2].any(0)
+        assert (kept == struck[3].any(0)).all()
+        assert kept.sum() in (0, 16 * 16, 14 * 20, 16 * 16 + 14 * 20)
+    struck = perturb(flat(0), "map_invented", 1, seed=0)
+    area = struck[2].any(0)
+    assert 0 < area.sum() < SIDE**2 / 10
+    assert (area == struck[3].any(0)).all()
+    assert not (struck[2] == struck[3])[:, area].all(0).any()  # another class at each date
+
+
+def test_maps_are_void_for_their_share_of_the_pairs():
+    void = [not perturb(scene(), "map_void", 2, seed=(1, pair))[2:].any() for pair in range(200)]
+    assert np.mean(void) == pytest.approx(level("map_void", 2), abs=0.1)
+
+
+class Struck(torch.utils.data.Dataset):
+    """A pair under every perturbation."""
+
+    def __len__(self) -> int:
+        return len(PERTURBATIONS)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return perturb(scene(), list(PERTURBATIONS)[index], 3, seed=(5, index))
+
+
+def test_workers_see_what_the_main_process_sees():
+    alone, shared = (torch.cat(list(DataLoader(Struck(), num_workers=n))) for n in (0, 2))
+    assert torch.equal(alone, shared)
