@@ -2,6 +2,7 @@
 
 python caption.py before.png after.png map_before.png map_after.png
 python caption.py before.png after.png                                without maps: both are void
+python caption.py before.png after.png --detector detector.pt         without maps: found by a change detector
 python caption.py before.png after.png --answers 4 --json             several, with log-probabilities
 python caption.py before.png after.png --picture caption.png          pair, maps and caption drawn
 python caption.py before.png after.png --attention words.png          what each word was chosen from
@@ -24,15 +25,14 @@ import torch
 from jsonargparse.typing import PositiveInt
 
 from configs import CommandLine, Config, early_option
-from data.images import read_views, stack_views
+from data.images import stack_views
+from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
 from models.checkpoint import load_checkpoint, restore_model
 from models.mmodalcc import MModalCC
 from tools import command
-
-COLUMNS = ("img_A", "img_B", "seg_A", "seg_B")
-Entry = dict[str, Path | None]  # the four files of a pair; a map may be absent
+from tools.absent_maps import MapFinder
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,6 +46,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--checkpoint", type=Path | None, help="best.pt of a run; default: the newest runs/*/best.pt"
     )
+    parser.add_argument("--detector", type=Path | None, help="a change detector's best.pt finds absent maps")
+    parser.add_argument("--maps_to", type=Path | None, help="folder for the maps that --detector finds")
     parser.add_argument(
         "--answers", type=PositiveInt, default=1, help="how many captions of a pair, at most the beams"
     )
@@ -64,17 +66,23 @@ def main(argv: list[str] | None = None) -> None:
         print(f"checkpoint {checkpoint}", file=sys.stderr)
     entries = read_pairs_file(options.pairs) if options.pairs else [one_pair(options.images)]
     check_options(options, config)
+    tell_absent_maps(entries, "detected" if options.detector else "void")
 
     model, vocabulary = restore_model(content)
     model.to(pick_device(config.decode.device))
     size = tuple(content["image_size"])
+    finder = MapFinder(options.detector, options.maps_to, entries, size, config) if options.detector else None
     captions = []
     for first in range(0, len(entries), config.decode.batch_size):
-        batch = [read_pair(entry, size) for entry in entries[first : first + config.decode.batch_size]]
-        captions += caption_pairs(model, np.stack(batch), vocabulary, config, options.answers)
+        chosen = entries[first : first + config.decode.batch_size]
+        pairs = [read_files(entry) for entry in chosen]
+        if finder:
+            finder.complete(chosen, pairs)
+        batch = np.stack([fit(entry, views, size) for entry, views in zip(chosen, pairs, strict=True)])
+        captions += caption_pairs(model, batch, vocabulary, config, options.answers)
     answers = [describe(entry, found) for entry, found in zip(entries, captions, strict=True)]
     if options.picture or options.attention:
-        draw(options, entries[0], model, batch[0], answers[0]["caption"], vocabulary)
+        draw(options, pairs[0], model, batch[0], answers[0]["caption"], vocabulary)
     publish(answers, options)
 
 
@@ -93,52 +101,21 @@ def check_options(options: Any, config: Config) -> None:
         raise ValueError("--picture and --attention draw one pair: give its images instead of --pairs")
     if options.output and not options.pairs:
         raise ValueError("--output takes the captions of --pairs: one pair's caption goes to standard output")
+    if options.maps_to and not options.detector:
+        raise ValueError("--maps_to takes the maps that a change detector finds: add --detector FILE")
 
 
-def one_pair(images: list[str]) -> Entry:
-    """The files given on the command line; both maps or none."""
-    if len(images) not in (2, 4):
-        raise ValueError(
-            f"a pair is IMG_A IMG_B or IMG_A IMG_B SEG_A SEG_B, got {len(images)} files (or use --pairs FILE)"
-        )
-    if len(images) == 2:
-        print("no maps given: both are void", file=sys.stderr)
-    return {column: Path(images[i]) if i < len(images) else None for i, column in enumerate(COLUMNS)}
+def tell_absent_maps(entries: list[Entry], instead: str) -> None:
+    """How many pairs have no maps and what stands in for them: "void" or "detected" maps."""
+    absent = sum(entry["seg_A"] is None for entry in entries)
+    if absent and len(entries) == 1:
+        print(f"no maps given: both are {instead}", file=sys.stderr)
+    elif absent:
+        print(f"no maps given for {absent} of {len(entries)} pairs: they are {instead}", file=sys.stderr)
 
 
-def read_pairs_file(path: Path) -> list[Entry]:
-    """Pairs of a CSV or JSON file, paths relative to its folder. ValueError names the row that breaks a
-    rule."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found: --pairs takes a CSV or JSON file")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(io.StringIO(text)))
-        entries = [{c: path.parent / row[c] if row.get(c) else None for c in COLUMNS} for row in rows]
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is no table of pairs ({error}): columns {', '.join(COLUMNS)}") from None
-    for number, entry in enumerate(entries, 1):
-        if not (entry["img_A"] and entry["img_B"]) or bool(entry["seg_A"]) != bool(entry["seg_B"]):
-            raise ValueError(f"{path}, row {number}: a pair needs img_A and img_B, and both maps or none")
-        for file in filter(None, entry.values()):
-            if not file.is_file():
-                raise FileNotFoundError(f"{path}, row {number}: {file} not found")
-    if not entries:
-        raise ValueError(f"{path} holds no pair: give a header {','.join(COLUMNS)} and a row for each pair")
-    without_maps = sum(entry["seg_A"] is None for entry in entries)
-    if without_maps:
-        print(f"no maps given for {without_maps} of {len(entries)} pairs: they are void", file=sys.stderr)
-    return entries
-
-
-def read_files(entry: Entry) -> list[np.ndarray]:
-    """The four views of a pair, each (H, W, 3) uint8 as large as in its file."""
-    return read_views(tuple(entry[column] for column in COLUMNS))
-
-
-def read_pair(entry: Entry, size: tuple[int, int]) -> np.ndarray:
+def fit(entry: Entry, views: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """The four views of a pair, (4, 3, H, W) uint8, in the size that the model was trained on."""
-    views = read_files(entry)
     height, width = views[0].shape[:2]
     if (height, width) != size:
         print(f"{entry['img_A']}: resized from {height} x {width} to {size[0]} x {size[1]}", file=sys.stderr)
@@ -171,12 +148,17 @@ def describe(entry: Entry, found: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def draw(
-    options: Any, entry: Entry, model: MModalCC, views: np.ndarray, caption: str, vocabulary: Vocabulary
+    options: Any,
+    files: list[np.ndarray],
+    model: MModalCC,
+    views: np.ndarray,
+    caption: str,
+    vocabulary: Vocabulary,
 ) -> None:
-    """The pictures asked for; they show the images as they are in their files."""
+    """The pictures asked for; they show the four images (H, W, 3) uint8 as large as in their files."""
     from tools.drawing import draw_attention, draw_pair  # matplotlib takes a second, and only this needs it
 
-    shown = np.stack(read_files(entry)).transpose(0, 3, 1, 2)
+    shown = np.stack(files).transpose(0, 3, 1, 2)
     if options.picture:
         draw_pair(options.picture, shown, caption)
         print(f"picture in {options.picture}", file=sys.stderr)
@@ -191,7 +173,7 @@ def attention_of(
     """What MGCA did to choose each word of a caption, given the pair's views (4, 3, H, W) uint8.
 
     Returns the words, `<end>` the last; the attention over the RGB and over the map grid, (T, h, w) each; the
-    RGB, map and word gates (T, 3).
+    RGB, map and word gates (T, 3). ValueError where the model lacks a modality or MGCA.
     """
     words, device = caption.split(), model.mean.device
     tokens = vocabulary.encode(words, len(words))
@@ -199,9 +181,15 @@ def attention_of(
     seen = model.attention(
         torch.from_numpy(views).to(device).unsqueeze(0), torch.tensor([[tokens[:-1]]], device=device)
     )
-    side = math.isqrt(seen.rgb.shape[-1])
-    rgb, sem = (grid[0, 0].unflatten(-1, (side, side)).cpu().numpy() for grid in (seen.rgb, seen.sem))
-    return [vocabulary.words[token] for token in tokens[1:]], rgb, sem, seen.gates[0, 0].cpu().numpy()
+    if list(seen.gates) != ["rgb", "sem", "word"]:
+        raise ValueError(
+            "--attention draws the gates of images, maps and word: this model has "
+            f"{' and '.join(seen.gates) or 'none'}, leave --attention out"
+        )
+    side = math.isqrt(seen.grids["rgb"].shape[-1])
+    rgb, sem = (grid[0, 0].unflatten(-1, (side, side)).cpu().numpy() for grid in seen.grids.values())
+    gates = torch.stack([gate[0, 0] for gate in seen.gates.values()], dim=-1)
+    return [vocabulary.words[token] for token in tokens[1:]], rgb, sem, gates.cpu().numpy()
 
 
 def publish(answers: list[dict[str, Any]], options: Any) -> None:

@@ -1,9 +1,12 @@
-"""Caption a split with a checkpoint's model and score the captions beside their floor.
+"""Caption a split with a checkpoint's model and score the captions beside their floor; where the checkpoint
+holds a change detector, find the split's maps and score those.
 
 python eval.py --checkpoint runs/second_cc/best.pt
 python eval.py --checkpoint runs/second_cc/best.pt --split val test --decode.beam_size 1
 python eval.py --checkpoint runs/second_cc/best.pt --data.maps void       control: what the maps give
+python eval.py --checkpoint runs/second_cc/best.pt --data.maps detected   after tools/detect_maps.py
 python eval.py --checkpoint runs/second_cc/best.pt --shuffle_images       control: what the images give
+python eval.py --checkpoint runs/change_detector/best.pt                  OA, mIoU, SeK, F_scd
 
 --output DIR gets scores.json and captions.json; by default a folder beside the checkpoint, named after the
 split and the control. --shuffle_images captions each pair from the images of another one.
@@ -19,14 +22,14 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from configs import CommandLine, Config, early_option
-from data.dataset import ChangeCaptions, Reader, make_loader, open_split
+from data.dataset import ChangeCaptions, Reader, check_size, make_loader, open_split
 from data.hdf5 import VIEWS
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
 from models.beam_search import Hypothesis
-from models.checkpoint import load_checkpoint, restore_model
+from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
-from tools import command
+from tools import command, detection_task
 from tools.meteor import Meteor
 from tools.processes import Processes
 from tools.score_table import format_table
@@ -48,6 +51,13 @@ def main(argv: list[str] | None = None) -> None:
     output = options.output or options.checkpoint.parent / output_name(
         options.split, config, options.shuffle_images
     )
+    if model_name(content) == "change_detector":
+        if options.shuffle_images:
+            raise ValueError(
+                "--shuffle_images is a control of captions, a change detector has none: leave it out"
+            )
+        detection_task.evaluate(content, config, options.split, output)
+        return
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
     processes = Processes.join(device)
@@ -62,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
                 reader,
                 rows=rows,
                 captions="none",
-                void_maps=config.data.maps == "void",
+                maps=config.data.maps,
                 images_of=np.random.default_rng(0).permutation(rows) if options.shuffle_images else None,
             )
             hypotheses = predict(model, samples, vocabulary, config, processes, meteor)
@@ -101,14 +111,6 @@ def main(argv: list[str] | None = None) -> None:
     )
 
 
-def check_size(reader: Reader, image_size: list[int]) -> None:
-    if list(reader.image_size) != image_size:
-        raise ValueError(
-            f"{reader.path} holds images of {reader.image_size}, the model learnt on {tuple(image_size)}: "
-            f"prepare them with tools/create_input_files.py --image_size {image_size[0]}"
-        )
-
-
 def released_record(caption: str, reader: Reader, row: int) -> ReleasedRecord:
     """A pair as the released code scores it: references read back from the stored ids, METEOR over ids as
     text."""
@@ -127,7 +129,7 @@ def id_string(sentence: str, vocabulary: Vocabulary) -> str:
 
 def output_name(splits: list[str], config: Config, shuffled: bool) -> str:
     """Folder beside the checkpoint: the splits and what was taken from the model."""
-    controls = ["void_maps"] * (config.data.maps == "void") + ["shuffled"] * shuffled
+    controls = [f"{config.data.maps}_maps"] * (config.data.maps != "given") + ["shuffled"] * shuffled
     return "_".join(splits + controls)
 
 

@@ -1,9 +1,10 @@
-"""Train MModalCC on the HDF5 files that tools/create_input_files.py wrote.
+"""Train MModalCC, or the change detector, on the HDF5 files that tools/create_input_files.py wrote.
 
 python train.py --config configs/second_cc.yaml
 python train.py --config configs/second_cc.yaml --run_dir runs/short --train.epochs 2
 python train.py --config configs/second_cc.yaml --resume
 torchrun --nproc_per_node 4 train.py --config configs/second_cc.yaml       the same batch, shared out
+python train.py --config configs/change_detector.yaml                      maps from images alone
 
 The run folder (default runs/<name of the config>) gets config.yaml, environment.jsonl, log.jsonl (a line an
 epoch), TensorBoard events, val_captions.json, best.pt (the best validation score) and last.pt, from which
@@ -34,9 +35,12 @@ from models.mmodalcc import MModalCC
 from models.optimiser import clip_gradients, decay_decoder, make_optimiser, make_scheduler
 from tools import command
 from tools.captioning_task import CaptioningTask, CaptionLoss
+from tools.detection_task import DetectionLoss, DetectionTask
 from tools.processes import Processes
 from tools.run_folder import RunFolder
 from tools.workers import interruptions_noted
+
+TASKS = {"mmodalcc": CaptioningTask, "change_detector": DetectionTask}
 
 
 @dataclass
@@ -44,8 +48,8 @@ class Progress:
     """How far a run has come.
 
     epoch: the one being trained, from 1. step, loss, count: its steps so far, their summed loss and what it
-    is the mean over (words). steps: those of all epochs. stale: epochs in a row without a strictly better
-    validation score than `best`.
+    is the mean over (words; pairs for the detector). steps: those of all epochs. stale: epochs in a row
+    without a strictly better validation score than `best`.
     """
 
     epoch: int = 1
@@ -88,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
             kept.keep_features(partial(trunk_features, model, config.train.precision))
     trained = in_parallel(model, processes, device)
     loader = make_loader(samples, config.data, batch_sampler=sampler)
-    task = CaptioningTask(config, samples, val_samples, processes)
+    task = TASKS[config.model.name](config, samples, val_samples, processes)
     size = f"{len(samples)} samples, {sampler.steps} steps an epoch, {len(val_samples)} val pairs"
     folder.begin(samples.reader.fingerprint, [parameters(model, device), size, *task.remarks()])
 
@@ -158,7 +162,8 @@ def seed_everything(seed: int) -> None:
 
 def check_batchnorm(config: Config, processes: Processes, device: torch.device) -> None:
     """Statistics of a batch shared out need SyncBatchNorm, which torch has for GPUs only."""
-    live = "live" in (config.model.trunk_batchnorm, config.model.block_batchnorm)
+    model = config.model
+    live = model.trunk_batchnorm == "live" or (model.name == "mmodalcc" and model.block_batchnorm == "live")
     if processes.count > 1 and device.type == "cpu" and live:
         raise ValueError(
             "several processes on CPUs cannot share live BatchNorm's statistics: train in one process, on "
@@ -176,15 +181,20 @@ def in_parallel(model: MModalCC, processes: Processes, device: torch.device) -> 
 
 
 def step_sampler(samples: ChangeCaptions, config: Config, processes: Processes) -> StepSampler:
-    """Shuffled steps; `train.batch_size` counts captions, so a step of all captions takes fewer pairs."""
-    size, per_pair = config.train.batch_size, samples.captions_per_pair
-    longest = samples.reader.tokens.shape[-1] - 2
-    if longest > config.model.max_length:
-        raise ValueError(
-            f"model.max_length is {config.model.max_length}, "
-            f"{samples.reader.path} has room for {longest} words"
-        )
-    if config.train.captions_per_step == "all":
+    """Shuffled steps; `train.batch_size` counts captions, so a step of all captions takes fewer pairs.
+
+    A change detector's counts pairs.
+    """
+    size = config.train.batch_size
+    if samples.captions != "none":
+        longest = samples.reader.tokens.shape[-1] - 2
+        if longest > config.model.max_length:
+            raise ValueError(
+                f"model.max_length is {config.model.max_length}, "
+                f"{samples.reader.path} has room for {longest} words"
+            )
+    if samples.captions == "all":
+        per_pair = samples.captions_per_pair
         if size < per_pair:
             raise ValueError(f"train.batch_size counts captions, at least one pair's {per_pair}: got {size}")
         size //= per_pair
@@ -202,7 +212,7 @@ def trunk_features(model: MModalCC, precision: str, views: Tensor) -> Tensor:
 def train_step(
     model: nn.Module,
     batch: Batch,
-    loss: CaptionLoss,
+    loss: CaptionLoss | DetectionLoss,
     optimiser: Optimizer,
     config: TrainConfig,
     progress: Progress,
@@ -210,8 +220,8 @@ def train_step(
 ) -> float:
     """One step on this process's share of the batch, in `accumulate` portions -> the gradient's norm.
 
-    The loss is the mean over the real words of the whole batch, whatever the share of a process or portion.
-    A loss or gradient that is not finite ends the run before it reaches the weights.
+    The loss is the mean over the whole batch's real words (or pairs), whatever a process's or portion's
+    share. A loss or gradient that is not finite ends the run before it reaches the weights.
     """
     (count,) = processes.sum(loss.count(batch))
     cut = {name: values.chunk(config.accumulate) for name, values in batch.items()}

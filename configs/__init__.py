@@ -21,25 +21,38 @@ from jsonargparse.typing import (
     restricted_number_type,
 )
 
+from data.augmentation import FLIPS
+from data.perturbations import MAPS, PERTURBATIONS
 from data.sources import NO_CHANGE_SENTENCES
 
 Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)], join="and")
 Split = Literal["train", "val", "test"]
+Augment = Literal[FLIPS, *PERTURBATIONS]
 Precision = Literal["float32", "tf32", "bf16"]
+
+
+SELECTED_BY = {"mmodalcc": ("bleu_4", "cider", "s_m"), "change_detector": ("miou", "sek", "f_scd")}
 
 
 @dataclass(frozen=True)
 class DataConfig:
     dir: str = "createdFileBlackAUG"
     annotations: str | None = None
-    maps: Literal["given", "void"] = "given"
+    maps: Literal["given", "detected", "void"] = "given"
     augmented_splits: list[Split] = field(default_factory=lambda: ["train"])
+    augment: list[Augment] = field(default_factory=list)
     no_change: list[str] = field(default_factory=lambda: list(NO_CHANGE_SENTENCES))
     workers: NonNegativeInt = 2
+
+    def __post_init__(self) -> None:
+        of_maps = [name for name in self.augment if name != FLIPS and PERTURBATIONS[name].group == MAPS]
+        if of_maps and self.maps == "void":
+            raise ValueError(f"data.augment must name no map noise where data.maps is void: got {of_maps}")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
+    name: Literal["mmodalcc", "change_detector"] = "mmodalcc"
     trunk: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet101"
     weights: str = "imagenet"
     trained_from: Literal["conv1", "layer1", "layer2", "layer3", "nothing"] = "layer2"
@@ -51,8 +64,12 @@ class ModelConfig:
     heads: PositiveInt = 8
     feedforward: PositiveInt = 2048
     fusion_layers: PositiveInt = 2
+    modalities: Literal["both", "rgb", "sem"] = "both"
     layers: Literal["chained", "parallel"] = "chained"
     sharing: Literal["separate", "shared"] = "separate"
+    cmca: bool = True
+    udca: bool = True
+    mgca: bool = True
     dropout: Probability = 0.5
     embedding_dropout: Probability = 0.1
     max_length: PositiveInt = 50
@@ -79,7 +96,7 @@ class TrainConfig:
     early_stop: PositiveInt = 10
     clip_value: NonNegativeFloat = 5.0
     clip_fusion: bool = True
-    select_on: Literal["bleu_4", "cider", "s_m"] = "bleu_4"
+    select_on: Literal["bleu_4", "cider", "s_m", "miou", "sek", "f_scd"] = "bleu_4"
     checkpoint_minutes: PositiveFloat = 15.0
     precision: Precision = "tf32"
     device: str = "auto"
@@ -109,6 +126,28 @@ class Config:
                 "train.keep_features needs a trunk that never changes: model.trained_from nothing, "
                 "model.trunk_batchnorm frozen; "
                 f"got {self.model.trained_from} and {self.model.trunk_batchnorm}"
+            )
+
+        if self.train.keep_features and self.data.augment:
+            raise ValueError(
+                "train.keep_features must be false where data.augment changes the images of each epoch: "
+                f"got {self.data.augment}; leave out one of the two"
+            )
+
+        self._check_detector()
+
+    def _check_detector(self) -> None:
+        """What the two networks learn differs, and so does what their settings may be."""
+        name, allowed = self.model.name, SELECTED_BY[self.model.name]
+        if self.train.select_on not in allowed:
+            raise ValueError(
+                f"train.select_on must be one of {', '.join(allowed)} where model.name is {name}: "
+                f"got {self.train.select_on}"
+            )
+        if name == "change_detector" and (self.data.maps != "given" or self.train.keep_features):
+            raise ValueError(
+                "a change_detector learns given maps from all stages of the trunk: data.maps must be given, "
+                f"train.keep_features false; got {self.data.maps} and {self.train.keep_features}"
             )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Samples and batches for training and decoding, read from one split's HDF5 file."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,23 +12,32 @@ from tqdm import tqdm
 
 from configs import Config, DataConfig
 from data import hdf5, released_files
+from data.augmentation import Augmentation
+from data.detected_maps import DetectedMaps
 from data.hdf5 import SplitReader, split_path
 from data.released_files import ReleasedReader
 from tools.workers import ignore_interrupts
 
 Batch = dict[str, Tensor]
-SPARE = -1  # a sample whose captions are all padding: it counts for nothing
+SPARE = -1  # a sample whose captions are all padding and whose index is this: it counts for nothing
 Reader = SplitReader | ReleasedReader
+
+
+class Draw(NamedTuple):
+    """A sample as training draws it: what augmentation makes of it differs from epoch to epoch."""
+
+    epoch: int
+    sample: int
 
 
 class ChangeCaptions(Dataset):
     """Pairs of one split, or (pair, caption) samples of it; images stay uint8.
 
     rows: the pairs used, as places in the file. captions: "none" (pairs alone), "one" (a sample is one
-    caption of one pair) or "all" (a sample is a pair with its K captions). void_maps: both maps black,
-    whatever the file holds.
+    caption of one pair) or "all" (a sample is a pair with its K captions). maps: "given" (the
+    file's), "detected" (data.detected_maps) or "void" (both black).
     images_of: for each row the pair whose views are shown in its place (the control of eval.py
-    --shuffle_images).
+    --shuffle_images). augment: what is done to a sample that is asked for by a Draw, not by a plain number.
     A sample: views (4, 3, H, W) uint8, index () the pair's place in the file, tokens (1 or K, T) unless
     captions="none".
     """
@@ -38,10 +48,12 @@ class ChangeCaptions(Dataset):
         *,
         rows: Sequence[int],
         captions: str,
-        void_maps: bool = False,
+        maps: str = "given",
         images_of: Sequence[int] | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
-        self.reader, self.captions, self.void_maps = reader, captions, void_maps
+        self.reader, self.captions, self.maps, self.augment = reader, captions, maps, augment
+        self.detected = DetectedMaps(reader.path, reader.fingerprint) if maps == "detected" else None
         self.rows = list(rows)
         self.images_of = dict(zip(self.rows, self.rows if images_of is None else images_of, strict=True))
         self.captions_per_pair = reader.tokens.shape[1]
@@ -50,24 +62,27 @@ class ChangeCaptions(Dataset):
     def __len__(self) -> int:
         return len(self.rows) * (self.captions_per_pair if self.captions == "one" else 1)
 
-    def __getitem__(self, sample: int) -> Batch:
+    def __getitem__(self, draw: int | Draw) -> Batch:
+        sample = draw.sample if isinstance(draw, Draw) else draw
         pair, caption = divmod(sample, self.captions_per_pair) if self.captions == "one" else (sample, None)
         row = self.rows[pair]
-        batch = {"views": self._views(row), "index": torch.tensor(row)}
-        if self.captions != "none":
-            chosen = slice(None) if caption is None else slice(caption, caption + 1)
-            tokens = torch.from_numpy(self.reader.tokens[row, chosen].astype(np.int64))
-            batch["tokens"] = (
-                torch.full_like(tokens, self.reader.vocabulary.pad) if sample == SPARE else tokens
-            )
-        return batch
+        chosen = slice(None) if caption is None else slice(caption, caption + 1)
+        views, tokens = self._views(row), torch.from_numpy(self.reader.tokens[row, chosen].astype(np.int64))
+        if sample == SPARE:
+            tokens = torch.full_like(tokens, self.reader.vocabulary.pad)
+        elif self.augment and isinstance(draw, Draw):
+            views, tokens = map(torch.from_numpy, self.augment(views.numpy(), tokens.numpy(), *draw))
+        batch = {"views": views, "index": torch.tensor(SPARE if sample == SPARE else row)}
+        return batch if self.captions == "none" else {**batch, "tokens": tokens}
 
     def _views(self, row: int) -> Tensor:
         if row in self.features:
             return self.features[row]
         views = self.reader.views(self.images_of[row])
-        if self.void_maps:
+        if self.maps == "void":
             views[2:] = 0
+        elif self.detected:
+            views[2:] = self.detected.maps(self.images_of[row])
         return torch.from_numpy(views)
 
     def keep_features(self, features: Callable[[Tensor], Tensor]) -> None:
@@ -96,6 +111,14 @@ def open_reader(split: str, config: DataConfig) -> Reader:
     return SplitReader(split_path(config.dir, split))
 
 
+def check_size(reader: Reader, image_size: list[int]) -> None:
+    if list(reader.image_size) != image_size:
+        raise ValueError(
+            f"{reader.path} holds images of {reader.image_size}, the model learnt on {tuple(image_size)}: "
+            f"prepare them with tools/create_input_files.py --image_size {image_size[0]}"
+        )
+
+
 def open_split(split: str, config: DataConfig) -> tuple[Reader, list[int]]:
     """One split of `data.dir` and the places of its pairs in use; ValueError where none is left."""
     reader = open_reader(split, config)
@@ -108,14 +131,20 @@ def open_split(split: str, config: DataConfig) -> tuple[Reader, list[int]]:
 
 
 def open_samples(split: str, config: Config) -> ChangeCaptions:
-    """What train.py reads: samples of train as `train.captions_per_step` says, else pairs."""
+    """What train.py reads: pairs; for train samples, as `train.captions_per_step` and `data.augment` say; a
+    change detector's are pairs."""
     reader, rows = open_split(split, config.data)
-    captions = config.train.captions_per_step if split == "train" else "none"
-    return ChangeCaptions(reader, rows=rows, captions=captions, void_maps=config.data.maps == "void")
+    maps = config.data.maps
+    if split != "train":
+        return ChangeCaptions(reader, rows=rows, captions="none", maps=maps)
+    names = config.data.augment
+    captions = config.train.captions_per_step if config.model.name == "mmodalcc" else "none"
+    augment = Augmentation(names, config.train.seed, reader.vocabulary) if names else None
+    return ChangeCaptions(reader, rows=rows, captions=captions, maps=maps, augment=augment)
 
 
-class StepSampler(Sampler[list[int]]):
-    """The shuffled samples of each step of one epoch, or one process's share of them.
+class StepSampler(Sampler[list[Draw]]):
+    """The shuffled samples of each step of one epoch, as Draws, or one process's share of them.
 
     The order depends on seed and epoch alone, so that an epoch can be entered at any step (`begin`), by any
     number of processes. A process for which the last, smaller batch leaves nothing takes part with a SPARE
@@ -140,16 +169,16 @@ class StepSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         return self.steps - self.first
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Draw]]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(self.samples, generator=generator).tolist()
         for step in range(self.first, self.steps):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield batch[self.rank :: self.count] or [SPARE]
+            yield [Draw(self.epoch, sample) for sample in batch[self.rank :: self.count] or [SPARE]]
 
 
 def make_loader(
-    dataset: Dataset, config: DataConfig, *, batch_size: int = 1, batch_sampler: StepSampler | None = None
+    dataset: Dataset, config: DataConfig, *, batch_size: int = 1, batch_sampler: Iterable[list] | None = None
 ) -> DataLoader:
     """Batches in order, or those of a sampler. Its generator of its own leaves torch's global one alone."""
     order = {"batch_sampler": batch_sampler} if batch_sampler else {"batch_size": batch_size}

@@ -88,13 +88,13 @@ def new_file(path: Path) -> Iterator[h5py.File]:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to read; ValueError where it is damaged."""
+def whole_file(path: Path, remedy: str = f"{REMEDY} --force") -> Iterator[h5py.File]:
+    """An HDF5 file to read; ValueError with the remedy where it is damaged."""
     try:
         with h5py.File(path, "r") as file:
             yield file
     except OSError as error:
-        raise ValueError(f"{path} is no whole HDF5 file: {REMEDY} --force ({error})") from error
+        raise ValueError(f"{path} is no whole HDF5 file: {remedy} ({error})") from error
 
 
 def _write_images(

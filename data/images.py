@@ -72,6 +72,11 @@ def stack_views(views: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     return np.stack(resized).transpose(0, 3, 1, 2)
 
 
+def resize_map(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (H, W, 3) uint8 as large as `size`, by the nearest pixel."""
+    return _resize(image, size, Image.Resampling.NEAREST)
+
+
 def _resize(image: np.ndarray, size: tuple[int, int], method: Image.Resampling) -> np.ndarray:
     if image.shape[:2] == size:
         return image

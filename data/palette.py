@@ -32,12 +32,16 @@ LABEL_COLOURS: dict[int, Colour] = {0: VOID, 128: (128, 128, 128), 255: (128, 0,
 
 
 def _codes(image: np.ndarray) -> np.ndarray:
-    """One integer per pixel, 0xRRGGBB: (H, W, 3) uint8 -> (H, W) uint32."""
+    """One integer per pixel, 0xRRGGBB: (..., 3) uint8 -> (...) uint32."""
     red, green, blue = (image[..., channel].astype(np.uint32) for channel in range(3))
     return red << 16 | green << 8 | blue
 
 
 _KNOWN = _codes(np.array([VOID, *(colour for row in CLASSES for colour in row[1:])], dtype=np.uint8))
+_CLASS_OF = np.zeros(1 << 24, dtype=np.uint8)  # by 0xRRGGBB
+for _index, _row in enumerate(CLASSES):
+    _CLASS_OF[_codes(np.array(_row[1:], dtype=np.uint8))] = _index
+_PAINT = np.array([VOID, *(row.base for row in CLASSES[1:])], dtype=np.uint8)
 
 
 def void_to_black(image: np.ndarray) -> np.ndarray:
@@ -55,6 +59,20 @@ def unknown_colours(image: np.ndarray) -> dict[Colour, int]:
         (code >> 16, code >> 8 & 255, code & 255): count
         for code, count in zip(colours.tolist(), pixels.tolist(), strict=True)
     }
+
+
+def map_classes(maps: np.ndarray) -> np.ndarray:
+    """Places in CLASSES of the colours of maps, in either brightness: (..., 3, H, W) uint8 -> (..., H, W)
+    uint8.
+
+    Black and white are void, and so is a colour that no class has: the nearest class would be a guess.
+    """
+    return _CLASS_OF[_codes(np.moveaxis(maps, -3, -1))]
+
+
+def paint_classes(classes: np.ndarray) -> np.ndarray:
+    """Maps in the classes' base colours, void black: (..., H, W) -> (..., 3, H, W) uint8."""
+    return np.moveaxis(_PAINT[classes], -1, -3)
 
 
 def colour_label(label: np.ndarray) -> np.ndarray:

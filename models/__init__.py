@@ -5,30 +5,50 @@ import os
 import torch
 
 from configs import ModelConfig
+from models.change_detector import ChangeDecoder, ChangeDetector
 from models.decoder import Decoder
-from models.encoder import Encoder, load_trunk, trunk_weights
+from models.encoder import Encoder, Trunk, load_trunk, trunk_weights
 from models.fusion import Fusion
 from models.mmodalcc import MModalCC
 
 
-def build_model(config: ModelConfig, vocabulary_size: int, *, pretrained: bool = True) -> MModalCC:
-    """MModalCC with new weights, its trunks as `config.weights` says; pretrained=False where a checkpoint
-    follows."""
-    encoders = [
-        Encoder(
+def build_model(
+    config: ModelConfig, vocabulary_size: int, *, pretrained: bool = True
+) -> MModalCC | ChangeDetector:
+    """The network that `config.name` names with new weights, its trunks' as `config.weights` says.
+
+    pretrained=False where a checkpoint follows. A change detector makes no use of vocabulary_size.
+    """
+    is_detector = config.name == "change_detector"
+    model = build_detector(config) if is_detector else build_captioner(config, vocabulary_size)
+    if pretrained and config.weights != "none":
+        state = trunk_weights(config.trunk, config.weights)
+        for module in model.modules():
+            if isinstance(module, Trunk):
+                load_trunk(module, state, config.weights)
+    return model.to(memory_format=torch.channels_last)
+
+
+def build_detector(config: ModelConfig) -> ChangeDetector:
+    trunk = Trunk(name=config.trunk, trained_from=config.trained_from, batchnorm=config.trunk_batchnorm)
+    decoder = ChangeDecoder(channels=trunk.channels, width=config.width)
+    return ChangeDetector(trunk=trunk, decoder=decoder, normalisation=config.normalisation)
+
+
+def build_captioner(config: ModelConfig, vocabulary_size: int) -> MModalCC:
+    modalities = ("rgb", "sem") if config.modalities == "both" else (config.modalities,)
+    encoders = {
+        name: Encoder(
             trunk=config.trunk,
             grid=config.grid,
             trained_from=config.trained_from,
             batchnorm=config.trunk_batchnorm,
         )
-        for _ in range(2)
-    ]
-    if pretrained and config.weights != "none":
-        state = trunk_weights(config.trunk, config.weights)
-        for encoder in encoders:
-            load_trunk(encoder, state, config.weights)
+        for name in modalities
+    }
     fusion = Fusion(
-        channels=encoders[0].channels,
+        modalities=modalities,
+        channels=encoders[modalities[0]].channels,
         grid=config.grid,
         width=config.width,
         heads=config.heads,
@@ -36,27 +56,29 @@ def build_model(config: ModelConfig, vocabulary_size: int, *, pretrained: bool =
         fusion_layers=config.fusion_layers,
         layers=config.layers,
         sharing=config.sharing,
+        cmca=config.cmca,
+        udca=config.udca,
         block_batchnorm=config.block_batchnorm,
         dropout=config.dropout,
     )
     decoder = Decoder(
+        modalities=modalities,
         vocabulary_size=vocabulary_size,
         max_length=config.max_length,
         width=2 * config.width,  # the two dates side by side
         heads=config.heads,
         feedforward=2 * config.feedforward,
         sharing=config.sharing,
+        mgca=config.mgca,
         dropout=config.dropout,
         embedding_dropout=config.embedding_dropout,
     )
-    model = MModalCC(
-        encoder_rgb=encoders[0],
-        encoder_sem=encoders[1],
+    return MModalCC(
+        encoders=encoders,
         fusion=fusion,
         decoder=decoder,
         normalisation=config.normalisation,
     )
-    return model.to(memory_format=torch.channels_last)
 
 
 def pick_device(name: str) -> torch.device:

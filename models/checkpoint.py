@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from configs import Config, ModelConfig, from_dict
 from data.vocabulary import Vocabulary
 from models import build_model
+from models.change_detector import ChangeDetector
 from models.mmodalcc import MModalCC
 
 FORMAT = "mmodalcc-1"
 ARCHITECTURE = (  # settings that weights belong to
-    "trunk", "normalisation", "grid", "width", "heads", "feedforward", "fusion_layers", "layers", "sharing",
+    "name", "trunk", "normalisation", "grid", "width", "heads", "feedforward", "fusion_layers", "modalities",
+    "layers", "sharing", "cmca", "udca", "mgca",
 )  # fmt: skip
 
 
@@ -37,7 +40,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint {path} not found: train one with train.py first")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # a foreign or damaged file makes the unpickler fail in a dozen ways
         raise ValueError(
             f"{path} is no checkpoint of this code ({why_unreadable(error)}): give a best.pt or last.pt"
@@ -59,29 +62,55 @@ def why_unreadable(error: Exception) -> str:
 
 
 def restore_model(content: dict[str, Any]) -> tuple[MModalCC, Vocabulary]:
-    """The model and the vocabulary of a loaded checkpoint, in eval mode."""
+    """The captioning model and the vocabulary of a loaded checkpoint, in eval mode; ValueError where it holds
+    another network."""
+    if (name := model_name(content)) != "mmodalcc":
+        raise ValueError(
+            f"--checkpoint must hold a captioning model, got a {name}: caption.py takes it as --detector, "
+            "eval.py scores it, tools/detect_maps.py writes its maps"
+        )
     vocabulary = Vocabulary(content["vocabulary"])
+    return _restore(content, len(vocabulary)), vocabulary
+
+
+def restore_detector(content: dict[str, Any]) -> ChangeDetector:
+    """The change detector of a loaded checkpoint, in eval mode; ValueError where it holds another network."""
+    if (name := model_name(content)) != "change_detector":
+        raise ValueError(
+            f"a change detector is needed, the checkpoint holds {name}: train one with "
+            "train.py --config configs/change_detector.yaml"
+        )
+    return _restore(content, 0)
+
+
+def model_name(content: dict[str, Any]) -> str:
+    """`model.name` of a loaded checkpoint."""
+    return Config(**from_dict(content["config"])).model.name
+
+
+def _restore(content: dict[str, Any], vocabulary_size: int) -> MModalCC | ChangeDetector:
     config = Config(**from_dict(content["config"]))
     with torch.device("meta"):  # no random weights, which take longer to draw than a caption to find
-        model = build_model(config.model, len(vocabulary), pretrained=False)
+        model = build_model(config.model, vocabulary_size, pretrained=False)
     model.load_state_dict(content["model"], assign=True)
-    return model.to(memory_format=torch.channels_last).eval(), vocabulary
+    return model.to(memory_format=torch.channels_last).eval()
 
 
-def start_from(path: str | Path, model: MModalCC, config: ModelConfig, vocabulary: Vocabulary) -> None:
+def start_from(path: str | Path, model: nn.Module, config: ModelConfig, vocabulary: Vocabulary) -> None:
     """Give the model of `config` a checkpoint's weights; ValueError where words or settings differ."""
     content = load_checkpoint(path)
-    if tuple(content["vocabulary"]) != vocabulary.words:
-        raise ValueError(
-            f"train.start_from: {path} has other words ({len(content['vocabulary'])}) than the data "
-            f"({len(vocabulary)}): use input files with the same vocabulary"
-        )
+    stored = from_dict(content["config"])["model"]  # an older one lacks newer settings: their defaults
     for name in ARCHITECTURE:
-        given, wanted = content["config"]["model"][name], getattr(config, name)
+        given, wanted = getattr(stored, name), getattr(config, name)
         if given != wanted:
             raise ValueError(
                 f"train.start_from: {path} was made with model.{name} {given}, not {wanted}: use the same"
             )
+    if config.name == "mmodalcc" and tuple(content["vocabulary"]) != vocabulary.words:
+        raise ValueError(
+            f"train.start_from: {path} has other words ({len(content['vocabulary'])}) than the data "
+            f"({len(vocabulary)}): use input files with the same vocabulary"
+        )
     model.load_state_dict(content["model"])
 
 

@@ -5,12 +5,16 @@ The memory of a pair and its keys and values exist once, however many captions l
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from models.attention import Attention, FeedForward, KeysValues
+from models.sharing import one_for_each
+
+Memory = tuple[KeysValues, ...]  # what is kept of a pair's memory, (P, heads, N, d) each
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -26,94 +30,137 @@ def sinusoids(length: int, width: int) -> Tensor:
 class State:
     """What decoding has computed so far; a value that `step` returns anew.
 
-    rgb, sem: keys and values of the memory, (P, heads, N, d), once per pair.
+    memory: keys and values of the memory, once per pair.
     prefix: keys and values of the words so far, (P * K, heads, t, d); None before the first word.
     """
 
-    rgb: KeysValues
-    sem: KeysValues
+    memory: Memory
     prefix: KeysValues | None = None
 
     def reorder(self, indices: Tensor) -> "State":
         """Beams picked by `indices` (P', K'), each the flat place of an old beam; a row holds beams of one
         pair."""
-        pairs = len(self.rgb[0])
+        pairs = len(self.memory[0][0])
         old_pairs = indices[:, 0] // (len(self.prefix[0]) // pairs)
-        rgb, sem = self.rgb, self.sem
+        memory = self.memory
         if not torch.equal(old_pairs, torch.arange(pairs, device=old_pairs.device)):
-            rgb = rgb[0][old_pairs], rgb[1][old_pairs]
-            sem = sem[0][old_pairs], sem[1][old_pairs]
+            memory = tuple((keys[old_pairs], values[old_pairs]) for keys, values in memory)
         keys, values = self.prefix
-        return State(rgb, sem, (keys[indices.flatten()], values[indices.flatten()]))
+        return State(memory, (keys[indices.flatten()], values[indices.flatten()]))
 
 
 @dataclass(frozen=True)
 class WordAttention:
-    """What MGCA does to choose each word of a caption.
+    """What is looked at to choose each word of a caption.
 
-    rgb, sem: attention over each memory's grid, mean over heads, (P, K, T, N), which sums to 1.
-    gates: RGB, maps, word, mean over channels, (P, K, T, 3).
+    grids: attention over each modality's grid, mean over heads, (P, K, T, N). With MGCA each sums to 1,
+    without it all together do.
+    gates: MGCA's of each modality and of the "word", mean over channels, (P, K, T); without MGCA none.
     """
 
-    rgb: Tensor
-    sem: Tensor
-    gates: Tensor
+    grids: dict[str, Tensor]
+    gates: dict[str, Tensor]
 
 
 class MGCA(nn.Module):
-    """Multimodal Gated Cross Attention: m = LayerNorm(g1 * a_rgb + g2 * a_sem + g3 * s), no other residual.
+    """Multimodal Gated Cross Attention: m = LayerNorm(sum_i g_i * a_i + g_word * s) over the modalities i, no
+    other residual.
 
-    sharing: "separate", an attention per modality (paper); "shared", both memories through the same weights
+    sharing: "separate", an attention per modality (paper); "shared", all memories through the same weights
     (released).
     """
 
-    def __init__(self, width: int, heads: int, dropout: float, sharing: str) -> None:
+    def __init__(
+        self, modalities: Sequence[str], width: int, heads: int, dropout: float, sharing: str
+    ) -> None:
         super().__init__()
-        self.attend_rgb = Attention(width, heads, dropout)
-        self.attend_sem = self.attend_rgb if sharing == "shared" else Attention(width, heads, dropout)
-        self.gate_rgb = nn.Linear(2 * width, width)
-        self.gate_sem = nn.Linear(2 * width, width)
+        self.modalities = modalities
+        attentions = one_for_each(modalities, lambda: Attention(width, heads, dropout), sharing)
+        for name, attention in attentions.items():
+            self.add_module(f"attend_{name}", attention)
+        for name in modalities:
+            self.add_module(f"gate_{name}", nn.Linear(2 * width, width))
         self.gate_word = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, s: Tensor, rgb: KeysValues, sem: KeysValues) -> Tensor:
-        """s (P, K * T, D) over the memories' keys and values (P, heads, N, d) -> (P, K * T, D)."""
-        a_rgb = self.dropout(self.attend_rgb.attend(self.attend_rgb.queries(s), rgb))
-        a_sem = self.dropout(self.attend_sem.attend(self.attend_sem.queries(s), sem))
-        g1, g2, g3 = self.gates(s, a_rgb, a_sem)
-        return self.norm(g1 * a_rgb + g2 * a_sem + g3 * s)
+    def _attentions(self) -> list[Attention]:
+        return [self.get_submodule(f"attend_{name}") for name in self.modalities]
 
-    def gates(self, s: Tensor, a_rgb: Tensor, a_sem: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """g1 (RGB), g2 (maps), g3 (word), element-wise: all (P, K * T, D)."""
-        g1 = torch.sigmoid(self.gate_rgb(torch.cat([s, a_rgb], dim=-1)))
-        g2 = torch.sigmoid(self.gate_sem(torch.cat([s, a_sem], dim=-1)))
-        g3 = torch.sigmoid(self.gate_word(s))
-        return g1, g2, g3
+    def keys_values(self, memory: Tensor) -> Memory:
+        """memory (P, M, N, D) -> keys and values of each modality."""
+        parts = zip(self._attentions(), memory.unbind(1), strict=True)
+        return tuple(attention.keys_values(part) for attention, part in parts)
 
-    def attention(self, s: Tensor, rgb: KeysValues, sem: KeysValues) -> tuple[Tensor, Tensor, Tensor]:
-        """What `forward` weighs: attention over rgb and sem, (P, K * T, N), and the gates (P, K * T, 3)."""
-        over_rgb, over_sem = self.attend_rgb.queries(s), self.attend_sem.queries(s)
-        gates = self.gates(s, self.attend_rgb.attend(over_rgb, rgb), self.attend_sem.attend(over_sem, sem))
-        return (
-            self.attend_rgb.weights(over_rgb, rgb[0]),
-            self.attend_sem.weights(over_sem, sem[0]),
-            torch.stack([gate.mean(dim=-1) for gate in gates], dim=-1),
-        )
+    def forward(self, s: Tensor, memory: Memory) -> Tensor:
+        """s (P, K * T, D) over the memory's keys and values -> m (P, K * T, D)."""
+        parts = zip(self._attentions(), memory, strict=True)
+        attended = [self.dropout(attention.attend(attention.queries(s), part)) for attention, part in parts]
+        *gates, g_word = self.gates(s, attended)
+        return self.norm(sum(g * a for g, a in zip(gates, attended, strict=True)) + g_word * s)
+
+    def gates(self, s: Tensor, attended: Sequence[Tensor]) -> list[Tensor]:
+        """g of each modality, given what it attended to, then g_word, element-wise: all (P, K * T, D)."""
+        gates = [
+            torch.sigmoid(self.get_submodule(f"gate_{name}")(torch.cat([s, a], dim=-1)))
+            for name, a in zip(self.modalities, attended, strict=True)
+        ]
+        return [*gates, torch.sigmoid(self.gate_word(s))]
+
+    def attention(self, s: Tensor, memory: Memory) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What `forward` weighs: attention over each grid (P, K * T, N) and the gates (P, K * T), by name."""
+        grids, attended = {}, []
+        for name, attention, part in zip(self.modalities, self._attentions(), memory, strict=True):
+            queries = attention.queries(s)
+            grids[name] = attention.weights(queries, part[0])
+            attended.append(attention.attend(queries, part))
+        means = (gate.mean(dim=-1) for gate in self.gates(s, attended))
+        return grids, dict(zip((*self.modalities, "word"), means, strict=True))
+
+
+class UngatedAttention(nn.Module):
+    """What stands in MGCA's place without it: m = LayerNorm(s + Dropout(MHA(s, X))), X all memories side by
+    side (the ordinary cross-attention of a transformer decoder)."""
+
+    def __init__(self, modalities: Sequence[str], width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.modalities = modalities
+        self.attend = Attention(width, heads, dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width)
+
+    def keys_values(self, memory: Tensor) -> Memory:
+        """memory (P, M, N, D) -> keys and values of its M * N tokens."""
+        return (self.attend.keys_values(memory.flatten(1, 2)),)
+
+    def forward(self, s: Tensor, memory: Memory) -> Tensor:
+        """s (P, K * T, D) over the memory's keys and values -> m (P, K * T, D)."""
+        return self.norm(s + self.dropout(self.attend.attend(self.attend.queries(s), *memory)))
+
+    def attention(self, s: Tensor, memory: Memory) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What `forward` weighs: attention over each grid (P, K * T, N), by name; no gates."""
+        weights = self.attend.weights(self.attend.queries(s), memory[0][0])
+        grids = weights.chunk(len(self.modalities), dim=-1)
+        return dict(zip(self.modalities, grids, strict=True)), {}
 
 
 class Decoder(nn.Module):
-    """Word embedding, one decoder layer with MGCA, and the output layer over the vocabulary."""
+    """Word embedding, one decoder layer with MGCA, and the output layer over the vocabulary.
+
+    mgca: False puts an ordinary cross-attention in MGCA's place (an ablation).
+    """
 
     def __init__(
         self,
         *,
+        modalities: Sequence[str],
         vocabulary_size: int,
         max_length: int,
         width: int,
         heads: int,
         feedforward: int,
         sharing: str,
+        mgca: bool,
         dropout: float,
         embedding_dropout: float,
     ) -> None:
@@ -123,7 +170,11 @@ class Decoder(nn.Module):
         self.embedding_dropout = nn.Dropout(embedding_dropout)
         self.self_attention = Attention(width, heads, dropout)
         self.self_attention_norm = nn.LayerNorm(width)
-        self.mgca = MGCA(width, heads, dropout, sharing)
+        self.mgca = (
+            MGCA(modalities, width, heads, dropout, sharing)
+            if mgca
+            else UngatedAttention(modalities, width, heads, dropout)
+        )
         self.feedforward = FeedForward(width, feedforward, dropout)
         self.feedforward_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
@@ -133,12 +184,11 @@ class Decoder(nn.Module):
         nn.init.zeros_(self.output.bias)
 
     def start(self, memory: Tensor) -> State:
-        """memory (P, 2, N, D) -> the state before the first word."""
-        rgb, sem = memory.unbind(1)
-        return State(self.mgca.attend_rgb.keys_values(rgb), self.mgca.attend_sem.keys_values(sem))
+        """memory (P, M, N, D) of M modalities -> the state before the first word."""
+        return State(self.mgca.keys_values(memory))
 
     def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
-        """Teacher-forced logits: tokens (P, K, T), memory (P, 2, N, D) -> (P, K, T, V)."""
+        """Teacher-forced logits: tokens (P, K, T), memory (P, M, N, D) -> (P, K, T, V)."""
         return self._advance(tokens, self.start(memory))[0]
 
     def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
@@ -148,20 +198,22 @@ class Decoder(nn.Module):
         return logits.squeeze(2).float().log_softmax(dim=-1), state
 
     def attention(self, tokens: Tensor, memory: Tensor) -> WordAttention:
-        """What was looked at to choose the word after each of tokens (P, K, T); memory (P, 2, N, D)."""
+        """What was looked at to choose the word after each of tokens (P, K, T); memory (P, M, N, D)."""
         state = self.start(memory)
         s, _ = self._read(tokens, state)
-        looked = self.mgca.attention(s, state.rgb, state.sem)
-        return WordAttention(*(part.unflatten(1, tokens.shape[1:]) for part in looked))
+        looked = self.mgca.attention(s, state.memory)
+        return WordAttention(
+            *({name: x.unflatten(1, tokens.shape[1:]) for name, x in part.items()} for part in looked)
+        )
 
     def _advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read T more words of each caption: tokens (P, K, T) -> logits (P, K, T, V) and the state after
         them."""
         s, prefix = self._read(tokens, state)
-        m = self.mgca(s, state.rgb, state.sem)  # (P, K * T, D)
+        m = self.mgca(s, state.memory)  # (P, K * T, D)
         out = self.feedforward_norm(m + self.dropout(self.feedforward(m)))
         logits = self.output(self.dropout(out))
-        return logits.reshape(*tokens.shape, -1), State(state.rgb, state.sem, prefix)
+        return logits.reshape(*tokens.shape, -1), State(state.memory, prefix)
 
     def _read(self, tokens: Tensor, state: State) -> tuple[Tensor, KeysValues]:
         """Self-attention over the words: tokens (P, K, T) -> s (P, K * T, D) and the longer prefix."""

@@ -2,6 +2,7 @@
 encoders)."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
@@ -11,10 +12,11 @@ from torch import Tensor, nn
 
 STAGES = ("conv1", "layer1", "layer2", "layer3")
 PARTS = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class Encoder(nn.Module):
-    """One modality's trunk, called on both dates.
+class Trunk(nn.Sequential):
+    """A torchvision ResNet up to layer3, called on single images.
 
     trained_from: the first stage that learns (`conv1` brings `bn1` along), or "nothing"; stages before it
     build no graph.
@@ -23,40 +25,74 @@ class Encoder(nn.Module):
     (released).
     """
 
-    def __init__(self, *, trunk: str, grid: int, trained_from: str, batchnorm: str) -> None:
-        super().__init__()
-        resnet = torchvision.models.get_model(trunk, weights=None)
-        self.trunk = nn.Sequential(OrderedDict((part, getattr(resnet, part)) for part in PARTS))
-        self.pool = nn.AdaptiveAvgPool2d(grid)
+    def __init__(self, *, name: str, trained_from: str, batchnorm: str) -> None:
+        resnet = torchvision.models.get_model(name, weights=None)
+        super().__init__(OrderedDict((part, getattr(resnet, part)) for part in PARTS))
         self.batchnorm = batchnorm
-        self.channels = resnet.layer4[0].conv1.in_channels
+        following = (resnet.layer2, resnet.layer3, resnet.layer4)
+        self.channels = tuple(layer[0].conv1.in_channels for layer in following)  # of layer1, layer2, layer3
         self.frozen_parts = len(PARTS) if trained_from == "nothing" else PARTS.index(trained_from)
-        self.trunk[: self.frozen_parts].requires_grad_(False)
+        for part in list(self)[: self.frozen_parts]:
+            part.requires_grad_(False)
         if batchnorm == "frozen":
             for norm in self._norms():
                 norm.requires_grad_(False)
 
     def _norms(self) -> list[nn.BatchNorm2d]:
-        return [module for module in self.trunk.modules() if isinstance(module, nn.BatchNorm2d)]
+        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
 
-    def train(self, mode: bool = True) -> "Encoder":
+    def train(self, mode: bool = True) -> "Trunk":
         super().train(mode)
         if self.batchnorm == "frozen":
             for norm in self._norms():
                 norm.eval()
         return self
 
-    def _features(self, images: Tensor) -> Tensor:
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
-            images = self.trunk[: self.frozen_parts](images)
-        return self.pool(self.trunk[self.frozen_parts :](images))
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """What layer1, layer2 and layer3 make of images (B, 3, H, W): (B, C, h, w) of strides 4, 8 and 16."""
+        found = []
+        for place, (name, part) in enumerate(self.named_children()):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and place >= self.frozen_parts):
+                images = part(images)
+            if name.startswith("layer"):
+                found.append(images)
+        return found
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) -> what layer3 makes of them, (B, C, h, w)."""
+        return self.stages(images)[-1]
+
+    def each_date(self, function: Callable[[Tensor], Tensor], dates: Tensor) -> Tensor:
+        """A function that calls the trunk, applied to each of T dates (B, T, 3, H, W) -> (B, T, ...)."""
+        if self.training and self.batchnorm == "live":
+            return torch.stack([function(_channels_last(date)) for date in dates.unbind(1)], dim=1)
+        return function(_channels_last(dates.flatten(0, 1))).unflatten(0, dates.shape[:2])
+
+
+class Encoder(nn.Module):
+    """One modality's trunk (see Trunk for the settings), called on both dates, and its pooling."""
+
+    def __init__(self, *, trunk: str, grid: int, trained_from: str, batchnorm: str) -> None:
+        super().__init__()
+        self.trunk = Trunk(name=trunk, trained_from=trained_from, batchnorm=batchnorm)
+        self.pool = nn.AdaptiveAvgPool2d(grid)
+        self.channels = self.trunk.channels[-1]
 
     def forward(self, dates: Tensor) -> Tensor:
-        """Both dates of one modality, (B, 2, 3, H, W) -> (B, 2, C, grid, grid)."""
-        if self.training and self.batchnorm == "live":
-            return torch.stack([self._features(date) for date in dates.unbind(1)], dim=1)
-        return self._features(dates.flatten(0, 1)).unflatten(0, (-1, 2))
+        """Dates of one modality, both or one alone, (B, T, 3, H, W) -> (B, T, C, grid, grid)."""
+        return self.trunk.each_date(lambda images: self.pool(self.trunk(images)), dates)
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def pixel_statistics(normalisation: str) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of pixel values in 0..1, (3, 1, 1) each: those of "imagenet" or, for "none", 0 and
+    1."""
+    values = (IMAGENET_MEAN, IMAGENET_STD) if normalisation == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
+    mean, std = (torch.tensor(value, device="cpu").view(3, 1, 1) for value in values)
+    return mean, std
 
 
 def trunk_weights(trunk: str, weights: str) -> dict[str, Tensor]:
@@ -83,9 +119,9 @@ def trunk_weights(trunk: str, weights: str) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
 
 
-def load_trunk(encoder: Encoder, state: dict[str, Tensor], source: str) -> None:
-    """Copy an ImageNet state dict into an encoder's trunk; every parameter must be there, in its shape."""
-    wanted = encoder.trunk.state_dict()
+def load_trunk(trunk: Trunk, state: dict[str, Tensor], source: str) -> None:
+    """Copy an ImageNet state dict into a trunk; every parameter must be there, in its shape."""
+    wanted = trunk.state_dict()
     given = {name: value for name, value in state.items() if not name.startswith(("layer4.", "fc."))}
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}
     missing = sorted(wanted.keys() - given.keys() - counters)
@@ -101,4 +137,4 @@ def load_trunk(encoder: Encoder, state: dict[str, Tensor], source: str) -> None:
                 f"model.weights: {source} {rule} {names[0]} ({len(names)} in all): "
                 "model.trunk must name its network"
             )
-    encoder.trunk.load_state_dict(given, strict=False)
+    trunk.load_state_dict(given, strict=False)

@@ -1,16 +1,18 @@
 """Feature enhancement and fusion: CMCA, UDCA and the convolutional block (paper, section on feature
 enhancement).
 
-A stream is one modality at both dates, (B, 2, N, D) with N = grid * grid tokens; rgb and sem are the two
-streams.
+A stream is one modality ("rgb" or "sem") at both dates, (B, 2, N, D) with N = grid * grid tokens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from models.attention import Attention, FeedForward
+from models.sharing import one_for_each
+
+Streams = dict[str, Tensor]  # by modality
 
 
 class CrossAttention(nn.Module):
@@ -30,29 +32,43 @@ class CrossAttention(nn.Module):
         return self.feedforward_norm(h + self.dropout(self.feedforward(h)))
 
 
-class EnhancementLayer(nn.Module):
+class EnhancementLayer(nn.ModuleDict):
     """CMCA (Cross-Modal Cross Attention), then UDCA (Unimodal Difference Cross Attention).
 
-    make: builds one CrossAttention. sharing: "separate" has four modules, one per direction (paper); "shared"
-    has one module under four names, which serves every call (released).
+    cmca, udca: False leaves that one out (an ablation). The layer holds a cross-attention for each
+    direction, such as rgb_from_sem; make: builds one. sharing: "separate", each direction has its own
+    (paper); "shared", one serves every call (released).
     """
 
-    def __init__(self, make: Callable[[], CrossAttention], sharing: str) -> None:
-        super().__init__()
-        self.rgb_from_sem = make()
-        one = self.rgb_from_sem if sharing == "shared" else None
-        self.sem_from_rgb = one or make()
-        self.rgb_from_difference = one or make()
-        self.sem_from_difference = one or make()
+    def __init__(
+        self,
+        modalities: Sequence[str],
+        make: Callable[[], CrossAttention],
+        sharing: str,
+        *,
+        cmca: bool,
+        udca: bool,
+    ) -> None:
+        across = ["rgb_from_sem", "sem_from_rgb"] if cmca else []
+        within = [f"{name}_from_difference" for name in modalities] if udca else []
+        super().__init__(one_for_each([*across, *within], make, sharing))
+        self.cmca, self.udca = cmca, udca
 
-    def forward(self, rgb: Tensor, sem: Tensor) -> tuple[Tensor, Tensor]:
-        """Streams rgb and sem (B, 2, N, D) -> the enhanced streams. Differences are of the layer's inputs, t1
-        - t0."""
-        rgb_difference, sem_difference = rgb[:, 1] - rgb[:, 0], sem[:, 1] - sem[:, 0]
-        rgb, sem = self._cmca(self.rgb_from_sem, rgb, sem), self._cmca(self.sem_from_rgb, sem, rgb)
-        rgb = self._udca(self.rgb_from_difference, rgb, rgb_difference)
-        sem = self._udca(self.sem_from_difference, sem, sem_difference)
-        return rgb, sem
+    def forward(self, streams: Streams) -> Streams:
+        """Streams (B, 2, N, D) -> the enhanced streams. Differences are of the layer's inputs, t1 - t0."""
+        differences = {name: dates[:, 1] - dates[:, 0] for name, dates in streams.items()}
+        if self.cmca:
+            rgb, sem = streams["rgb"], streams["sem"]
+            streams = {
+                "rgb": self._cmca(self["rgb_from_sem"], rgb, sem),
+                "sem": self._cmca(self["sem_from_rgb"], sem, rgb),
+            }
+        if self.udca:
+            streams = {
+                name: self._udca(self[f"{name}_from_difference"], dates, differences[name])
+                for name, dates in streams.items()
+            }
+        return streams
 
     @staticmethod
     def _cmca(attend: CrossAttention, stream: Tensor, other: Tensor) -> Tensor:
@@ -95,16 +111,17 @@ class ConvolutionalBlock(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Trunk features of four views -> the memory that the decoder reads.
+    """Trunk features of each modality -> the memory that the decoder reads.
 
-    layers: "chained", each layer takes the last one's streams (paper); "parallel", each takes the first
-    (released).
-    sharing: "separate" or "shared" weights between directions and between modalities.
+    modalities: ("rgb", "sem") or one of them. layers: "chained", each layer takes the last one's streams
+    (paper); "parallel", each takes the first (released). sharing: "separate" or "shared" weights between
+    directions and between modalities. cmca, udca: ablations of the layers; CMCA needs both modalities.
     """
 
     def __init__(
         self,
         *,
+        modalities: Sequence[str],
         channels: int,
         grid: int,
         width: int,
@@ -113,6 +130,8 @@ class Fusion(nn.Module):
         fusion_layers: int,
         layers: str,
         sharing: str,
+        cmca: bool,
+        udca: bool,
         block_batchnorm: str,
         dropout: float,
     ) -> None:
@@ -121,52 +140,52 @@ class Fusion(nn.Module):
         def cross_attention() -> CrossAttention:
             return CrossAttention(width, heads, feedforward, dropout)
 
-        self.project_rgb = nn.Conv2d(channels, width, 1)
-        self.project_sem = nn.Conv2d(channels, width, 1)
+        def layer() -> EnhancementLayer:
+            across = cmca and len(modalities) == 2
+            return EnhancementLayer(modalities, cross_attention, sharing, cmca=across, udca=udca)
+
+        def blocks() -> nn.ModuleList:
+            return nn.ModuleList(ConvolutionalBlock(2 * width, block_batchnorm) for _ in range(fusion_layers))
+
+        self.modalities, self.chained = modalities, layers == "chained"
+        for name in modalities:
+            self.add_module(f"project_{name}", nn.Conv2d(channels, width, 1))
         self.columns = nn.Parameter(torch.empty(grid, width // 2))
         self.rows = nn.Parameter(torch.empty(grid, width // 2))
-        self.enhance = nn.ModuleList(EnhancementLayer(cross_attention, sharing) for _ in range(fusion_layers))
-        self.chained = layers == "chained"
-        self.blocks_rgb = nn.ModuleList(
-            ConvolutionalBlock(2 * width, block_batchnorm) for _ in range(fusion_layers)
-        )
-        self.blocks_sem = (
-            self.blocks_rgb
-            if sharing == "shared"
-            else nn.ModuleList(ConvolutionalBlock(2 * width, block_batchnorm) for _ in range(fusion_layers))
-        )
+        self.enhance = nn.ModuleList(layer() for _ in range(fusion_layers))
+        for name, own in one_for_each(modalities, blocks, sharing).items():
+            self.add_module(f"blocks_{name}", own)
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def _tokens(self, project: nn.Conv2d, features: Tensor) -> Tensor:
-        """features (B, 2, C, h, w) -> (B, 2, N, D) with learned 2-D positions: channels of the column, then
-        of the row."""
+    def _tokens(self, name: str, features: Tensor) -> Tensor:
+        """A modality's features (B, 2, C, h, w) -> (B, 2, N, D) with learned 2-D positions: channels of the
+        column, then of the row."""
         h, w = features.shape[-2:]
         positions = torch.cat(
             [self.columns.expand(h, w, -1), self.rows.unsqueeze(1).expand(h, w, -1)], dim=-1
         )
+        project = self.get_submodule(f"project_{name}")
         x = project(features.flatten(0, 1)).flatten(2).transpose(1, 2)  # (2B, N, D)
         return (x + positions.flatten(0, 1)).unflatten(0, (-1, 2))
 
-    @staticmethod
-    def _fuse(blocks: nn.ModuleList, outputs: list[Tensor], grid: tuple[int, int]) -> Tensor:
-        """Layer outputs, each (B, 2, N, D), dates joined along channels -> X (B, N, 2D)."""
+    def _fuse(self, name: str, outputs: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+        """A modality's layer outputs, each (B, 2, N, D), dates joined along channels -> X (B, N, 2D)."""
         fused = 0.0
-        for block, stream in zip(blocks, outputs, strict=True):
+        for block, stream in zip(self.get_submodule(f"blocks_{name}"), outputs, strict=True):
             z = stream.transpose(1, 2).flatten(2).unflatten(1, grid)  # (B, h, w, 2D)
             fused = block(fused + z.permute(0, 3, 1, 2))
         return fused.flatten(2).transpose(1, 2)
 
-    def forward(self, features_rgb: Tensor, features_sem: Tensor) -> Tensor:
-        """features (B, 2, C, h, w) of each modality -> memory (B, 2, N, 2D): X_rgb, X_sem."""
-        grid = features_rgb.shape[-2:]
-        first = self._tokens(self.project_rgb, features_rgb), self._tokens(self.project_sem, features_sem)
-        streams, outputs = first, []
+    def forward(self, *features: Tensor) -> Tensor:
+        """features (B, 2, C, h, w) of each of the M modalities -> memory (B, M, N, 2D): their X."""
+        grid = features[0].shape[-2:]
+        named = zip(self.modalities, features, strict=True)
+        first = streams = {name: self._tokens(name, dates) for name, dates in named}
+        outputs = []
         for layer in self.enhance:
-            streams = layer(*(streams if self.chained else first))
+            streams = layer(streams if self.chained else first)
             outputs.append(streams)
-        rgb, sem = zip(*outputs, strict=True)
-        return torch.stack(
-            [self._fuse(self.blocks_rgb, rgb, grid), self._fuse(self.blocks_sem, sem, grid)], dim=1
-        )
+        fused = [self._fuse(name, [output[name] for output in outputs], grid) for name in self.modalities]
+        return torch.stack(fused, dim=1)

@@ -1,51 +1,62 @@
 """MModalCC (Karaca et al., IEEE JSTARS 2025): two Siamese encoders, fusion, decoder; here they are only wired
 up."""
 
+from collections.abc import Iterator, Mapping
+
 import torch
 from torch import Tensor, nn
 
 from models.beam_search import Hypothesis, beam_search
 from models.decoder import Decoder, WordAttention
-from models.encoder import Encoder
+from models.encoder import Encoder, pixel_statistics
 from models.fusion import Fusion
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DATES = {"rgb": slice(0, 2), "sem": slice(2, 4)}  # a modality's places among the views
 
 
 class MModalCC(nn.Module):
     """Views of a pair in the order rgb t0, rgb t1, map t0, map t1 -> a sentence.
 
+    encoders: by modality, "rgb" and "sem" or one of them, whose views alone are then looked at.
     normalisation: "imagenet" on all four views (paper), or "none", plain 0..1 values (released).
     """
 
     def __init__(
         self,
         *,
-        encoder_rgb: Encoder,
-        encoder_sem: Encoder,
+        encoders: Mapping[str, Encoder],
         fusion: Fusion,
         decoder: Decoder,
         normalisation: str,
     ) -> None:
         super().__init__()
-        self.encoder_rgb = encoder_rgb
-        self.encoder_sem = encoder_sem
+        self.modalities = tuple(encoders)
+        for name, encoder in encoders.items():
+            self.add_module(f"encoder_{name}", encoder)
         self.fusion = fusion
         self.decoder = decoder
-        mean, std = (IMAGENET_MEAN, IMAGENET_STD) if normalisation == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
-        self.register_buffer("mean", torch.tensor(mean, device="cpu").view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std, device="cpu").view(3, 1, 1), persistent=False)
+        mean, std = pixel_statistics(normalisation)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def encoders(self) -> Iterator[tuple[Encoder, slice]]:
+        """Each modality's encoder and the places of its dates among the views."""
+        return ((self.get_submodule(f"encoder_{name}"), DATES[name]) for name in self.modalities)
 
     def features(self, views: Tensor) -> Tensor:
-        """Both trunks: views (B, 4, 3, H, W) uint8 -> (B, 4, C, grid, grid)."""
-        images = (views.to(self.mean.dtype) / 255 - self.mean) / self.std
-        return torch.cat([self.encoder_rgb(images[:, :2]), self.encoder_sem(images[:, 2:])], dim=1)
+        """The trunks of the M modalities: views (B, 4, 3, H, W) uint8 -> (B, 2M, C, grid, grid)."""
+        images = self.normalised(views)
+        return torch.cat([encoder(images[:, dates]) for encoder, dates in self.encoders()], dim=1)
+
+    def normalised(self, views: Tensor) -> Tensor:
+        """What the trunks read of views (..., 3, H, W) uint8: floats of the same shape."""
+        return (views.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def encode(self, views: Tensor) -> Tensor:
-        """views (B, 4, 3, H, W) uint8 -> memory (B, 2, N, 2D). Floating-point views are taken as their
+        """views (B, 4, 3, H, W) uint8 -> memory (B, M, N, 2D). Floating-point views are taken as their
         `features`."""
         features = views.to(self.mean.dtype) if views.is_floating_point() else self.features(views)
-        return self.fusion(features[:, :2], features[:, 2:])
+        return self.fusion(*features.unflatten(1, (-1, 2)).unbind(1))
 
     def forward(self, views: Tensor, tokens: Tensor) -> Tensor:
         """Teacher-forced logits: views (B, 4, 3, H, W) uint8, tokens (B, T) -> (B, T, V).

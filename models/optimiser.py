@@ -5,10 +5,9 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from configs import TrainConfig
-from models.mmodalcc import MModalCC
 
 
-def make_optimiser(model: MModalCC, config: TrainConfig) -> Optimizer:
+def make_optimiser(model: nn.Module, config: TrainConfig) -> Optimizer:
     """Adam with a group for each part that learns; they share a rate until the decoder's decays."""
     groups = []
     for part, module in model.named_children():

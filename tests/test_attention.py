@@ -29,11 +29,14 @@ def test_weights_are_those_that_attend_mixes_the_values_by():
 @VARIANTS
 def test_attention_sums_to_one_and_gates_lie_between_zero_and_one(variant):
     seen = tiny_model(**variant).eval().attention(random_views(2), random_tokens(2, 3, 6))
-    assert seen.rgb.shape == seen.sem.shape == (2, 3, 6, 9)
-    assert seen.gates.shape == (2, 3, 6, 3)
-    for weights in (seen.rgb, seen.sem):
+    assert list(seen.grids) == ["rgb", "sem"]
+    assert list(seen.gates) == ["rgb", "sem", "word"]
+    for weights in seen.grids.values():
+        assert weights.shape == (2, 3, 6, 9)
         torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 3, 6))
-    assert ((seen.gates > 0) & (seen.gates < 1)).all()
+    for gate in seen.gates.values():
+        assert gate.shape == (2, 3, 6)
+        assert ((gate > 0) & (gate < 1)).all()
 
 
 @torch.no_grad()
@@ -59,11 +62,11 @@ def test_attention_and_gates_are_those_of_the_forward_pass(variant):
     g1 = mgca.gate_rgb(torch.cat([s, a_rgb], dim=-1)).sigmoid()
     g2 = mgca.gate_sem(torch.cat([s, a_sem], dim=-1)).sigmoid()
     g3 = mgca.gate_word(s).sigmoid()
-    means = torch.stack([gate.mean(dim=-1) for gate in (g1, g2, g3)], dim=-1)
     close = {"rtol": 1e-4, "atol": 1e-5}
-    torch.testing.assert_close(seen.rgb.flatten(1, 2), over_rgb, **close)
-    torch.testing.assert_close(seen.sem.flatten(1, 2), over_sem, **close)
-    torch.testing.assert_close(seen.gates.flatten(1, 2), means, **close)
+    torch.testing.assert_close(seen.grids["rgb"].flatten(1, 2), over_rgb, **close)
+    torch.testing.assert_close(seen.grids["sem"].flatten(1, 2), over_sem, **close)
+    for gate, expected in zip(seen.gates.values(), (g1, g2, g3), strict=True):
+        torch.testing.assert_close(gate.flatten(1, 2), expected.mean(dim=-1), **close)
 
 
 @torch.no_grad()
@@ -72,8 +75,10 @@ def test_later_words_move_no_earlier_attention():
     changed = tokens.clone()
     changed[..., 4:] = START
     before, after = model.attention(views, tokens), model.attention(views, changed)
-    torch.testing.assert_close(before.rgb[..., :4, :], after.rgb[..., :4, :], rtol=0, atol=1e-6)
-    assert not torch.allclose(before.gates[..., 4, :], after.gates[..., 4, :])
+    torch.testing.assert_close(
+        before.grids["rgb"][..., :4, :], after.grids["rgb"][..., :4, :], rtol=0, atol=1e-6
+    )
+    assert not torch.allclose(before.gates["rgb"][..., 4], after.gates["rgb"][..., 4])
 
 
 VOCABULARY = Vocabulary([PAD, *"abcdefgh", UNK, START_WORD, END])

@@ -47,7 +47,8 @@ def test_gates_are_the_mean_over_the_words_of_each_caption(task_and_model):
     seen = []
     for pair, caption in enumerate(captions):
         tokens = torch.tensor([[[task.vocabulary.start, *caption]]])
-        seen += model.attention(task.val_samples[pair]["views"].unsqueeze(0), tokens).gates.flatten(0, 2)
+        found = model.attention(task.val_samples[pair]["views"].unsqueeze(0), tokens).gates
+        seen += torch.stack(list(found.values()), dim=-1).flatten(0, 2)
     expected = torch.stack(seen).mean(0)
     assert len(seen) == 7  # a word is chosen after each token, the last is <end>
     assert list(gates) == ["rgb", "sem", "word"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from configs import Config
-from models.checkpoint import FORMAT, load_checkpoint, restore_model, save_checkpoint
+from models.checkpoint import FORMAT, load_checkpoint, restore_model, save_checkpoint, start_from
 from tests.tiny import RELEASED, VOCABULARY_SIZE, random_views, tiny_config, tiny_model
 
 WORDS = ["<pad>", *(f"w{i}" for i in range(VOCABULARY_SIZE - 4)), "<unk>", "<start>", "<end>"]
@@ -30,6 +30,18 @@ def test_restoring_needs_no_trunk_weights(tmp_path):
     config = Config(model=tiny_config(weights="/gone/trunk.pt")).to_dict()
     content = {"model": tiny_model().state_dict(), "vocabulary": WORDS, "config": config}
     restore_model(content)
+
+
+def test_settings_that_an_older_checkpoint_lacks_have_their_defaults(tmp_path):
+    config = Config(model=tiny_config()).to_dict()
+    for name in ("modalities", "cmca", "udca", "mgca"):
+        del config["model"][name]
+    content = {"model": tiny_model().state_dict(), "vocabulary": WORDS, "config": config}
+    save_checkpoint(tmp_path / "best.pt", content)
+    restored, vocabulary = restore_model(load_checkpoint(tmp_path / "best.pt"))
+    start_from(tmp_path / "best.pt", restored, tiny_config(), vocabulary)
+    with pytest.raises(ValueError, match="best.pt was made with model.mgca True, not False: use the same"):
+        start_from(tmp_path / "best.pt", restored, tiny_config(mgca=False), vocabulary)
 
 
 def test_a_file_is_replaced_whole(tmp_path):

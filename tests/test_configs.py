@@ -8,8 +8,9 @@ import yaml
 
 import configs
 from configs import CommandLine, Config, early_option
+from tools.run_ablations import ABLATIONS
 
-FILES = sorted(Path(configs.__file__).parent.glob("*.yaml"))
+FILES = sorted(set(Path(configs.__file__).parent.glob("*.yaml")) - {ABLATIONS})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -39,6 +40,15 @@ def test_options_override_the_stored_settings_which_override_defaults():
         (["--model.dropout", "1"], "model.dropout.*v<1"),
         (["--train.epoch", "3"], "unrecognized.*train.epoch"),
         (["--model.width", "9"], "model.width must be .*9 and 8"),
+        (["--data.augment", "[flips, fog]"], "data.augment.*fog"),
+        (["--data.augment", "[map_void]", "--data.maps", "void"], "data.augment .*void: got .*map_void"),
+        (
+            [
+                *["--train.keep_features", "true", "--model.trained_from", "nothing"],
+                *["--data.augment", "[flips]"],
+            ],
+            "keep_features must be false .*data.augment.* got .*flips",
+        ),
         (["--train.keep_features", "true"], "keep_features needs .*layer2 and frozen"),
     ],
 )

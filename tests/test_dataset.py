@@ -1,13 +1,18 @@
-"""Samples: what a batch holds, with workers of every kind, and the controls."""
+"""Samples: what a batch holds, with workers of every kind, the controls, and augmentation."""
+
+import itertools
+import json
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from configs import DataConfig
-from data.dataset import SPARE, ChangeCaptions, StepSampler, make_loader, open_split
-from tests.conftest import entry
+from configs import Config, DataConfig
+from data.augmentation import Augmentation
+from data.dataset import SPARE, ChangeCaptions, Draw, StepSampler, make_loader, open_samples, open_split
+from data.perturbations import PERTURBATIONS
+from tests.conftest import entry, save
 from tools import create_input_files
 
 
@@ -55,7 +60,7 @@ def test_augmented_rows_are_used_only_where_the_setting_says_so(folder):
 
 def test_void_maps_and_other_pairs_images(folder):
     reader, rows = opened(folder)
-    void = ChangeCaptions(reader, rows=rows, captions="none", void_maps=True)[0]["views"]
+    void = ChangeCaptions(reader, rows=rows, captions="none", maps="void")[0]["views"]
     assert reader.views(0)[2:].any()
     assert not void[2:].any()
     np.testing.assert_array_equal(void[:2], reader.views(0)[:2])
@@ -101,3 +106,98 @@ def test_kept_features_stand_in_for_views(folder):
     samples.keep_features(lambda views: views.float().mean(dim=(-2, -1)))
     expected = torch.from_numpy(reader.views(1)).float().mean(dim=(-2, -1))
     torch.testing.assert_close(samples[1]["views"], expected)
+
+
+@pytest.fixture
+def halves(tmp_path):
+    """A pair whose images are red on the left, said so in words; every direction word is known."""
+    images, left = np.zeros((16, 16, 3), dtype=np.uint8), "a house on the left"
+    images[:, :8, 0] = 255
+    words = ("the top left", "the right", "at the bottom")
+    entries = [entry("0.png", "train", left), entry("1.png", "train", *words)]
+    root = tmp_path / "dataset"
+    for item, view in itertools.product(entries, ("rgb/A", "rgb/B", "sem/A", "sem/B")):
+        save(root / "train" / view / item["filename"], images)
+    (root / "SECOND-CC-AUG.json").write_text(json.dumps({"images": entries}))
+    argv = ["--dataset_dir", str(root), "--output_dir", str(tmp_path / "halves"), "--image_size", "16"]
+    create_input_files.main([*argv, "--min_word_freq", "0", "--workers", "1"])
+    return tmp_path / "halves"
+
+
+def augmented(folder, names, captions="all", seed=1):
+    reader, rows = opened(folder)
+    augment = Augmentation(names, seed, reader.vocabulary)
+    return ChangeCaptions(reader, rows=rows, captions=captions, augment=augment)
+
+
+def test_a_turned_pair_is_said_to_be_turned(halves):
+    samples = augmented(halves, ["flips"], captions="one")
+    red = {"on the left": np.s_[:, :8], "on the right": np.s_[:, 8:]}
+    red |= {"at the top": np.s_[:8], "at the bottom": np.s_[8:]}
+    seen = []
+    for epoch in range(30):
+        sample = samples[Draw(epoch, 0)]
+        said = samples.reader.vocabulary.decode(sample["tokens"][0])
+        expected = np.zeros((16, 16), dtype=np.uint8)
+        expected[red[said.removeprefix("a house ")]] = 255
+        for view in sample["views"].numpy():
+            np.testing.assert_array_equal(view[0], expected)
+        seen.append(said)
+    assert len(set(seen)) == 4
+
+
+def test_a_pair_whose_words_are_unknown_when_turned_stays(folder, second_cc_folder, tmp_path):
+    root = second_cc_folder([entry("0.png", "train", "a house on the left side")], name="one_word")
+    argv = ["--dataset_dir", str(root), "--output_dir", str(tmp_path / "one"), "--image_size", "16"]
+    create_input_files.main([*argv, "--min_word_freq", "0", "--workers", "1"])
+    samples = augmented(tmp_path / "one", ["flips"])
+    upside_down = samples[0]["views"].flip(-2)
+    for epoch in range(20):
+        sample = samples[Draw(epoch, 0)]
+        assert torch.equal(sample["tokens"], samples[0]["tokens"])
+        assert torch.equal(sample["views"], samples[0]["views"]) or torch.equal(sample["views"], upside_down)
+
+
+def test_half_of_the_samples_are_perturbed_and_no_caption_is_touched(folder):
+    samples = augmented(folder, ["brightness", "noise"])
+    struck = 0
+    for epoch in range(100):
+        sample = samples[Draw(epoch, 1)]
+        assert torch.equal(sample["tokens"], samples[1]["tokens"])
+        assert torch.equal(sample["views"][2:], samples[1]["views"][2:])
+        struck += not torch.equal(sample["views"], samples[1]["views"])
+    assert 30 < struck < 70
+
+
+def test_augmentation_is_the_same_for_any_workers_and_on_resume_and_another_in_another_epoch(folder):
+    def views(workers, epoch=1, step=0, seed=1):
+        samples = augmented(folder, ["flips", "noise", "registration"], captions="one", seed=seed)
+        sampler = StepSampler(len(samples), 4, seed=1)
+        sampler.begin(epoch, step)
+        loader = make_loader(samples, DataConfig(workers=workers), batch_sampler=sampler)
+        return [batch["views"] for batch in loader]
+
+    def same(first, second):
+        return all(torch.equal(*pair) for pair in zip(first, second, strict=True))
+
+    whole = views(0)
+    assert same(views(2), whole)
+    assert same(views(0, step=2), whole[2:])
+    samples = augmented(folder, ["noise"])
+    drawn = [samples[Draw(epoch, 0)]["views"].numpy().tobytes() for epoch in range(8)]
+    assert len(set(drawn)) > 2
+    reseeded = augmented(folder, ["noise"], seed=2)
+    assert drawn != [reseeded[Draw(epoch, 0)]["views"].numpy().tobytes() for epoch in range(8)]
+
+
+def test_only_training_is_augmented(folder):
+    names = ["flips", *PERTURBATIONS]
+    data = DataConfig(dir=str(folder), augment=names, augmented_splits=["train", "val"])
+    samples = open_samples("train", Config(data=data))
+    assert (samples.augment.names, samples.augment.seed) == (names, Config().train.seed)
+    assert open_samples("val", Config(data=data)).augment is None
+    assert open_samples("train", Config(data=DataConfig(dir=str(folder)))).augment is None
+    for draw in StepSampler(len(samples), 15, seed=1):
+        assert all(samples[each]["views"].shape == (4, 3, 16, 16) for each in draw)
+    spare = samples[Draw(1, SPARE)]
+    assert (spare["tokens"] == samples.reader.vocabulary.pad).all()

@@ -13,8 +13,8 @@ MEMORY = torch.randn(3, 2, TOKENS, WIDTH, generator=torch.Generator().manual_see
 def decoder(sharing="separate", dropout=0.0) -> Decoder:
     torch.manual_seed(0)
     return Decoder(
-        vocabulary_size=VOCABULARY_SIZE, max_length=8, width=WIDTH, heads=2, feedforward=32, sharing=sharing,
-        dropout=dropout, embedding_dropout=0.0,
+        modalities=("rgb", "sem"), vocabulary_size=VOCABULARY_SIZE, max_length=8, width=WIDTH, heads=2,
+        feedforward=32, sharing=sharing, mgca=True, dropout=dropout, embedding_dropout=0.0,
     ).eval()  # fmt: skip
 
 

@@ -78,7 +78,7 @@ def test_local_weights_in_half_precision(tmp_path, whole):
     }
     torch.save(kept, tmp_path / "trunk.pt")
     siamese = encoder()
-    load_trunk(siamese, trunk_weights("resnet18", str(tmp_path / "trunk.pt")), "trunk.pt")
+    load_trunk(siamese.trunk, trunk_weights("resnet18", str(tmp_path / "trunk.pt")), "trunk.pt")
     for name, value in siamese.trunk.state_dict().items():
         torch.testing.assert_close(value, kept[name].to(value.dtype), rtol=0, atol=0)
 
@@ -89,9 +89,9 @@ def test_local_weights_in_half_precision(tmp_path, whole):
 )
 def test_weights_of_another_depth_are_refused(trunk, message):
     with pytest.raises(ValueError, match=f"other.pt {message}.*model.trunk must name its network"):
-        load_trunk(encoder("resnet18"), torchvision.models.get_model(trunk).state_dict(), "other.pt")
+        load_trunk(encoder("resnet18").trunk, torchvision.models.get_model(trunk).state_dict(), "other.pt")
     with pytest.raises(ValueError, match="lacks .*model.trunk"):
-        load_trunk(encoder(trunk), torchvision.models.resnet18().state_dict(), "other.pt")
+        load_trunk(encoder(trunk).trunk, torchvision.models.resnet18().state_dict(), "other.pt")
 
 
 def test_weights_that_are_not_there():

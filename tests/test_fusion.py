@@ -17,8 +17,9 @@ RGB, SEM = FEATURES[:, 0], FEATURES[:, 1]
 def fusion(layers="chained", sharing="separate", fusion_layers=2) -> Fusion:
     torch.manual_seed(0)
     return Fusion(
-        channels=CHANNELS, grid=GRID, width=WIDTH, heads=2, feedforward=32, fusion_layers=fusion_layers,
-        layers=layers, sharing=sharing, block_batchnorm="live", dropout=0.0,
+        modalities=("rgb", "sem"), channels=CHANNELS, grid=GRID, width=WIDTH, heads=2, feedforward=32,
+        fusion_layers=fusion_layers, layers=layers, sharing=sharing, cmca=True, udca=True,
+        block_batchnorm="live", dropout=0.0,
     ).eval()  # fmt: skip
 
 

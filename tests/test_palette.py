@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from data.palette import CLASSES, VOID, colour_label, unknown_colours, void_to_black
+from data.palette import (
+    CLASSES,
+    VOID,
+    colour_label,
+    map_classes,
+    paint_classes,
+    unknown_colours,
+    void_to_black,
+)
 
 
 def picture(*colours: tuple[int, int, int]) -> np.ndarray:
@@ -32,6 +40,22 @@ def test_black_and_the_thirteen_colours_are_known():
 def test_unknown_colours_are_counted():
     image = picture((1, 2, 3), (0, 128, 0), (1, 2, 3), (3, 2, 1))
     assert unknown_colours(image) == {(1, 2, 3): 2, (3, 2, 1): 1}
+
+
+@pytest.mark.parametrize("brightness", ["base", "brightened"])
+def test_both_brightnesses_of_a_colour_are_its_class(brightness):
+    colours = picture(*(getattr(row, brightness) for row in CLASSES), VOID, (128, 0, 1))
+    classes = map_classes(colours.transpose(2, 0, 1))
+    assert classes.tolist() == [[0, 1, 2, 3, 4, 5, 6, 0, 0]], "a colour that no class has is void"
+
+
+def test_painted_classes_are_read_back():
+    classes = np.arange(7).reshape(1, 7).repeat(2, axis=0)  # (2, 7), as a batch of dates of one row
+    maps = paint_classes(classes[:, None])
+    assert maps.shape == (2, 3, 1, 7)
+    assert maps.dtype == np.uint8
+    assert maps[0, :, 0].T.tolist() == [list(VOID), *(list(row.base) for row in CLASSES[1:])]
+    np.testing.assert_array_equal(map_classes(maps), classes[:, None])
 
 
 def test_label_in_colours():

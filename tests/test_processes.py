@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import train
-from data.dataset import SPARE, StepSampler
+from data.dataset import SPARE, Draw, StepSampler
 from tests.conftest import CONFIGS
 from tests.tiny import tiny_settings
 
@@ -103,10 +103,10 @@ def test_shares_make_up_the_batch(count):
     whole = list(StepSampler(11, 5, seed=1))
     assert [len(batch) for batch in whole] == [5, 5, 1]
     for step, batch in enumerate(whole):
-        together = [sample for share in shares for sample in share[step] if sample != SPARE]
+        together = [draw for share in shares for draw in share[step] if draw.sample != SPARE]
         assert sorted(together) == sorted(batch)
         assert all(share[step] for share in shares)
-    assert sorted(itertools.chain(*whole)) == list(range(11))
+    assert sorted(itertools.chain(*whole)) == [Draw(1, sample) for sample in range(11)]
 
 
 def test_an_epoch_entered_in_its_middle():

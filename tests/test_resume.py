@@ -23,6 +23,7 @@ KILLS = int(os.environ.get("KILLS", 2))  # KILLS=20 is the long form
 
 def command(demo_input: Path, run_dir: Path) -> list[str]:
     settings = {"train.epochs": 3, "train.schedule": "one_cycle", "train.checkpoint_minutes": 1e-4}
+    settings["data.augment"] = "[flips, noise, registration]"
     options = tiny_settings(demo_input, **settings)
     return [
         sys.executable,

@@ -56,8 +56,8 @@ def make_subject(content: dict[str, Any], config: Config, options: Any, scratch:
     if options.split:
         reader, rows = open_split(options.split, config.data)
         check_size(reader, content["image_size"])
-        void = config.data.maps == "void"
-        samples = ChangeCaptions(reader, rows=rows[: options.pairs], captions="none", void_maps=void)
+        pairs = rows[: options.pairs]
+        samples = ChangeCaptions(reader, rows=pairs, captions="none", maps=config.data.maps)
     else:
         samples = [{"views": views} for views in random_views(options.pairs, size)]
     model.to(pick_device(config.decode.device))

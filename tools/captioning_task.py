@@ -132,8 +132,8 @@ class CaptioningTask:
         tokens = tokens[..., : len(model.decoder.positions)].to(views.device)
         with autocast(views.device, self.config.decode.precision):
             gates = model.attention(views, tokens).gates
-        means = gates[tokens != self.vocabulary.pad].float().mean(0)
-        return dict(zip(("rgb", "sem", "word"), means.tolist(), strict=True))
+        said = tokens != self.vocabulary.pad
+        return {name: gate[said].float().mean().item() for name, gate in gates.items()}
 
     def remarks(self) -> list[str]:
         """What is unusual about the validation pairs."""

@@ -1,7 +1,9 @@
 """Pictures of pairs, captions and what the captions looked at, with matplotlib."""
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import matplotlib
@@ -19,6 +21,7 @@ TITLES = ("before", "after", "map before", "map after")
 GATES = {"image gate": "#2166ac", "map gate": "#b2560d", "word gate": "#777777"}
 HEAT = colormaps["inferno"]
 MOST_COLUMNS = 8  # words side by side
+PANELS = 7  # of robustness, side by side
 SIDE = 1.15  # inches of one view
 PITCH = 1.06  # from one view to the next, in views
 
@@ -146,6 +149,48 @@ def curve_svg(title: str, epochs: Sequence[int], series: Mapping[str, Sequence[f
         figure.savefig(text, format="svg", metadata={"Date": None})
         plt.close(figure)
     return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def draw_robustness(path: Path, runs: Sequence[Mapping], measures: Mapping[str, str]) -> None:
+    """For each measure a panel a perturbation: a checkpoint's scores over severity with their intervals, and
+    dotted its score on clean pairs.
+
+    runs: those of robustness.json (tools/robustness.py). measures: name there -> title.
+    """
+    panels = list(runs[0]["curves"])
+    columns = min(PANELS, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (0.7 + 1.55 * columns, len(measures) * (0.4 + 1.5 * rows) + 0.22 * len(runs))
+    figure = plt.figure(figsize=size, layout="constrained")
+    parts = figure.subfigures(len(measures), squeeze=False)[:, 0]
+    for part, (measure, title) in zip(parts, measures.items(), strict=True):
+        part.supylabel(title, fontsize=11)
+        axes = part.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
+        for panel, axis in zip_longest(panels, axes):
+            if panel is None:
+                axis.set_visible(False)
+            else:
+                axis.set_title(textwrap.fill(panel.replace("_", " "), 20), fontsize=9)
+                _draw_severities(axis, runs, panel, measure)
+    parts[-1].supxlabel("severity; dotted: on clean pairs", fontsize=10)
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=1, frameon=False, fontsize=9)
+    _save(figure, path, dpi=150)
+
+
+def _draw_severities(axis: Axes, runs: Sequence[Mapping], panel: str, measure: str) -> None:
+    """One panel: a line for each checkpoint over its interval, and its score on clean pairs."""
+    for number, run in enumerate(runs):
+        scores = {severity: found[measure] for severity, found in run["curves"][panel].items()}
+        values, lows, highs = ([s[key] for s in scores.values()] for key in ("value", "low", "high"))
+        colour = f"C{number}"
+        axis.plot(list(scores), values, color=colour, marker=".", linewidth=1.4, label=run["label"])
+        axis.fill_between(list(scores), lows, highs, color=colour, alpha=0.15, linewidth=0)
+        axis.axhline(run["clean"][measure]["value"], color=colour, linestyle=":", linewidth=1)
+    axis.set_xticks(list(runs[0]["curves"][panel]))
+    axis.grid(axis="y", color="0.9")
+    axis.tick_params(labelsize=8, labelbottom=True)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def _show(axis: Axes, view: np.ndarray) -> None:

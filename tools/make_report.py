@@ -149,7 +149,7 @@ def read_views(pairs: list[Pair], splits: list[str], data: DataConfig) -> Iterat
     places = {}
     for split in splits:
         reader, rows = open_split(split, data)
-        samples = ChangeCaptions(reader, rows=rows, captions="none", void_maps=data.maps == "void")
+        samples = ChangeCaptions(reader, rows=rows, captions="none", maps=data.maps)
         for sample, row in enumerate(rows):
             places[reader.filenames[row], *reader.references[row]] = samples, sample
     found = [places.get((pair["filename"], *pair["references"])) for pair in pairs]

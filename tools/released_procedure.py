@@ -23,14 +23,15 @@ def released_copy(model: MModalCC) -> MModalCC:
 
 
 def released_memory(model: MModalCC, views: Tensor) -> Tensor:
-    """A trunk call for each view: views (B, 4, 3, H, W) uint8 -> memory (B, 2, N, 2D)."""
+    """A trunk call for each view: views (B, 4, 3, H, W) uint8 -> memory (B, M, N, 2D)."""
     images = (views.float() / 255 - model.mean) / model.std
-    encoders = (model.encoder_rgb, model.encoder_rgb, model.encoder_sem, model.encoder_sem)
-    features = [
-        encoder.pool(encoder.trunk(view.contiguous()))
-        for encoder, view in zip(encoders, images.unbind(1), strict=True)
-    ]
-    return model.fusion(torch.stack(features[:2], dim=1), torch.stack(features[2:], dim=1))
+    features = []
+    for encoder, dates in model.encoders():
+        views = images[:, dates].unbind(1)
+        features.append(
+            torch.stack([encoder.pool(encoder.trunk(view.contiguous())) for view in views], dim=1)
+        )
+    return model.fusion(*features)
 
 
 @torch.no_grad()
@@ -81,7 +82,7 @@ def released_step(
     loss = F.cross_entropy(logits.flatten(0, -2), tokens[:, 1:].flatten(), ignore_index=pad)
     optimiser.zero_grad()
     loss.backward()
-    for part in (model.encoder_rgb, model.encoder_sem, model.decoder):
+    for part in (*(encoder for encoder, _ in model.encoders()), model.decoder):
         nn.utils.clip_grad_value_(part.parameters(), clip)
     optimiser.step()
     return loss.item()

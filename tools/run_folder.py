@@ -4,7 +4,7 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,13 +44,10 @@ class RunFolder:
 
     def _read_last(self) -> dict[str, Any]:
         content = load_checkpoint(self.last)
-        stored = Config(**from_dict(content["config"]))  # an older one lacks newer settings: their defaults
-        old, new = flat(stored.to_dict()), flat(self.config.to_dict())
-        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         # the rates of one_cycle depend on the number of epochs
-        free = MAY_CHANGE - ({"train.epochs"} if new["train.schedule"] == "one_cycle" else set())
-        refused = [f"{key} ({old.get(key)} -> {new.get(key)})" for key in changed if key not in free]
-        if refused:
+        free = MAY_CHANGE - ({"train.epochs"} if self.config.train.schedule == "one_cycle" else set())
+        stored = Config(**from_dict(content["config"]))
+        if refused := changed_settings(stored, self.config, free):
             raise ValueError(
                 f"{self.path} was trained with other settings, {', '.join(refused)}: "
                 "resume with the same, or start anew in another --run_dir"
@@ -103,7 +100,8 @@ class RunFolder:
             return
         with (self.path / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
-        replace(self.path / "val_captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+        if captions:
+            replace(self.path / "val_captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
         for key, value in flat(line).items():
             if isinstance(value, (int, float)):
                 self.events.add_scalar(key.replace(".", "/"), value, step)
@@ -130,6 +128,16 @@ class RunFolder:
 def shown(pairs: Sequence[T]) -> Sequence[T]:
     """A fixed handful of the validation pairs, spread over all."""
     return pairs[:: max(1, len(pairs) // SHOWN)][:SHOWN]
+
+
+def changed_settings(old: Config, new: Config, may_change: Collection[str]) -> list[str]:
+    """Each setting that differs though it may not, as "key (old -> new)"."""
+    before, after = flat(old.to_dict()), flat(new.to_dict())
+    return [
+        f"{key} ({before[key]} -> {after[key]})"
+        for key in sorted(after)
+        if before[key] != after[key] and key not in may_change
+    ]
 
 
 def environment() -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""Maps that a change detector found in a split's pairs: a file beside the split's, with the same rows.
+
+    sem (n, 2, 3, H, W) uint8      before, after: maps as colours, void black; compressed
+
+Attributes: format, fingerprint (of the split), detector (SHA-256 of its checkpoint), command.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from data.hdf5 import OwnHandle, new_file, whole_file
+
+FORMAT = "mmodalcc detected maps 1"
+REMEDY = "run tools/detect_maps.py"
+
+
+def maps_path(split_file: Path) -> Path:
+    """`train.detected.hdf5` beside `train.hdf5`, or beside the released `TRAIN_IMAGES_<name>.hdf5`."""
+    split = split_file.stem.split("_")[0].lower()
+    return split_file.with_name(f"{split}.detected.hdf5")
+
+
+def write_maps(
+    split_file: Path, maps: Iterable[np.ndarray], *, shape: tuple[int, int, int], attributes: dict[str, str]
+) -> Path:
+    """Write each batch of `maps`, (B, 2, 3, H, W) uint8, beside a split's file, in all `shape` = (n, H, W).
+
+    A file beside the target is renamed when whole. attributes: fingerprint, detector, command.
+    """
+    path = maps_path(split_file)
+    partial = path.with_suffix(".partial")
+    count, *size = shape
+    with new_file(partial) as file:
+        file.attrs.update({"format": FORMAT, **attributes})
+        sem = file.create_dataset(
+            "sem", (count, 2, 3, *size), np.uint8, chunks=(1, 2, 3, *size), compression="gzip"
+        )
+        written = 0
+        for batch in maps:
+            sem[written : written + len(batch)] = batch
+            written += len(batch)
+    partial.replace(path)
+    return path
+
+
+class DetectedMaps:
+    """The detected maps beside a split's file, read on demand.
+
+    fingerprint: of the split. FileNotFoundError without them; ValueError where they are damaged or were found
+    in other pairs.
+    """
+
+    def __init__(self, split_file: Path, fingerprint: str) -> None:
+        path = maps_path(split_file)
+        remedy = f"{REMEDY} --checkpoint DETECTOR --data.dir {split_file.parent}"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} not found, data.maps is detected: {remedy}")
+        with whole_file(path, remedy) as file:
+            attributes = dict(file.attrs)
+        if (attributes.get("format"), attributes.get("fingerprint")) != (FORMAT, fingerprint):
+            raise ValueError(f"{path} must hold maps of {split_file.name} as it is now: {remedy}")
+        self._handle = OwnHandle(path)
+
+    def maps(self, row: int) -> np.ndarray:
+        """The maps of the pair at a place in the split's file, (2, 3, H, W) uint8."""
+        return self._handle.open()["sem"][row]

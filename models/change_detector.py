@@ -1,0 +1,148 @@
+"""A Semantic Change Detector: from two images alone, where they differ and what was and is there.
+
+The family of SSCD-l and Bi-SRNet (Ding et al., "Bi-Temporal Semantic Reasoning for the Semantic Change
+Detection in HR Remote Sensing Images", IEEE TGRS 2022): a shared trunk, a semantic head that both dates
+share, a change head on both dates' features, and a loss that ties the three together. The trunk's stages
+meet in a feature pyramid (Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from data.palette import CLASSES, paint_classes
+from models.encoder import Trunk, pixel_statistics
+
+NORM_GROUPS = 8
+BALANCE = 0.25
+
+
+class Detection(NamedTuple):
+    """What is found in B pairs of images.
+
+    change (B, H, W): logits that a pixel has changed.
+    classes (B, 2, 7, H, W): each date's logits of data.palette.CLASSES, meant for changed pixels. There
+    void says that a map names nothing at that date (LEVIR-MCI's have no "before").
+    """
+
+    change: Tensor
+    classes: Tensor
+
+
+class ChangeDetector(nn.Module):
+    """Views of a pair, of which the images rgb t0 and rgb t1 alone are looked at -> a Detection.
+
+    normalisation: "imagenet", or "none", plain 0..1 values. Images may have any size.
+    """
+
+    def __init__(self, *, trunk: Trunk, decoder: "ChangeDecoder", normalisation: str) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.decoder = decoder
+        mean, std = pixel_statistics(normalisation)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def forward(self, views: Tensor) -> Detection:
+        """views (B, 2 or 4, 3, H, W) uint8, the images first."""
+        images = (views[:, :2].to(self.mean.dtype) / 255 - self.mean) / self.std
+        features = self.trunk.each_date(lambda date: self.decoder.pyramid(self.trunk.stages(date)), images)
+        return self.decoder(features, views.shape[-2:])
+
+    @torch.inference_mode()
+    def classify(self, views: Tensor) -> Tensor:
+        """views (B, 2 or 4, 3, H, W) uint8 -> places in CLASSES (B, 2, H, W), 0 (void) where unchanged."""
+        found = self(views)
+        return found.classes.argmax(2) * (found.change > 0).unsqueeze(1)
+
+    def detect(self, views: Tensor) -> Tensor:
+        """views (B, 2 or 4, 3, H, W) uint8 -> maps (B, 2, 3, H, W) uint8 on the CPU.
+
+        In the palette's base colours, black where no change is found, as the given ones are.
+        """
+        return torch.from_numpy(paint_classes(self.classify(views).cpu().numpy()))
+
+
+class ChangeDecoder(nn.Module):
+    """A feature pyramid for each date and the heads on it, at stride 4; logits are enlarged bilinearly.
+
+    channels: of the trunk's stages. width: of everything here.
+    """
+
+    def __init__(self, *, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.pyramid = Pyramid(channels, width)
+        self.semantic_head = nn.Sequential(block(width, width), nn.Conv2d(width, len(CLASSES), 1))
+        self.change_head = nn.Sequential(block(3 * width, width), block(width, width), nn.Conv2d(width, 1, 1))
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Detection:
+        """Both dates' features (B, 2, D, h, w) -> logits of `size` = (H, W)."""
+        before, after = features.unbind(1)
+        both = torch.cat([before, after, (after - before).abs()], dim=1)
+        change = enlarge(self.change_head(both), size)
+        classes = enlarge(self.semantic_head(features.flatten(0, 1)), size)
+        return Detection(change.squeeze(1), classes.unflatten(0, (-1, 2)))
+
+
+class Pyramid(nn.Module):
+    """Stages of strides 4, 8, 16 as one feature map of stride 4: each adds its detail to the coarser ones."""
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(count, width, 1) for count in channels)
+        self.smooth = block(width, width)
+
+    def forward(self, stages: Sequence[Tensor]) -> Tensor:
+        """stages, finest first, (B, C, h, w) each -> (B, D, h, w) as large as the finest."""
+        *finer, merged = [lateral(stage) for lateral, stage in zip(self.laterals, stages, strict=True)]
+        for detail in reversed(finer):
+            merged = detail + enlarge(merged, detail.shape[-2:])
+        return self.smooth(merged)
+
+
+def block(channels: int, width: int) -> nn.Sequential:
+    """3 x 3 convolution, GroupNorm, ReLU. No batch statistics: a pair's result depends on no other pair's."""
+    norm = nn.GroupNorm(math.gcd(width, NORM_GROUPS), width)
+    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), norm, nn.ReLU(inplace=True))
+
+
+def enlarge(images: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+
+
+def detection_loss(found: Detection, truth: Tensor) -> Tensor:
+    """Each pair's loss (B), that of Bi-SRNet; truth (B, 2, H, W) holds the given maps' places in CLASSES.
+
+        L = L_change + (L_t0 + L_t1) / 2 + L_consistency
+
+    A pixel has changed where either date's map is not void.
+    L_change: binary cross-entropy, BALANCE of it the mean over the changed, the rest over the unchanged
+    pixels.
+    L_t: cross-entropy of date t's classes, the mean over the changed pixels. Void is a class there: where a
+    set names no class at one date, the detector learns to name none.
+    L_consistency: p_t being date t's class probabilities, 1 - cos(p_t0, p_t1) at unchanged and cos(p_t0,
+    p_t1) at changed pixels, the mean over all.
+    Bi-SRNet takes each mean over a batch; a pair's own leave the gradients the same however a batch is
+    shared out.
+    """
+    changed = (truth > 0).any(1)
+    logits, classes = found.change.float(), found.classes.float()
+    change = F.binary_cross_entropy_with_logits(logits, changed.float(), reduction="none")
+    wrong = F.cross_entropy(classes.flatten(0, 1), truth.flatten(0, 1), reduction="none")  # (2B, H, W)
+    alike = F.cosine_similarity(*classes.softmax(2).unbind(1), dim=1)
+    inconsistent = torch.where(changed, alike, 1 - alike)
+    return (
+        BALANCE * mean_over(change, changed)
+        + (1 - BALANCE) * mean_over(change, ~changed)
+        + mean_over(wrong.unflatten(0, (-1, 2)).mean(1), changed)
+        + inconsistent.mean((1, 2))
+    )
+
+
+def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
+    """Each pair's mean over its chosen pixels, 0 where it has none: (B, H, W) twice -> (B)."""
+    return (values * chosen).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1)

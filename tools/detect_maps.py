@@ -1,0 +1,71 @@
+"""Find every pair's maps with a trained change detector, for models that take them in place of given ones.
+
+    python tools/detect_maps.py --checkpoint runs/change_detector/best.pt
+    python tools/detect_maps.py --checkpoint runs/change_detector/best.pt --data.dir DIR --split val test
+    python eval.py --checkpoint runs/second_cc/best.pt --data.maps detected
+
+Writes <split>.detected.hdf5 beside each split's file (data/detected_maps.py), in place of an older one.
+"""
+
+import hashlib
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from tqdm import tqdm
+
+from configs import CommandLine, Config, early_option
+from data.dataset import ChangeCaptions, check_size, make_loader, open_reader
+from data.detected_maps import write_maps
+from models import autocast, pick_device
+from models.change_detector import ChangeDetector
+from models.checkpoint import load_checkpoint, restore_detector
+from tools import command
+
+
+def main(argv: list[str] | None = None) -> None:
+    checkpoint = early_option(argv, "--checkpoint")
+    content = load_checkpoint(checkpoint) if checkpoint else {}
+    parser = CommandLine(__doc__, "data", "decode")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt of a change detector's run")
+    parser.add_argument(
+        "--split", nargs="+", default=["train", "val", "test"], choices=("train", "val", "test")
+    )
+    config, options = parser.read(argv, content.get("config"))
+    detector = restore_detector(content).to(pick_device(config.decode.device))
+    with options.checkpoint.open("rb") as file:
+        made_by = hashlib.file_digest(file, "sha256").hexdigest()
+    for split in options.split:
+        reader = open_reader(split, config.data)
+        check_size(reader, content["image_size"])
+        samples = ChangeCaptions(reader, rows=range(len(reader)), captions="none")
+        attributes = {
+            "fingerprint": reader.fingerprint,
+            "detector": made_by,
+            "command": shlex.join(["detect_maps.py", *(sys.argv[1:] if argv is None else argv)]),
+        }
+        path = write_maps(
+            reader.path,
+            detected(detector, samples, config),
+            shape=(len(reader), *reader.image_size),
+            attributes=attributes,
+        )
+        print(f"wrote {path}: {len(reader)} pairs, {path.stat().st_size / 1e6:.1f} MB")
+
+
+def detected(detector: ChangeDetector, samples: ChangeCaptions, config: Config) -> Iterator[np.ndarray]:
+    """The maps of all pairs, in order, in batches (B, 2, 3, H, W) uint8."""
+    loader = make_loader(samples, config.data, batch_size=config.decode.batch_size)
+    for batch in tqdm(loader, desc="detecting", unit="batch", leave=False):
+        images = batch["views"][:, :2].to(detector.mean.device, non_blocking=True)
+        with autocast(images.device, config.decode.precision):
+            found = detector.detect(images)
+        yield found.numpy()
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,118 @@
+"""What train.py and eval.py need to know of change detection: the loss of a batch, the scores of a split."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from configs import Config
+from data.dataset import SPARE, Batch, ChangeCaptions, check_size, make_loader, open_split
+from data.palette import CLASSES, map_classes
+from models import autocast, pick_device
+from models.change_detector import ChangeDetector, detection_loss
+from models.checkpoint import restore_detector
+from tools.detection_scores import confusion, detection_scores, format_table, nothing_changed
+from tools.processes import Processes
+
+
+@dataclass(frozen=True)
+class DetectionLoss:
+    """The detector's loss, summed over pairs. precision: of the forward pass, see models.autocast."""
+
+    precision: str
+
+    def count(self, batch: Batch) -> int:
+        """The pairs of a batch, which the loss is to be the mean over."""
+        return (batch["index"] != SPARE).sum().item()
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
+        """views (B, 4, 3, H, W) uint8, of which the maps are the truth."""
+        device = next(model.parameters()).device
+        truth = given_classes(batch["views"]).to(device, non_blocking=True)
+        counts = (batch["index"] != SPARE).to(device)
+        with autocast(device, self.precision):
+            found = model(batch["views"][:, :2].to(device, non_blocking=True))
+        return (detection_loss(found, truth.long()) * counts).sum()
+
+
+class DetectionTask:
+    """The detector's loss and, each epoch, its scores on the validation pairs beside the floor.
+
+    Has the methods of CaptioningTask, and like it is used as a context.
+    """
+
+    def __init__(
+        self, config: Config, samples: ChangeCaptions, val_samples: ChangeCaptions, processes: Processes
+    ) -> None:
+        self.config, self.samples, self.val_samples, self.processes = config, samples, val_samples, processes
+        self.loss = DetectionLoss(config.train.precision)
+
+    def __enter__(self) -> "DetectionTask":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint carries besides the model."""
+        return {"image_size": list(self.samples.reader.image_size)}
+
+    def validate(self, model: ChangeDetector) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """An epoch's line for the log, the same in every process, and no captions."""
+        pixels = confusion_of(model, self.val_samples, self.config, self.processes)
+        return {"val": detection_scores(pixels), "floor": detection_scores(nothing_changed(pixels))}, []
+
+    def remarks(self) -> list[str]:
+        """What is unusual about the validation pairs."""
+        augmented = int(self.val_samples.reader.augmented[self.val_samples.rows].sum())
+        return [f"{augmented} of the val pairs are augmented: data.augmented_splits"] if augmented else []
+
+
+def given_classes(views: Tensor) -> Tensor:
+    """The given maps of views (B, 4, 3, H, W) uint8 as places in CLASSES, (B, 2, H, W) uint8."""
+    return torch.from_numpy(map_classes(views[:, 2:].numpy()))
+
+
+def confusion_of(
+    model: ChangeDetector, samples: ChangeCaptions, config: Config, processes: Processes
+) -> np.ndarray:
+    """The confusion matrix over both dates of all samples; processes share them out, and each gets it."""
+    model.eval()
+    device = model.mean.device
+    share = Subset(samples, range(processes.rank, len(samples), processes.count))
+    pixels = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
+    bar = tqdm(total=len(share), desc="detecting", unit="pair", leave=False, disable=not processes.writes)
+    for batch in make_loader(share, config.data, batch_size=config.decode.batch_size):
+        with autocast(device, config.decode.precision):
+            found = model.classify(batch["views"][:, :2].to(device, non_blocking=True))
+        pixels += confusion(found, given_classes(batch["views"]).to(device))
+        bar.update(len(found))
+    bar.close()
+    return sum(processes.gather(pixels))
+
+
+def evaluate(content: dict[str, Any], config: Config, splits: list[str], output: Path) -> None:
+    """Score a checkpoint's detector on splits, print the table and write scores.json into `output`."""
+    device = pick_device(config.decode.device)
+    processes = Processes.join(device)
+    model = restore_detector(content).to(device)
+    pixels = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
+    for split in splits:
+        reader, rows = open_split(split, config.data)
+        check_size(reader, content["image_size"])
+        samples = ChangeCaptions(reader, rows=rows, captions="none")
+        pixels += confusion_of(model, samples, config, processes)
+    processes.leave()
+    if not processes.writes:
+        return
+    scores = {"ours": detection_scores(pixels), "floor": detection_scores(nothing_changed(pixels))}
+    classes = {"classes": [row.name for row in CLASSES], "confusion": pixels.tolist()}
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "scores.json").write_text(json.dumps({**scores, **classes}, indent=1))
+    print(f"{format_table(scores)}\n\nscores.json in {output}")
