@@ -1,0 +1,171 @@
+"""The robustness table: nothing computed twice, rates by hand, and the command from checkpoints to plot."""
+
+import json
+import shutil
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from data.dataset import ChangeCaptions
+from eval import predict
+from models import build_model
+from tests.tiny import random_views, tiny_config, tiny_model
+from tools import robustness
+from tools.processes import Processes
+from tools.robustness_scores import CLEAN, IMAGES_MEAN, Cell, Truth, as_intervals, score_cells
+
+SAME = "the scene is the same as before"
+BUILT = "a house is built"
+TRUTH = Truth([(SAME,), (SAME, "nothing has changed"), (BUILT,)], np.array([False, False, True]))
+
+
+@pytest.mark.parametrize("modalities", ["both", "rgb", "sem"])
+def test_only_what_differs_is_computed_again_and_nothing_else_changes(modalities):
+    model = tiny_model(modalities=modalities).eval()
+    clean, views = random_views(3), random_views(3)
+    struck = random_views(3, seed=1)
+    differs = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]).bool()
+    views[differs] = struck[differs]
+    seen = []
+    for encoder, _ in model.encoders():
+        encoder.register_forward_hook(lambda *call: seen.append(call[1][0].shape[:2].numel()))
+    with torch.inference_mode():
+        features = model.features(clean)
+        seen.clear()
+        mixed = robustness.mixed_features(model, features, views, differs)
+        assert seen == {"both": [1, 2], "rgb": [1], "sem": [2]}[modalities]
+        torch.testing.assert_close(mixed, model.features(views), rtol=1e-5, atol=1e-5)  # other batches
+
+
+@pytest.fixture(scope="module")
+def subject(tiny_run) -> robustness.Subject:
+    best = str(tiny_run / "best.pt")
+    return robustness.open_subject(best, ["--checkpoint", best])
+
+
+@pytest.fixture(scope="module")
+def pairs(subject) -> ChangeCaptions:
+    return subject.pairs[0]
+
+
+def test_samples_carry_the_struck_views_and_which_they_are(pairs):
+    cells = [CLEAN, Cell("brightness", 2), Cell("brightness", 5), Cell("map_void", 5)]
+    samples = robustness.PerturbedPairs(pairs, cells, seed=4)
+    for pair in range(len(pairs)):
+        clean, bright, brighter, void = (samples[cell, pair] for cell in range(4))
+        assert torch.equal(clean["views"], pairs[pair]["views"])
+        assert not clean["differs"].any()
+        assert bright["differs"].sum() == 1
+        assert torch.equal(bright["differs"], brighter["differs"])  # the same draw, only worse
+        assert not void["views"][2:].any()
+        drawn = clean["views"][2:].flatten(1).any(1).tolist()  # a void map does not differ from itself
+        assert void["differs"].tolist() == [False, False, *drawn]
+
+
+def test_clean_captions_are_those_of_eval_and_struck_ones_those_of_the_struck_pairs(subject, pairs, meteor):
+    vocabulary, config = subject.vocabulary, subject.config
+    torch.manual_seed(0)
+    model = build_model(tiny_config(), len(vocabulary)).eval()
+    with torch.no_grad():
+        model.fusion.project_rgb.weight.mul_(10)  # captions that follow the images without any training
+    cells = [CLEAN, Cell("noise", 5), Cell("map_void", 5), Cell("viewpoint", 5)]
+    found = {cell: [] for cell in cells}
+    for cell, said in robustness.caption_cells(subject._replace(model=model), cells, 0, meteor):
+        found[cell] += said
+    expected = predict(model, pairs, vocabulary, config, Processes())
+    assert found[CLEAN] == [vocabulary.decode(hypothesis.tokens) for hypothesis in expected]
+    samples = robustness.PerturbedPairs(pairs, cells, seed=0)
+    special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
+    for number, cell in enumerate(cells):
+        views = torch.stack([samples[number, pair]["views"] for pair in range(len(pairs))])
+        answers = model.caption(views, **special)
+        assert found[cell] == [vocabulary.decode(ranked[0].tokens) for ranked in answers]
+    assert found[CLEAN] != found[Cell("noise", 5)]
+
+
+def test_batches_take_some_pairs_through_all_cells():
+    assert robustness.batches(3, 2, 2) == [[(0, 0), (0, 1)], [(1, 0), (1, 1)], [(0, 2)], [(1, 2)]]
+
+
+def test_rates_by_hand(meteor):
+    captions = {
+        CLEAN: [SAME, SAME, BUILT],
+        Cell("haze", 1): [SAME, BUILT, BUILT],
+        Cell("jpeg", 1): [BUILT, BUILT, SAME],
+    }
+    result = as_intervals(score_cells(captions, TRUTH, [SAME], meteor))
+    values = {
+        name: {measure: found["value"] for measure, found in curve[1].items()}
+        for name, curve in result["curves"].items()
+    }
+    assert result["clean"]["false_change"] == {"value": 0, "low": 0, "high": 0}
+    assert result["clean"]["s_m"]["value"] > values["haze"]["s_m"] > values["jpeg"]["s_m"]
+    assert [values[name]["false_change"] for name in ("haze", "jpeg", IMAGES_MEAN)] == [50, 100, 75]
+    assert [values[name]["missed_change"] for name in ("haze", "jpeg", IMAGES_MEAN)] == [0, 100, 50]
+    assert values["haze"]["change_accuracy"] == pytest.approx(200 / 3)
+    assert values["jpeg"]["change_accuracy"] == 0
+    assert "mean of map noise" not in values
+    interval = result["curves"]["haze"][1]["false_change"]
+    assert (interval["low"], interval["high"]) == (0, 100)
+
+
+def run(*argv: object) -> None:
+    robustness.main([str(word) for word in argv])
+
+
+def test_from_checkpoints_to_table_json_and_plot(tiny_run, tmp_path, capsys):
+    for name in ("plain", "augmented"):
+        (tmp_path / name).mkdir()
+        shutil.copy(tiny_run / "best.pt", tmp_path / name)
+    files = [tmp_path / name / "best.pt" for name in ("plain", "augmented")]
+    run("--checkpoint", *files, "--perturbations", "haze", "map_missing", "--severities", 1, 3)
+    folder = tmp_path / "plain" / "robustness"
+    content = json.loads((folder / "robustness.json").read_text())
+    assert (content["split"], content["seed"]) == (["test"], 0)
+    assert 0 < content["unchanged"] < content["pairs"] == 6
+    assert list(content["levels"]) == ["haze", "map_missing"]
+    assert [run["label"] for run in content["runs"]] == ["plain", "augmented"]
+    plain, augmented = content["runs"]
+    assert plain["curves"] == augmented["curves"]
+    assert {"haze", "map_missing", IMAGES_MEAN} < set(plain["curves"])
+    assert set(plain["curves"]["haze"]) == {"1", "3"}
+    assert set(plain["clean"]) == {"false_change", "missed_change", "change_accuracy", "s_m"}
+    assert plain["curves"]["haze"] == plain["curves"][IMAGES_MEAN]  # the only one of images
+    assert iio.imread(folder / "robustness.png").std() > 10
+
+    blocks = capsys.readouterr().out.split("\n\n")
+    assert blocks[0] == f"plain ({files[0]})"
+    assert blocks[1].splitlines()[0].split() == ["false", "change,", "%", "clean", "1", "3"]
+    row = blocks[1].splitlines()[1].split()
+    expected = [plain["clean"], *plain["curves"]["haze"].values()]
+    assert row == ["haze", *(f"{scores['false_change']['value']:.1f}" for scores in expected)]
+    compared = next(block for block in blocks if block.startswith(f"false change, %: {IMAGES_MEAN}"))
+    assert [line.split()[0] for line in compared.splitlines()[1:]] == ["plain", "augmented"]
+
+
+def test_refusals(tiny_run):
+    best = tiny_run / "best.pt"
+    with pytest.raises(ValueError, match="perturbations.*fog.*choose from.*haze"):
+        run("--checkpoint", best, "--perturbations", "fog")
+    with pytest.raises(ValueError, match="severities.*6"):
+        run("--checkpoint", best, "--severities", 6)
+    with pytest.raises(ValueError, match="required: checkpoint"):
+        run("--split", "val")
+    with pytest.raises(FileNotFoundError, match="checkpoint nowhere.pt not found: train one with train.py"):
+        run("--checkpoint", "nowhere.pt")
+
+
+def test_checkpoints_are_compared_on_the_same_pairs(subject):
+    assert robustness.common_truth([subject, subject]).changed.sum() > 0
+    other = robustness.open_subject(subject.path, ["--checkpoint", subject.path, "--split", "val"])
+    with pytest.raises(ValueError, match="on the same pairs.*give one --data.dir"):
+        robustness.common_truth([subject, other])
+
+
+def test_changed_and_unchanged_pairs_are_needed(subject, pairs):
+    changed = [row for row in pairs.rows if pairs.reader.changed[row]]
+    alone = ChangeCaptions(pairs.reader, rows=changed, captions="none")
+    with pytest.raises(ValueError, match="unchanged pairs are needed, got (\\d+) changed of \\1"):
+        robustness.common_truth([subject._replace(pairs=[alone])])
