@@ -12,47 +12,70 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from configs import CommandLine, Config, load
 from tools import command
 from tools.metrics import METRICS
+from tools.run_folder import MAY_CHANGE, changed_settings
+from tools.score_table import aligned
+
+MAY_DIFFER = MAY_CHANGE - {
+    "train.epochs",
+    "train.early_stop",
+}  # between what was tested and what is asked for
 
 
 def main(argv: list[str] | None = None) -> None:
+    options = read_options(make_parser(__doc__), argv)
+    results = [run_seed(options.config, options.name, seed, options.settings) for seed in options.seeds]
+    print(table(options.seeds, results))
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """The options that name runs: --config, --seeds, --name, and the settings behind `--`."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument("--name", help="of the runs; default: the config's")
     parser.add_argument("settings", nargs="*", help="settings for train.py, behind --")
+    return parser
+
+
+def read_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+    """The options of `make_parser`; ValueError where a seed stands twice."""
     options = parser.parse_args(argv)
     if len(set(options.seeds)) < len(options.seeds):
         raise ValueError(f"--seeds takes each seed once, got {options.seeds}")
-    results = [run_seed(options, seed) for seed in options.seeds]
-    print(table(options.seeds, results))
+    options.name = options.name or options.config.stem
+    return options
 
 
-def run_seed(options: argparse.Namespace, seed: int) -> dict:
-    """One seed's scores.json, trained and tested if it is not there."""
-    run = Path("runs") / f"{options.name or options.config.stem}_seed{seed}"
+def read_settings(config: Path, settings: Sequence[str]) -> Config:
+    """What train.py would train; ValueError names a setting that is wrong."""
+    parser = CommandLine(None)
+    parser.add_argument("--config", action="config")
+    return parser.read(["--config", str(config), *settings])[0]
+
+
+def run_seed(config: Path, name: str, seed: int, settings: Sequence[str]) -> dict:
+    """One seed's scores.json, trained and tested if it is not there.
+
+    ValueError where it is there and was made with other settings.
+    """
+    run, settings = Path("runs") / f"{name}_seed{seed}", [*settings, "--train.seed", str(seed)]
     scores = run / "test" / "scores.json"
     if not scores.exists():
-        train = [
-            "--config",
-            options.config,
-            "--run_dir",
-            run,
-            "--train.seed",
-            seed,
-            "--resume",
-            *options.settings,
-        ]
-        call("train.py", *train)
-        call("eval.py", "--checkpoint", run / "best.pt")
+        call("train.py", "--config", config, "--run_dir", run, "--resume", *settings)
+        call("eval.py", "--checkpoint", run / "best.pt", "--output", scores.parent)
+    elif changed := changed_settings(load(run / "config.yaml"), read_settings(config, settings), MAY_DIFFER):
+        raise ValueError(f"{run} was made with other settings, {', '.join(changed)}: choose another --name")
     return json.loads(scores.read_text())
 
 
@@ -65,21 +88,27 @@ def call(script: str, *arguments: object) -> None:
         )
 
 
+def all_scores(result: dict, column: str = "ours") -> dict[str, float]:
+    """The scores of all test pairs that could be computed."""
+    cells = (result[column] or {}).get("all") or {}
+    return {metric: cells[metric]["value"] for metric in (*METRICS, "s_m") if cells.get(metric)}
+
+
+def spread(values: Sequence[float]) -> float:
+    """The standard deviation of a sample; 0 for one value."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
 def table(seeds: list[int], results: list[dict]) -> str:
     """A row for each metric of all test pairs: every seed, mean, standard deviation, and the floor."""
     rows = [["", *(f"seed {seed}" for seed in seeds), "mean", "std", "floor"]]
-    for metric in (*METRICS, "s_m"):
-        cells = [result["ours"]["all"][metric] for result in results]
-        if None in cells:
-            continue
-        values = [cell["value"] for cell in cells]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        floor = results[0]["floor"]["all"][metric]["value"]
-        rows.append([metric, *(f"{v:.1f}" for v in (*values, statistics.mean(values), spread, floor))])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
-    )
+    scores, floor = [all_scores(result) for result in results], all_scores(results[0], "floor")
+    for metric in floor:
+        if all(metric in found for found in scores):
+            values = [found[metric] for found in scores]
+            shown = (*values, statistics.mean(values), spread(values), floor[metric])
+            rows.append([metric, *(f"{value:.1f}" for value in shown)])
+    return "\n".join(aligned(rows))
 
 
 if __name__ == "__main__":

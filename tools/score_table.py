@@ -31,7 +31,7 @@ def _score_lines(result: dict) -> list[str]:
         values = [_value(scores[metric]) for metric in (*METRICS, "s_m")]
         more = [_value(scores.get(metric)) for metric in extra]
         rows.append([name, str(scores["pairs"]), *values, _range(scores["s_m"]), *more])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _decision_lines(result: dict) -> list[str]:
@@ -40,7 +40,7 @@ def _decision_lines(result: dict) -> list[str]:
         rows.append([f"by the {name}"])
         for part in PARTS:
             rows[-1] += [_value(accuracy[part]), _range(accuracy[part])]
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _floor_lines(result: dict) -> list[str]:
@@ -73,7 +73,7 @@ def _number(score: float) -> str:
     return f"{round(score, 1) + 0:.1f}"  # + 0: no minus before a zero
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """First column to the left, the others to the right."""
     first, *others = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
