@@ -118,6 +118,7 @@ def test_random_pairs_and_weights(variant, beam_size):
 
 
 @pytest.mark.real
+@pytest.mark.slow
 @BEAMS
 def test_real_pairs(real_pairs, beam_size):
     pairs = [pair for pair in read_pairs(real_pairs) if pair.split == "test"][:12]

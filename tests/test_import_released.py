@@ -163,6 +163,7 @@ def test_eval_and_caption_need_nothing_else(imported, tmp_path, capsys):
     assert capsys.readouterr().out.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_training_starts_from_it(imported, tmp_path):
     _, checkpoint = imported
     settings = {f"model.{name}": value for name, value in SIZES.items()}

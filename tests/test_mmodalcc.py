@@ -117,6 +117,7 @@ def test_random_trunks_differ_and_pretrained_ones_are_alike(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_tiny_set_of_captions_is_learnt():
     model, views, tokens = tiny_model().train(), random_views(4), random_tokens(4, 6)
     tokens[:, 0], tokens[:, -1] = START, END
