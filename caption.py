@@ -29,15 +29,15 @@ from data.images import stack_views
 from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
-from models.checkpoint import load_checkpoint, restore_model
+from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
 from tools import command
 from tools.absent_maps import MapFinder
 
 
 def main(argv: list[str] | None = None) -> None:
-    checkpoint = early_option(argv, "--checkpoint") or newest_checkpoint()
-    content = load_checkpoint(checkpoint) if checkpoint else {}
+    named = early_option(argv, "--checkpoint")
+    checkpoint, content = (named, load_checkpoint(named)) if named else newest_captioner()
     parser = CommandLine(__doc__, "decode")
     parser.add_argument("images", nargs="*", metavar="IMG_A IMG_B [SEG_A SEG_B]", help="one pair's files")
     parser.add_argument(
@@ -86,9 +86,13 @@ def main(argv: list[str] | None = None) -> None:
     publish(answers, options)
 
 
-def newest_checkpoint() -> Path | None:
-    """The best.pt that was written last under runs/."""
-    return max(Path("runs").glob("*/best.pt"), key=lambda path: path.stat().st_mtime, default=None)
+def newest_captioner() -> tuple[Path | None, dict[str, Any]]:
+    """The best.pt of a captioning model that was written last under runs/, and its content."""
+    for path in sorted(Path("runs").glob("*/best.pt"), key=lambda path: path.stat().st_mtime, reverse=True):
+        content = load_checkpoint(path)
+        if model_name(content) == "mmodalcc":
+            return path, content
+    return None, {}
 
 
 def check_options(options: Any, config: Config) -> None:

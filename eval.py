@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
             no_change=config.data.no_change,
             common_captions=content["common_captions"],
             released=released,
-            decisions={'rule "map B is not empty"': map_changed},
+            decisions={'rule "the given map B is not empty"': map_changed},
             human_words=reader.has_human_words,
             spice=Spice(),
         )

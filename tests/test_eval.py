@@ -43,7 +43,7 @@ def test_scores_stand_beside_their_floor(evaluated):
     assert scores["ours"]["all"]["pairs"] == 9
     interval = scores["ours"]["all"]["bleu_1"]
     assert interval["low"] <= interval["value"] <= interval["high"]
-    assert scores["decision"]['rule "map B is not empty"']["all"]["value"] == 100
+    assert scores["decision"]['rule "the given map B is not empty"']["all"]["value"] == 100
 
 
 def test_one_process_or_workers_one_batch_or_many_say_the_same(evaluated, tiny_run, tmp_path):

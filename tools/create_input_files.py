@@ -1,7 +1,7 @@
 """Turn a dataset folder into the input files of training and evaluation, and print what the dataset is like.
 
     python tools/create_input_files.py --min_word_freq 5
-    python tools/create_input_files.py --dataset_dir Levir-MCI-dataset --output_dir createdFileLEVIR
+    python tools/create_input_files.py --dataset_dir Levir-MCI-dataset --output_dir createdFileLevirMCI
     python tools/create_input_files.py --min_word_freq 10 --format released     for the authors' released code
 
 Reads SECOND-CC's layout or LEVIR-MCI's (data/sources.py). Writes one HDF5 file per split and the vocabulary

@@ -10,6 +10,7 @@ Writes <split>.detected.hdf5 beside each split's file (data/detected_maps.py), i
 import hashlib
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,22 +49,32 @@ def main(argv: list[str] | None = None) -> None:
             "detector": made_by,
             "command": shlex.join(["detect_maps.py", *(sys.argv[1:] if argv is None else argv)]),
         }
+        tally: Counter[str] = Counter()
         path = write_maps(
             reader.path,
-            detected(detector, samples, config),
+            detected(detector, samples, config, tally),
             shape=(len(reader), *reader.image_size),
             attributes=attributes,
         )
-        print(f"wrote {path}: {len(reader)} pairs, {path.stat().st_size / 1e6:.1f} MB")
+        share = tally["changed"] / tally["pixels"]
+        print(
+            f"wrote {path}: {len(reader)} pairs, {share:.2%} of the pixels changed, "
+            f"{path.stat().st_size / 1e6:.1f} MB"
+        )
 
 
-def detected(detector: ChangeDetector, samples: ChangeCaptions, config: Config) -> Iterator[np.ndarray]:
-    """The maps of all pairs, in order, in batches (B, 2, 3, H, W) uint8."""
+def detected(
+    detector: ChangeDetector, samples: ChangeCaptions, config: Config, tally: Counter[str]
+) -> Iterator[np.ndarray]:
+    """The maps of all pairs, in order, in batches (B, 2, 3, H, W) uint8; `tally` counts pixels and changed
+    ones."""
     loader = make_loader(samples, config.data, batch_size=config.decode.batch_size)
     for batch in tqdm(loader, desc="detecting", unit="batch", leave=False):
         images = batch["views"][:, :2].to(detector.mean.device, non_blocking=True)
         with autocast(images.device, config.decode.precision):
             found = detector.detect(images)
+        changed = (found > 0).any(dim=2).any(dim=1)  # (B, H, W): either date's map names a class
+        tally.update(pixels=changed.numel(), changed=int(changed.sum()))
         yield found.numpy()
 
 

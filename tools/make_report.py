@@ -105,7 +105,9 @@ def read_json(path: Path, *keys: str) -> Any:
     objects = content if isinstance(content, list) else [content]
     for key in keys:
         if not objects or not all(isinstance(found, dict) and key in found for found in objects):
-            raise ValueError(f"{path} must have {key!r}, as eval.py writes it: run eval.py again")
+            raise ValueError(
+                f"{path} must have {key!r}, as eval.py writes it for a captioning model: run eval.py again"
+            )
     return content
 
 

@@ -142,12 +142,9 @@ def changed_settings(old: Config, new: Config, may_change: Collection[str]) -> l
 
 def environment() -> dict[str, Any]:
     """Where and with what a run runs."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
     return {
         "command": sys.argv,
-        "commit": commit.stdout.strip() or None,
+        "commit": commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -156,6 +153,16 @@ def environment() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
     }
+
+
+def commit() -> str | None:
+    """The commit of this code, "-dirty" if it was changed; None without git or outside a repository."""
+    describe = ["git", "describe", "--always", "--dirty"]
+    try:
+        said = subprocess.run(describe, capture_output=True, text=True, cwd=Path(__file__).parent)
+    except OSError:
+        return None
+    return said.stdout.strip() or None
 
 
 def replace(path: Path, text: str) -> None:
