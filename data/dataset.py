@@ -130,6 +130,12 @@ def open_split(split: str, config: DataConfig) -> tuple[Reader, list[int]]:
     return reader, rows
 
 
+def augmented_remark(val_samples: ChangeCaptions) -> list[str]:
+    """A line that says how many validation pairs are augmented, where any are."""
+    augmented = int(val_samples.reader.augmented[val_samples.rows].sum())
+    return [f"{augmented} of the val pairs are augmented: data.augmented_splits"] if augmented else []
+
+
 def open_samples(split: str, config: Config) -> ChangeCaptions:
     """What train.py reads: pairs; for train samples, as `train.captions_per_step` and `data.augment` say; a
     change detector's are pairs."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from configs import Config
-from data.dataset import Batch, ChangeCaptions
+from data.dataset import Batch, ChangeCaptions, augmented_remark
 from eval import predict, to_captions
 from models import autocast
 from models.mmodalcc import MModalCC
@@ -64,6 +64,9 @@ class CaptioningTask:
         self.processes, self.vocabulary = processes, samples.reader.vocabulary
         self.loss = CaptionLoss(self.vocabulary.pad, config.train.precision)
         self.floor: dict[str, float] = {}
+        references = samples.reader.references
+        counts = Counter(caption for row in samples.rows for caption in references[row])
+        self.common_captions = [caption for caption, _ in counts.most_common(COMMON_CAPTIONS)]
 
     def __enter__(self) -> "CaptioningTask":
         self.meteor = Meteor() if self.processes.writes else None
@@ -75,12 +78,9 @@ class CaptioningTask:
 
     def content(self) -> dict[str, Any]:
         """What a checkpoint carries besides the model: eval.py and caption.py need nothing else."""
-        counts = Counter(
-            caption for row in self.samples.rows for caption in self.samples.reader.references[row]
-        )
         return {
             "vocabulary": list(self.vocabulary.words),
-            "common_captions": [caption for caption, _ in counts.most_common(COMMON_CAPTIONS)],
+            "common_captions": self.common_captions,
             "image_size": list(self.samples.reader.image_size),
         }
 
@@ -137,11 +137,8 @@ class CaptioningTask:
 
     def remarks(self) -> list[str]:
         """What is unusual about the validation pairs."""
-        reader, lines = self.val_samples.reader, []
-        augmented = int(reader.augmented[self.val_samples.rows].sum())
-        if augmented:
-            lines.append(f"{augmented} of the val pairs are augmented: data.augmented_splits")
-        if not reader.has_human_words:
+        lines = augmented_remark(self.val_samples)
+        if not self.val_samples.reader.has_human_words:
             lines.append(
                 "validation scores against the stored captions: no human words without data.annotations"
             )

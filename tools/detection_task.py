@@ -12,7 +12,15 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from configs import Config
-from data.dataset import SPARE, Batch, ChangeCaptions, check_size, make_loader, open_split
+from data.dataset import (
+    SPARE,
+    Batch,
+    ChangeCaptions,
+    augmented_remark,
+    check_size,
+    make_loader,
+    open_split,
+)
 from data.palette import CLASSES, map_classes
 from models import autocast, pick_device
 from models.change_detector import ChangeDetector, detection_loss
@@ -70,8 +78,7 @@ class DetectionTask:
 
     def remarks(self) -> list[str]:
         """What is unusual about the validation pairs."""
-        augmented = int(self.val_samples.reader.augmented[self.val_samples.rows].sum())
-        return [f"{augmented} of the val pairs are augmented: data.augmented_splits"] if augmented else []
+        return augmented_remark(self.val_samples)
 
 
 def given_classes(views: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ The file needs no other file and no network. The filter stands in its address: r
 import base64
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -41,6 +40,7 @@ from tools.metrics import AVERAGED, METRICS
 from tools.score_table import SPICE_TITLES, missing_lines
 from tools.score_table import TITLES as TABLE_TITLES
 from tools.scoring import PARTS
+from tools.whole_file import write_whole
 
 SIDE = 256  # pixels, at most, of an image in the report
 QUALITY = 60  # of WebP: about 13 kB an aerial image of 256 x 256
@@ -76,7 +76,8 @@ def main(argv: list[str] | None = None) -> None:
         curves=learning_curves(options.run / "log.jsonl"),
         settings=(options.run / "config.yaml").read_text(encoding="utf-8"),
     )
-    write(output, page)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(output, page)
     print(f"{len(pairs)} pairs in {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
@@ -226,14 +227,6 @@ def render(**content: Any) -> str:
     )
     names = {"metrics": METRIC_TITLES, "columns": COLUMN_TITLES, "parts": PARTS, "views": TITLES}
     return environment.get_template("report.html").render(**content, **names, classes=CLASSES)
-
-
-def write(path: Path, text: str) -> None:
-    """Beside the target, renamed when whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
 
 
 if __name__ == "__main__":

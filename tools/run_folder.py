@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from configs import Config, from_dict
 from models.checkpoint import load_checkpoint, save_checkpoint
+from tools.whole_file import write_whole
 
 MAY_CHANGE = {
     "data.dir", "data.workers", "decode.batch_size", "decode.device", "train.checkpoint_minutes",
@@ -86,7 +87,7 @@ class RunFolder:
         log = self.path / "log.jsonl"
         lines = log.read_text().splitlines() if log.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
-        replace(log, "".join(f"{line}\n" for line in kept))
+        write_whole(log, "".join(f"{line}\n" for line in kept))
 
     def write_step(self, step: int, loss: float, norm: float) -> None:
         """TensorBoard's curves of the training loss (mean so far in the epoch) and of the gradient's norm."""
@@ -101,7 +102,7 @@ class RunFolder:
         with (self.path / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
         if captions:
-            replace(self.path / "val_captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+            write_whole(self.path / "val_captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
         for key, value in flat(line).items():
             if isinstance(value, (int, float)):
                 self.events.add_scalar(key.replace(".", "/"), value, step)
@@ -163,13 +164,6 @@ def commit() -> str | None:
     except OSError:
         return None
     return said.stdout.strip() or None
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a text file beside its target and rename it when whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
