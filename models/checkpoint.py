@@ -16,6 +16,7 @@ from configs import Config, ModelConfig, from_dict
 from data.vocabulary import Vocabulary
 from models import build_model
 from models.change_detector import ChangeDetector
+from models.folding import fold_batchnorm
 from models.mmodalcc import MModalCC
 
 FORMAT = "mmodalcc-1"
@@ -61,16 +62,20 @@ def why_unreadable(error: Exception) -> str:
     return text.strip().partition("\n")[0] or type(error).__name__
 
 
-def restore_model(content: dict[str, Any]) -> tuple[MModalCC, Vocabulary]:
+def restore_model(content: dict[str, Any], *, fold: bool = True) -> tuple[MModalCC, Vocabulary]:
     """The captioning model and the vocabulary of a loaded checkpoint, in eval mode; ValueError where it holds
-    another network."""
+    another network.
+
+    fold: put BatchNorm into the convolutions (`fold_batchnorm`), for inference; False keeps the model as it
+    was trained.
+    """
     if (name := model_name(content)) != "mmodalcc":
         raise ValueError(
             f"--checkpoint must hold a captioning model, got a {name}: caption.py takes it as --detector, "
             "eval.py scores it, tools/detect_maps.py writes its maps"
         )
     vocabulary = Vocabulary(content["vocabulary"])
-    return _restore(content, len(vocabulary)), vocabulary
+    return _restore(content, len(vocabulary), fold), vocabulary
 
 
 def restore_detector(content: dict[str, Any]) -> ChangeDetector:
@@ -80,7 +85,7 @@ def restore_detector(content: dict[str, Any]) -> ChangeDetector:
             f"a change detector is needed, the checkpoint holds {name}: train one with "
             "train.py --config configs/change_detector.yaml"
         )
-    return _restore(content, 0)
+    return _restore(content, 0, fold=True)
 
 
 def model_name(content: dict[str, Any]) -> str:
@@ -88,12 +93,15 @@ def model_name(content: dict[str, Any]) -> str:
     return Config(**from_dict(content["config"])).model.name
 
 
-def _restore(content: dict[str, Any], vocabulary_size: int) -> MModalCC | ChangeDetector:
+def _restore(content: dict[str, Any], vocabulary_size: int, fold: bool) -> MModalCC | ChangeDetector:
     config = Config(**from_dict(content["config"]))
     with torch.device("meta"):  # no random weights, which take longer to draw than a caption to find
         model = build_model(config.model, vocabulary_size, pretrained=False)
     model.load_state_dict(content["model"], assign=True)
-    return model.to(memory_format=torch.channels_last).eval()
+    model.eval()
+    if fold:
+        fold_batchnorm(model)
+    return model.to(memory_format=torch.channels_last)
 
 
 def start_from(path: str | Path, model: nn.Module, config: ModelConfig, vocabulary: Vocabulary) -> None:

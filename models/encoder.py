@@ -63,10 +63,15 @@ class Trunk(nn.Sequential):
         return self.stages(images)[-1]
 
     def each_date(self, function: Callable[[Tensor], Tensor], dates: Tensor) -> Tensor:
-        """A function that calls the trunk, applied to each of T dates (B, T, 3, H, W) -> (B, T, ...)."""
+        """A function that calls the trunk, applied to each of T dates (B, T, 3, H, W) -> (B, T, ...).
+
+        Void maps, of which most batches have many, are computed once, but where batch statistics count them.
+        """
         if self.training and self.batchnorm == "live":
             return torch.stack([function(_channels_last(date)) for date in dates.unbind(1)], dim=1)
-        return function(_channels_last(dates.flatten(0, 1))).unflatten(0, dates.shape[:2])
+        images, places = distinct(dates.flatten(0, 1))
+        # index_select: summing up the gradients of equal places, it keeps their order
+        return function(_channels_last(images)).index_select(0, places).unflatten(0, dates.shape[:2])
 
 
 class Encoder(nn.Module):
@@ -81,6 +86,19 @@ class Encoder(nn.Module):
     def forward(self, dates: Tensor) -> Tensor:
         """Dates of one modality, both or one alone, (B, T, 3, H, W) -> (B, T, C, grid, grid)."""
         return self.trunk.each_date(lambda images: self.pool(self.trunk(images)), dates)
+
+
+def distinct(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (n, 3, H, W) -> those that differ (m, 3, H, W), and each image's place (n) among them.
+
+    Images of one colour all over, as void maps are, are compared; all others count as different.
+    """
+    colours = images[:, :, 0, 0]
+    plain = (images == colours[..., None, None]).flatten(1).all(dim=1)
+    alike = (colours.unsqueeze(1) == colours).all(dim=-1) & plain & plain.unsqueeze(1)
+    first = (alike | torch.eye(len(images), dtype=torch.bool, device=images.device)).int().argmax(dim=1)
+    kept, places = first.unique(return_inverse=True)
+    return images[kept], places
 
 
 def _channels_last(images: Tensor) -> Tensor:

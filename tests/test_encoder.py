@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 
-from models.encoder import Encoder, load_trunk, trunk_weights
+from models.encoder import Encoder, distinct, load_trunk, trunk_weights
 
 
 def encoder(trunk="resnet18", trained_from="layer2", batchnorm="frozen", grid=3) -> Encoder:
@@ -25,6 +25,36 @@ def test_shapes(trunk, channels):
 def test_the_two_dates_are_treated_alike():
     siamese = encoder().eval()
     torch.testing.assert_close(siamese(DATES.flip(1)), siamese(DATES).flip(1))
+
+
+def test_images_of_one_colour_are_found_alike():
+    images = torch.rand(6, 3, 8, 8)
+    images[[1, 4]] = torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)
+    images[3] = torch.tensor([0.1, 0.2, 0.4]).view(3, 1, 1)
+    images[5] = images[0]  # not of one colour: not compared
+    kept, places = distinct(images)
+    assert len(kept) == 5
+    torch.testing.assert_close(kept[places], images, rtol=0, atol=0)
+    assert places[1] == places[4]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_void_maps_go_through_the_trunk_as_one(training):
+    siamese, twin = (encoder(trained_from="conv1").train(training) for _ in range(2))
+    dates = DATES.clone()
+    dates[0], dates[1, 0] = 0.25, 0.25
+    seen = []
+    siamese.trunk.conv1.register_forward_hook(lambda module, args, output: seen.append(len(output)))
+    features = siamese(dates)
+    assert seen == [2]
+    each = [twin.pool(twin.trunk(date)) for date in dates.flatten(0, 1).split(1)]
+    torch.testing.assert_close(features.flatten(0, 1), torch.cat(each), rtol=1e-4, atol=1e-5)
+    weights = torch.randn_like(features)  # the gradients of equal places add up
+    (features * weights).sum().backward()
+    (torch.cat(each) * weights.flatten(0, 1)).sum().backward()
+    torch.testing.assert_close(
+        siamese.trunk.conv1.weight.grad, twin.trunk.conv1.weight.grad, rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("trained_from", ["conv1", "layer1", "layer2", "layer3", "nothing"])

@@ -38,6 +38,7 @@ from eval import predict
 from models import autocast, pick_device
 from models.beam_search import Hypothesis
 from models.checkpoint import load_checkpoint
+from models.folding import fold_batchnorm
 from models.mmodalcc import MModalCC
 from models.optimiser import make_optimiser
 from tools import command
@@ -85,11 +86,12 @@ def main(argv: list[str] | None = None) -> None:
 
 def evaluation(subject: Subject, repeats: int) -> Result:
     """Captioning the samples: reading, encoding, beam search."""
-    model, config, vocabulary = subject.model, subject.config, subject.vocabulary
+    model, config, vocabulary = deepcopy(subject.model), subject.config, subject.vocabulary
+    fold_batchnorm(model)
     device, count = model.mean.device, len(subject.samples)
     loader = make_loader(subject.samples, config.data, batch_size=config.decode.batch_size)
     batches = [batch["views"].to(device) for batch in loader]
-    plain = released_copy(model)
+    plain = released_copy(subject.model)
 
     def released() -> list[Hypothesis]:
         special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
@@ -119,9 +121,12 @@ def evaluation(subject: Subject, repeats: int) -> Result:
 
 @torch.inference_mode()
 def encode_alone(model: MModalCC, batches: list[Tensor], precision: str) -> None:
+    """Both trunks on all four views, void maps too."""
     with autocast(model.mean.device, precision):
         for views in batches:
-            model.features(views)
+            images = model.normalised(views)
+            for encoder, dates in model.encoders():
+                encoder.trunk(images[:, dates].flatten(0, 1).contiguous(memory_format=torch.channels_last))
 
 
 def same_answer(ours: Hypothesis, expected: Hypothesis) -> bool:

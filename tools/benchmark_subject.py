@@ -51,7 +51,7 @@ def make_subject(content: dict[str, Any], config: Config, options: Any, scratch:
     if not content:
         content = random_content(config)
         save_checkpoint(checkpoint, content)
-    model, vocabulary = restore_model(content)
+    model, vocabulary = restore_model(content, fold=False)
     size = tuple(content["image_size"])
     if options.split:
         reader, rows = open_split(options.split, config.data)
