@@ -1,13 +1,16 @@
-"""How every script here ends: with its result, or with one line that says what to do."""
+"""How every script here begins and ends: with its result, or with one line that says what to do."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tools.heap import keep_freed_memory
+
 
 def run(main: Callable[[], None]) -> None:
     """Call `main`; what a user can cause (ValueError, OSError) becomes one line on standard error and exit
     code 2."""
+    keep_freed_memory()
     try:
         main()
     except (ValueError, OSError) as error:
