@@ -88,6 +88,19 @@ def restore_detector(content: dict[str, Any]) -> ChangeDetector:
     return _restore(content, 0, fold=True)
 
 
+def open_detector(path: Path, size: tuple[int, int], device: torch.device) -> ChangeDetector:
+    """A checkpoint's change detector, to find maps for a captioning model that learnt on images of `size`
+    (H, W); ValueError where it learnt on others or is none."""
+    content = load_checkpoint(path)
+    detector = restore_detector(content).to(device)
+    if tuple(content["image_size"]) != size:
+        raise ValueError(
+            f"--detector {path} must have learnt on {size} images as the captioning model did, got "
+            f"{tuple(content['image_size'])}: train both on the same input files"
+        )
+    return detector
+
+
 def model_name(content: dict[str, Any]) -> str:
     """`model.name` of a loaded checkpoint."""
     return Config(**from_dict(content["config"])).model.name

@@ -13,14 +13,12 @@ import torch
 
 import caption
 import eval as evaluation
-from configs import Config, DataConfig, TrainConfig
+from configs import Config, DataConfig
 from data.dataset import ChangeCaptions, open_reader, open_samples
 from data.palette import map_classes
 from models.checkpoint import load_checkpoint, restore_detector, save_checkpoint
-from tests.tiny import tiny_config, tiny_model
+from tests.tiny import save_tiny_detector
 from tools import create_input_files, detect_maps
-
-SETTINGS = {"name": "change_detector", "width": 8}
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +29,8 @@ def data(demo_input, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def detector(data, tmp_path_factory) -> Path:
-    """A checkpoint of random weights that finds about half of the first val pair changed."""
-    model = tiny_model(**SETTINGS).eval()
-    views = torch.from_numpy(open_reader("val", DataConfig(dir=str(data))).views(0)).unsqueeze(0)
-    with torch.no_grad():
-        model.decoder.change_head[-1].bias -= model(views).change.median()
-    config = Config(
-        data=DataConfig(dir=str(data), workers=0),
-        model=tiny_config(**SETTINGS),
-        train=TrainConfig(select_on="sek"),
-    )
-    content = {"model": model.state_dict(), "config": config.to_dict(), "image_size": [32, 32]}
     path = tmp_path_factory.mktemp("runs") / "best.pt"
-    save_checkpoint(path, content)
+    save_tiny_detector(path, data)
     return path
 
 

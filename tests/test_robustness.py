@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
@@ -9,12 +10,15 @@ import pytest
 import torch
 
 from data.dataset import ChangeCaptions
+from data.perturbations import perturb
 from eval import predict
 from models import build_model
-from tests.tiny import random_views, tiny_config, tiny_model
+from models.checkpoint import load_checkpoint, restore_detector, save_checkpoint
+from tests.tiny import random_views, save_tiny_detector, tiny_config, tiny_model
 from tools import robustness
 from tools.processes import Processes
 from tools.robustness_scores import CLEAN, IMAGES_MEAN, Cell, Truth, as_intervals, score_cells
+from tools.robustness_views import PerturbedPairs, batches, show_cells
 
 SAME = "the scene is the same as before"
 BUILT = "a house is built"
@@ -50,18 +54,51 @@ def pairs(subject) -> ChangeCaptions:
     return subject.pairs[0]
 
 
-def test_samples_carry_the_struck_views_and_which_they_are(pairs):
+@pytest.fixture(scope="module")
+def detector(demo_input, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("detector") / "best.pt"
+    save_tiny_detector(path, demo_input)
+    return path
+
+
+def shown(subject, pairs, cells, detector=None) -> dict[Cell, tuple[torch.Tensor, torch.Tensor]]:
+    """By cell: the views of all pairs, and which of them differ from the clean ones."""
+    found = {cell: [] for cell in cells}
+    settings = {"config": subject.config, "device": torch.device("cpu"), "detector": detector}
+    for cell, _, *both in show_cells(pairs, cells, seed=4, **settings):
+        found[cell].append(both)
+    return {cell: tuple(map(torch.cat, zip(*both, strict=True))) for cell, both in found.items()}
+
+
+def test_pairs_are_shown_struck_and_which_views_are(subject, pairs):
     cells = [CLEAN, Cell("brightness", 2), Cell("brightness", 5), Cell("map_void", 5)]
-    samples = robustness.PerturbedPairs(pairs, cells, seed=4)
-    for pair in range(len(pairs)):
-        clean, bright, brighter, void = (samples[cell, pair] for cell in range(4))
-        assert torch.equal(clean["views"], pairs[pair]["views"])
-        assert not clean["differs"].any()
-        assert bright["differs"].sum() == 1
-        assert torch.equal(bright["differs"], brighter["differs"])  # the same draw, only worse
-        assert not void["views"][2:].any()
-        drawn = clean["views"][2:].flatten(1).any(1).tolist()  # a void map does not differ from itself
-        assert void["differs"].tolist() == [False, False, *drawn]
+    clean, bright, brighter, void = shown(subject, pairs, cells).values()
+    assert torch.equal(clean[0], torch.stack([sample["views"] for sample in pairs]))
+    assert not clean[1].any()
+    assert (bright[1].sum(1) == 1).all()
+    assert torch.equal(bright[1], brighter[1])  # the same draw, only worse
+    assert not void[0][:, 2:].any()
+    assert not void[1][:, :2].any()
+    drawn = clean[0][:, 2:].flatten(2).any(2)  # a void map does not differ from itself
+    assert torch.equal(void[1][:, 2:], drawn)
+
+
+def test_a_detector_looks_at_the_struck_images_and_map_noise_strikes_what_it_finds(subject, pairs, detector):
+    network = restore_detector(load_checkpoint(detector))
+    images = torch.stack([sample["views"][:2] for sample in pairs])
+    cells = [CLEAN, Cell("haze", 5), Cell("registration", 5), Cell("map_invented", 3)]
+    found = shown(subject, pairs, cells, network)
+    clean = torch.cat([images, network.detect(images)], dim=1)
+    assert torch.equal(found[CLEAN][0], clean)
+    for cell, (views, differs) in found.items():
+        rows = zip(clean.numpy(), pairs.rows, strict=True)
+        struck = [torch.from_numpy(perturb(one, *cell, seed=(4, row))) for one, row in rows]
+        expected = torch.stack(struck)
+        if cell.name in ("haze", "registration"):
+            expected[:, 2:] = network.detect(expected)
+            assert not torch.equal(expected[:, 2:], clean[:, 2:])
+        assert torch.equal(views, expected)
+        assert torch.equal(differs, (expected != clean).flatten(2).any(2))
 
 
 def test_clean_captions_are_those_of_eval_and_struck_ones_those_of_the_struck_pairs(subject, pairs, meteor):
@@ -76,7 +113,7 @@ def test_clean_captions_are_those_of_eval_and_struck_ones_those_of_the_struck_pa
         found[cell] += said
     expected = predict(model, pairs, vocabulary, config, Processes())
     assert found[CLEAN] == [vocabulary.decode(hypothesis.tokens) for hypothesis in expected]
-    samples = robustness.PerturbedPairs(pairs, cells, seed=0)
+    samples = PerturbedPairs(pairs, cells, seed=0)
     special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
     for number, cell in enumerate(cells):
         views = torch.stack([samples[number, pair]["views"] for pair in range(len(pairs))])
@@ -86,7 +123,7 @@ def test_clean_captions_are_those_of_eval_and_struck_ones_those_of_the_struck_pa
 
 
 def test_batches_take_some_pairs_through_all_cells():
-    assert robustness.batches(3, 2, 2) == [[(0, 0), (0, 1)], [(1, 0), (1, 1)], [(0, 2)], [(1, 2)]]
+    assert batches(3, 2, 2) == [[(0, 0), (0, 1)], [(1, 0), (1, 1)], [(0, 2)], [(1, 2)]]
 
 
 def test_rates_by_hand(meteor):
@@ -155,6 +192,29 @@ def test_refusals(tiny_run):
         run("--split", "val")
     with pytest.raises(FileNotFoundError, match="checkpoint nowhere.pt not found: train one with train.py"):
         run("--checkpoint", "nowhere.pt")
+
+
+def test_detected_maps_are_told_of_and_stand_beside_the_given(tiny_run, detector, tmp_path, capsys):
+    shutil.copy(tiny_run / "best.pt", tmp_path)
+    argv = ["--checkpoint", tmp_path / "best.pt", "--perturbations", "noise", "--severities", 5]
+    run(*argv, "--detector", detector, "--data.maps", "detected")
+    content = json.loads((tmp_path / "robustness_detected_maps" / "robustness.json").read_text())
+    assert content["detector"] == str(detector)
+    assert content["runs"][0]["label"] == f"{tmp_path.name}, detected maps"
+    assert capsys.readouterr().out.startswith(f"{tmp_path.name}, detected maps (")
+
+
+def test_maps_that_do_not_fit_are_refused(tiny_run, detector, tmp_path):
+    best = tiny_run / "best.pt"
+    with pytest.raises(ValueError, match="maps of clean images, .*: give the detector itself, --detector"):
+        run("--checkpoint", best, "--data.maps", "detected")
+    with pytest.raises(ValueError, match="--detector finds maps where data.maps is void: leave it out, or"):
+        run("--checkpoint", best, "--detector", detector, "--data.maps", "void")
+    with pytest.raises(ValueError, match="a change detector is needed, the checkpoint holds mmodalcc"):
+        run("--checkpoint", best, "--detector", best)
+    save_checkpoint(tmp_path / "large.pt", {**load_checkpoint(detector), "image_size": [48, 48]})
+    with pytest.raises(ValueError, match=r"must have learnt on \(32, 32\) images .* got \(48, 48\)"):
+        run("--checkpoint", best, "--detector", tmp_path / "large.pt")
 
 
 def test_checkpoints_are_compared_on_the_same_pairs(subject):

@@ -1,9 +1,13 @@
 """A model small enough for tests: width 16, 64 x 64 pixels, a vocabulary of 12."""
 
+from pathlib import Path
+
 import torch
 
-from configs import ModelConfig
+from configs import Config, DataConfig, ModelConfig, TrainConfig
+from data.dataset import open_reader
 from models import build_model
+from models.checkpoint import save_checkpoint
 from models.mmodalcc import MModalCC
 from tools.run_ablations import read_ablations
 
@@ -35,6 +39,20 @@ def tiny_config(**changes) -> ModelConfig:
 def tiny_model(**changes) -> MModalCC:
     torch.manual_seed(0)
     return build_model(tiny_config(**changes), VOCABULARY_SIZE)
+
+
+def save_tiny_detector(path: Path, folder: Path) -> None:
+    """A checkpoint of random weights that finds about half of the first val pair in `folder` changed."""
+    settings = {"name": "change_detector", "width": 8}
+    model = tiny_model(**settings).eval()
+    data = DataConfig(dir=str(folder), workers=0)
+    reader = open_reader("val", data)
+    with torch.no_grad():
+        found = model(torch.from_numpy(reader.views(0)).unsqueeze(0))
+        model.decoder.change_head[-1].bias -= found.change.median()
+    config = Config(data=data, model=tiny_config(**settings), train=TrainConfig(select_on="sek"))
+    content = {"model": model.state_dict(), "config": config.to_dict(), "image_size": list(reader.image_size)}
+    save_checkpoint(path, content)
 
 
 def random_views(pairs: int, seed: int = 0) -> torch.Tensor:

@@ -13,7 +13,7 @@ from configs import Config
 from data.images import resize_map, stack_views
 from data.pair_files import Entry
 from models import autocast, pick_device
-from models.checkpoint import load_checkpoint, restore_detector
+from models.checkpoint import open_detector
 
 
 class MapFinder:
@@ -31,14 +31,8 @@ class MapFinder:
         size: tuple[int, int],
         config: Config,
     ) -> None:
-        content = load_checkpoint(checkpoint)
-        self.detector = restore_detector(content).to(pick_device(config.decode.device))
+        self.detector = open_detector(checkpoint, size, pick_device(config.decode.device))
         self.maps_to, self.size, self.precision = maps_to, size, config.decode.precision
-        if tuple(content["image_size"]) != size:
-            raise ValueError(
-                f"--detector {checkpoint} must have learnt on {size} images as the captioning model did, got "
-                f"{tuple(content['image_size'])}: train both on the same input files"
-            )
         absent = [entry for entry in entries if entry["seg_A"] is None]
         if not absent:
             raise ValueError("--detector finds absent maps, here all are given: leave it out, or the maps")

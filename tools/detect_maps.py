@@ -11,7 +11,7 @@ import hashlib
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
         tally: Counter[str] = Counter()
         path = write_maps(
             reader.path,
-            detected(detector, samples, config, tally),
+            counted(detected(detector, samples, config), tally),
             shape=(len(reader), *reader.image_size),
             attributes=attributes,
         )
@@ -63,19 +63,22 @@ def main(argv: list[str] | None = None) -> None:
         )
 
 
-def detected(
-    detector: ChangeDetector, samples: ChangeCaptions, config: Config, tally: Counter[str]
-) -> Iterator[np.ndarray]:
-    """The maps of all pairs, in order, in batches (B, 2, 3, H, W) uint8; `tally` counts pixels and changed
-    ones."""
+def detected(detector: ChangeDetector, samples: ChangeCaptions, config: Config) -> Iterator[np.ndarray]:
+    """The maps of all pairs, in order, in batches (B, 2, 3, H, W) uint8."""
     loader = make_loader(samples, config.data, batch_size=config.decode.batch_size)
     for batch in tqdm(loader, desc="detecting", unit="batch", leave=False):
         images = batch["views"][:, :2].to(detector.mean.device, non_blocking=True)
         with autocast(images.device, config.decode.precision):
-            found = detector.detect(images)
-        changed = (found > 0).any(dim=2).any(dim=1)  # (B, H, W): either date's map names a class
-        tally.update(pixels=changed.numel(), changed=int(changed.sum()))
-        yield found.numpy()
+            found = detector.detect(images).numpy()
+        yield found
+
+
+def counted(maps: Iterable[np.ndarray], tally: Counter[str]) -> Iterator[np.ndarray]:
+    """The same batches of maps; `tally` counts their pixels and the changed ones."""
+    for found in maps:
+        changed = found.any(axis=(1, 2))  # (B, H, W): either date's map names a class
+        tally.update(pixels=changed.size, changed=int(changed.sum()))
+        yield found
 
 
 if __name__ == "__main__":

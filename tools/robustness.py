@@ -3,14 +3,18 @@
 python tools/robustness.py --checkpoint runs/second_cc/best.pt
 python tools/robustness.py --checkpoint runs/plain/best.pt runs/augmented/best.pt --severities 1 3 5
 python tools/robustness.py --checkpoint FILE --perturbations haze registration --decode.beam_size 1
+python tools/robustness.py --checkpoint FILE --detector runs/change_detector/best.pt      without given maps
 
 Every perturbation of data/perturbations strikes every pair of the split at every severity; how is drawn for
 each pair, the same at all severities. Printed for each checkpoint: the false-change rate (of the unchanged
 pairs, those whose caption tells of a change), the missed-change rate (of the changed pairs, those whose
 caption tells of none), the accuracy of that decision, and S*m; at the end the means of several checkpoints
-side by side. Detected maps (data.maps) stay those of the clean images. --output DIR (default: robustness/
-beside the first checkpoint) gets robustness.json, with bootstrap intervals, and robustness.png, both anew
-after each checkpoint.
+side by side. --output DIR (default: robustness/, or robustness_detected_maps/, beside the first checkpoint)
+gets robustness.json, with bootstrap intervals, and robustness.png, both anew after each checkpoint.
+
+With --detector no given map is looked at: a change detector finds the maps in the images that the captioning
+model sees, perturbed as they are. Map noise strikes the maps that it finds in the clean images. Maps found
+beforehand (data.maps detected) are those of the clean images, too good for any others: they are refused.
 """
 
 import json
@@ -25,17 +29,16 @@ import torch
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt
 from torch import Tensor
-from torch.utils.data import Dataset
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs import CommandLine, Config
-from data.dataset import Batch, ChangeCaptions, check_size, make_loader, open_split
-from data.perturbations import PERTURBATIONS, SEVERITIES, perturb
+from data.dataset import ChangeCaptions, check_size, open_split
+from data.perturbations import PERTURBATIONS, SEVERITIES
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
-from models.checkpoint import load_checkpoint, restore_model
+from models.change_detector import ChangeDetector
+from models.checkpoint import load_checkpoint, open_detector, restore_model
 from models.mmodalcc import MModalCC
 from tools import command
 from tools.drawing import draw_robustness
@@ -52,40 +55,25 @@ from tools.robustness_scores import (
     score_cells,
     tables,
 )
+from tools.robustness_views import show_cells
 
 
 class Subject(NamedTuple):
-    """A checkpoint that is tested: its settings with those of the command line, the pairs of each split."""
+    """A checkpoint that is tested: its settings with those of the command line, the pairs of each split, and
+    what finds their maps unless they are given."""
 
     path: Path
     model: MModalCC
     vocabulary: Vocabulary
     config: Config
     pairs: list[ChangeCaptions]
-
-
-class PerturbedPairs(Dataset):
-    """Pairs as the cells of the table show them; a sample's place is (cell, pair), both as numbers.
-
-    A sample: views (4, 3, H, W) uint8, differs (4,) bool, which of them are not the clean ones, and index ()
-    the pair's place in the file.
-    """
-
-    def __init__(self, pairs: ChangeCaptions, cells: Sequence[Cell], seed: int) -> None:
-        self.pairs, self.cells, self.seed = pairs, cells, seed
-
-    def __getitem__(self, place: tuple[int, int]) -> Batch:
-        cell, sample = self.cells[place[0]], self.pairs[place[1]]
-        views = clean = sample["views"].numpy()
-        if cell != CLEAN:
-            views = perturb(clean, cell.name, cell.severity, seed=(self.seed, int(sample["index"])))
-        differs = (views != clean).any(axis=(1, 2, 3))
-        return {**sample, "views": torch.from_numpy(views), "differs": torch.from_numpy(differs)}
+    detector: ChangeDetector | None
 
 
 def main(argv: list[str] | None = None) -> None:
     _, options = read_command(argv)
-    output = options.output or options.checkpoint[0].parent / "robustness"
+    folder = "robustness_detected_maps" if options.detector else "robustness"
+    output = options.output or options.checkpoint[0].parent / folder
     severities = sorted(set(options.severities))
     cells = [CLEAN, *(Cell(*place) for place in product(dict.fromkeys(options.perturbations), severities))]
     subjects = [open_subject(path, argv) for path in options.checkpoint]  # what is wrong shows at once
@@ -93,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     runs: list[dict[str, Any]] = []
     with Meteor() as meteor:
         s_m([("a", ("a",))], meteor, np.ones(1))  # so does a Java that does not run
-        for subject, label in zip(subjects, labels(options.checkpoint), strict=True):
+        for subject, label in zip(subjects, labels(options), strict=True):
             captions = {cell: [] for cell in cells}
             for cell, said in caption_cells(subject, cells, options.seed, meteor):
                 captions[cell] += said
@@ -108,35 +96,55 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def read_command(argv: list[str] | None, stored: dict | None = None) -> tuple[Config, Namespace]:
-    """Options, and settings over those that a checkpoint stored."""
+    """Options, and settings over those that a checkpoint stored; ValueError where maps are not what they are
+    to be."""
     parser = CommandLine(__doc__, "data", "decode")
     parser.add_argument("--checkpoint", type=Path, nargs="+", required=True, help="best.pt of run folders")
+    parser.add_argument("--detector", type=Path | None, help="a change detector's best.pt finds all maps")
     parser.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
     every = list(PERTURBATIONS)
     parser.add_argument("--perturbations", nargs="+", default=every, choices=every)
     parser.add_argument("--severities", type=int, nargs="+", default=list(SEVERITIES), choices=SEVERITIES)
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the perturbations")
     parser.add_argument("--output", type=Path | None, help="folder for robustness.json and robustness.png")
-    return parser.read(argv, stored)
+    config, options = parser.read(argv, stored)
+    if config.data.maps == "detected" and not options.detector:
+        raise ValueError(
+            "data.maps detected are maps of clean images, the perturbed ones need their own: "
+            "give the detector itself, --detector FILE"
+        )
+    if config.data.maps == "void" and options.detector:
+        raise ValueError(
+            "--detector finds maps where data.maps is void: leave it out, or add --data.maps detected"
+        )
+    return config, options
 
 
-def labels(checkpoints: Sequence[Path]) -> list[str]:
-    """The names of the run folders; where two are alike, the whole paths."""
-    names = [path.resolve().parent.name for path in checkpoints]
-    return names if len(set(names)) == len(names) else [str(path) for path in checkpoints]
+def labels(options: Namespace) -> list[str]:
+    """The names of the run folders; where two are alike, the whole paths. Detected maps are told of."""
+    names = [path.resolve().parent.name for path in options.checkpoint]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in options.checkpoint]
+    return [f"{name}, detected maps" for name in names] if options.detector else names
 
 
 def open_subject(path: Path, argv: list[str] | None) -> Subject:
-    """A checkpoint's model, and the pairs that it is to caption."""
+    """A checkpoint's model, the pairs that it is to caption, and the detector of their maps where one is
+    named."""
     content = load_checkpoint(path)
     config, options = read_command(argv, content["config"])
     model, vocabulary = restore_model(content)
+    device = pick_device(config.decode.device)
+    detector = None
+    if options.detector:
+        detector = open_detector(options.detector, tuple(content["image_size"]), device)
+    maps = "void" if detector else config.data.maps
     pairs = []
     for split in options.split:
         reader, rows = open_split(split, config.data)
         check_size(reader, content["image_size"])
-        pairs.append(ChangeCaptions(reader, rows=rows, captions="none", maps=config.data.maps))
-    return Subject(path, model.to(pick_device(config.decode.device)), vocabulary, config, pairs)
+        pairs.append(ChangeCaptions(reader, rows=rows, captions="none", maps=maps))
+    return Subject(path, model.to(device), vocabulary, config, pairs, detector)
 
 
 def common_truth(subjects: Sequence[Subject]) -> Truth:
@@ -173,31 +181,23 @@ def caption_cells(
 
     meteor: begins to score them while the next are decoded.
     """
-    _, model, vocabulary, config, splits = subject
-    for pairs in splits:
-        order = batches(len(pairs), len(cells), config.decode.batch_size)
-        loader = make_loader(PerturbedPairs(pairs, cells, seed), config.data, batch_sampler=order)
-        for places, batch in zip(order, tqdm(loader, "captioning", unit="batch", leave=False), strict=True):
-            cell, views = cells[places[0][0]], batch["views"].to(model.mean.device, non_blocking=True)
+    model, vocabulary, config = subject.model, subject.vocabulary, subject.config
+    for pairs in subject.pairs:
+        shown = show_cells(
+            pairs, cells, seed=seed, config=config, device=model.mean.device, detector=subject.detector
+        )
+        for cell, rows, views, differs in shown:
             with autocast(views.device, config.decode.precision):
                 if cell == CLEAN:
-                    clean = features = model.features(views)
-                else:
-                    features = mixed_features(model, clean, views, batch["differs"].to(views.device))
+                    clean = model.features(views)
+                features = mixed_features(model, clean, views, differs)
                 answers = model.caption(
                     features, start=vocabulary.start, end=vocabulary.end, beam_size=config.decode.beam_size
                 )
             captions = [vocabulary.decode(ranked[0].tokens) for ranked in answers]
-            references = (tuple(pairs.reader.references[row]) for row in batch["index"].tolist())
+            references = (tuple(pairs.reader.references[row]) for row in rows)
             meteor.submit(zip(captions, references, strict=True))
             yield cell, captions
-
-
-def batches(pairs: int, cells: int, size: int) -> list[list[tuple[int, int]]]:
-    """(cell, pair) of each batch: `size` pairs in every cell, then the next ones, so that the clean features
-    of these alone are kept."""
-    shares = [range(pairs)[first : first + size] for first in range(0, pairs, size)]
-    return [[(cell, pair) for pair in share] for share in shares for cell in range(cells)]
 
 
 @torch.inference_mode()
@@ -218,6 +218,7 @@ def write(output: Path, options: Namespace, truth: Truth, runs: Sequence[dict[st
         "split": options.split,
         "pairs": len(truth.changed),
         "unchanged": int((~truth.changed).sum()),
+        "detector": str(options.detector) if options.detector else None,
         "seed": options.seed,
         "levels": {
             name: {"group": kind.group, "unit": kind.unit, "levels": kind.levels}

@@ -1,0 +1,82 @@
+"""What tools/robustness.py shows a model: pairs as every cell of its table strikes them, with their maps."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from configs import Config
+from data.dataset import Batch, ChangeCaptions, make_loader
+from data.perturbations import perturb
+from models import autocast
+from models.change_detector import ChangeDetector
+from tools.detect_maps import detected
+from tools.robustness_scores import CLEAN, Cell
+
+
+class PerturbedPairs(Dataset):
+    """Pairs as the cells of the table show them; a sample's place is (cell, pair), both as numbers.
+
+    maps: shown in place of the pairs' own, (pairs, 2, 3, H, W) uint8. A sample: views (4, 3, H, W) uint8 and
+    index () the pair's place in the file.
+    """
+
+    def __init__(
+        self, pairs: ChangeCaptions, cells: Sequence[Cell], seed: int, maps: np.ndarray | None = None
+    ) -> None:
+        self.pairs, self.cells, self.seed, self.maps = pairs, cells, seed, maps
+
+    def __getitem__(self, place: tuple[int, int]) -> Batch:
+        cell, sample = self.cells[place[0]], self.pairs[place[1]]
+        views = sample["views"].numpy()
+        if self.maps is not None:
+            views[2:] = self.maps[place[1]]
+        struck = perturb(views, cell.name, cell.severity, seed=(self.seed, int(sample["index"])))
+        return {**sample, "views": torch.from_numpy(struck)}
+
+
+def show_cells(
+    pairs: ChangeCaptions,
+    cells: Sequence[Cell],
+    *,
+    seed: int,
+    config: Config,
+    device: torch.device,
+    detector: ChangeDetector | None = None,
+) -> Iterator[tuple[Cell, list[int], Tensor, Tensor]]:
+    """Some pairs in every cell, of which the first is the clean one; then the next pairs.
+
+    Yields the cell, the pairs' places in the file, their views (B, 4, 3, H, W) uint8 on the device, and which
+    of these are not the clean ones, (B, 4) bool. detector: finds the maps, those of clean images once.
+    """
+    maps = np.concatenate(list(detected(detector, pairs, config))) if detector else None
+    order = batches(len(pairs), len(cells), config.decode.batch_size)
+    loader = make_loader(PerturbedPairs(pairs, cells, seed, maps), config.data, batch_sampler=order)
+    for places, batch in zip(order, tqdm(loader, "captioning", unit="batch", leave=False), strict=True):
+        cell, views = cells[places[0][0]], batch["views"].to(device, non_blocking=True)
+        if cell == CLEAN:
+            clean = views
+        if detector:
+            with autocast(device, config.decode.precision):
+                find_again(detector, clean, views)
+        yield cell, batch["index"].tolist(), views, (views != clean).flatten(2).any(2)
+
+
+def batches(pairs: int, cells: int, size: int) -> list[list[tuple[int, int]]]:
+    """(cell, pair) of each batch: `size` pairs in every cell, then the next ones, so that what is clean is
+    kept of these alone."""
+    shares = [range(pairs)[first : first + size] for first in range(0, pairs, size)]
+    return [[(cell, pair) for pair in share] for share in shares for cell in range(cells)]
+
+
+def find_again(detector: ChangeDetector, clean: Tensor, views: Tensor) -> None:
+    """Give the pairs whose images are not the clean ones the maps that are found in the images they have.
+
+    clean, views: (B, 4, 3, H, W) uint8, the maps of `views` are replaced.
+    """
+    struck = (views[:, :2] != clean[:, :2]).flatten(1).any(1)
+    if struck.any():
+        views[struck, 2:] = detector.detect(views[struck]).to(views.device)
