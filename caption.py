@@ -26,13 +26,14 @@ from jsonargparse.typing import PositiveInt
 
 from configs import CommandLine, Config, early_option
 from data.images import stack_views
-from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file
+from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell_maps
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
 from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
 from tools import command
 from tools.absent_maps import MapFinder
+from tools.wording import number_of
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"checkpoint {checkpoint}", file=sys.stderr)
     entries = read_pairs_file(options.pairs) if options.pairs else [one_pair(options.images)]
     check_options(options, config)
-    tell_absent_maps(entries, "detected" if options.detector else "void")
+    tell_maps(entries, config.model.modalities, "detected" if options.detector else "void")
 
     model, vocabulary = restore_model(content)
     model.to(pick_device(config.decode.device))
@@ -107,15 +108,6 @@ def check_options(options: Any, config: Config) -> None:
         raise ValueError("--output takes the captions of --pairs: one pair's caption goes to standard output")
     if options.maps_to and not options.detector:
         raise ValueError("--maps_to takes the maps that a change detector finds: add --detector FILE")
-
-
-def tell_absent_maps(entries: list[Entry], instead: str) -> None:
-    """How many pairs have no maps and what stands in for them: "void" or "detected" maps."""
-    absent = sum(entry["seg_A"] is None for entry in entries)
-    if absent and len(entries) == 1:
-        print(f"no maps given: both are {instead}", file=sys.stderr)
-    elif absent:
-        print(f"no maps given for {absent} of {len(entries)} pairs: they are {instead}", file=sys.stderr)
 
 
 def fit(entry: Entry, views: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -220,7 +212,7 @@ def publish(answers: list[dict[str, Any]], options: Any) -> None:
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(text + "\n", encoding="utf-8")
-        print(f"{len(answers)} captions in {options.output}", file=sys.stderr)
+        print(f"{number_of(len(answers), 'caption')} in {options.output}", file=sys.stderr)
     else:
         print(text)
 

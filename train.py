@@ -38,6 +38,7 @@ from tools.captioning_task import CaptioningTask, CaptionLoss
 from tools.detection_task import DetectionLoss, DetectionTask
 from tools.processes import Processes
 from tools.run_folder import RunFolder
+from tools.wording import number_of
 from tools.workers import interruptions_noted
 
 TASKS = {"mmodalcc": CaptioningTask, "change_detector": DetectionTask}
@@ -93,7 +94,8 @@ def main(argv: list[str] | None = None) -> None:
     trained = in_parallel(model, processes, device)
     loader = make_loader(samples, config.data, batch_sampler=sampler)
     task = TASKS[config.model.name](config, samples, val_samples, processes)
-    size = f"{len(samples)} samples, {sampler.steps} steps an epoch, {len(val_samples)} val pairs"
+    size = f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
+    size += number_of(len(val_samples), "val pair")
     folder.begin(samples.reader.fingerprint, [parameters(model, device), size, *task.remarks()])
 
     def save(scores: dict[str, float] | None = None, best: bool = False) -> None:
@@ -138,9 +140,8 @@ def main(argv: list[str] | None = None) -> None:
             save(judged["val"], best)
     processes.leave()
     if processes.writes:
-        print(
-            f"{folder.best}: {config.train.select_on} {progress.best:.1f} on val, {progress.epoch - 1} epochs"
-        )
+        scored = f"{config.train.select_on} {progress.best:.1f} on val"
+        print(f"{folder.best}: {scored}, {number_of(progress.epoch - 1, 'epoch')}")
 
 
 def read_command(argv: list[str] | None) -> tuple[Config, Path, bool]:
@@ -266,8 +267,8 @@ def restore(
     training = content["training"]
     if len(training["random"]) != processes.count:
         raise ValueError(
-            f"the run was trained by {len(training['random'])} processes, now there are {processes.count}: "
-            "resume with as many"
+            f"a run goes on with as many processes as it had, {len(training['random'])}: "
+            f"got {processes.count}, start as many"
         )
     model.load_state_dict(content["model"])
     optimiser.load_state_dict(training["optimiser"])

@@ -7,7 +7,9 @@ refused before any data is touched, with the key, the value and the rule.
 
 import argparse
 import json
+import re
 from dataclasses import asdict, dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,8 +183,20 @@ class CommandLine(ArgumentParser):
             return Config(**from_dict(config.to_dict())), options  # plain numbers, not jsonargparse's
         except (ArgumentError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"configuration: {error} (configs/second_cc.yaml explains every setting)"
+                f"configuration: {error}{self._meant(str(error))} "
+                "(configs/second_cc.yaml explains every setting)"
             ) from None
+
+    def _meant(self, error: str) -> str:
+        """The name that is nearest to the unknown one of jsonargparse's message; "" where there is none."""
+        unknown = re.search(
+            r"unrecognized arguments: --([\w.]+)|Group '(\w+)' does not accept option '(\w+)'"
+            r"|Option '([\w.]+)' is not accepted",
+            error,
+        )
+        name = ".".join(filter(None, unknown.groups())) if unknown else ""
+        known = self.get_defaults().keys()
+        return "".join(f", did you mean {own}?" for own in get_close_matches(name, known, n=1))
 
 
 def early_option(argv: list[str] | None, name: str) -> str | None:

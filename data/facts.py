@@ -12,6 +12,7 @@ import numpy as np
 from data.palette import Colour, unknown_colours
 from data.sources import SPLITS, Pair
 from data.vocabulary import Vocabulary
+from tools.wording import number_of
 
 FIRST_FEW = 5
 
@@ -39,14 +40,14 @@ def describe_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
         rows = [pair for pair in pairs if pair.split == split]
         changed = sum(pair.changed for pair in rows)
         yield (
-            f"{split}: {len(rows)} pairs ({sum(pair.augmented for pair in rows)} augmented copies), "
+            f"{split}: {number_of(len(rows), 'pair')} ({sum(pair.augmented for pair in rows)} augmented), "
             f"{changed} changed, {len(rows) - changed} unchanged"
         )
         void = sum(pair.views[2] is None and pair.label is None for pair in rows)
         if void:
-            yield f"{split}: {void} pairs without maps, both their maps are void"
+            yield f"{split}: {number_of(void, 'pair')} without maps, both maps are void"
     per_pair = Counter(len(pair.captions) for pair in pairs)
-    counts = ", ".join(f"{count} in {per_pair[count]} pairs" for count in sorted(per_pair))
+    counts = ", ".join(f"{count} in {number_of(per_pair[count], 'pair')}" for count in sorted(per_pair))
     yield f"captions per pair: {counts}; sentences without words dropped: {sum(p.wordless for p in pairs)}"
 
 
@@ -83,7 +84,10 @@ def describe_images(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> Itera
         for unknown in fact.unknown:
             pixels.update(unknown)
             files.update(unknown.keys())
-    colours = [f"{colour} in {n} pixels of {files[colour]} files" for colour, n in pixels.most_common()]
+    colours = [
+        f"{colour} in {number_of(n, 'pixel')} of {number_of(files[colour], 'file')}"
+        for colour, n in pixels.most_common()
+    ]
     yield _listed("map colours outside the palette", colours)
     yield _listed("identical images in two splits", shared_images(pairs, facts))
 

@@ -23,7 +23,10 @@ def read_rgb(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} not found") from None
     except Exception as error:  # a damaged file makes the decoder fail in a dozen ways
-        raise ValueError(f"{path} is no image that can be read in full: {error}") from error
+        raise ValueError(
+            f"{path} is no image that can be read in full, it is damaged, cut off or no picture: "
+            "replace it by a whole PNG or JPEG file"
+        ) from error
     if mode not in EIGHT_BIT_MODES or _is_16_bit_png(path):
         raise ValueError(f"{path}: an image has 8 bits per channel, this one has more: convert it to 8 bits")
     return image

@@ -176,8 +176,15 @@ def test_the_table_of_seeds_has_every_seed_mean_deviation_and_floor():
     lines = run_seeds.table([1, 3], [scored(60.0, 100.0, 90.0), scored(64.0, None, 95.0)]).splitlines()
     assert [line.split() for line in lines] == [
         ["seed", "1", "seed", "3", "mean", "std", "floor"],
-        ["s_m", "60.0", "64.0", "62.0", "2.8", "40.0"],
+        ["S*m", "60.0", "64.0", "62.0", "2.8", "40.0"],
     ]
+
+
+def test_one_seed_has_no_deviation():
+    one = [scored(60.0, 100.0, 90.0)]
+    assert run_seeds.table([1], one).splitlines()[-1].split() == ["S*m", "60.0", "60.0", "-", "40.0"]
+    report = {"seeds": [1], "ablations": {"full": {"scores": run_ablations.summary(one)}}, "floor": {}}
+    assert run_ablations.table(report).splitlines()[1].split()[:3] == ["full", "60.0", "-"]
 
 
 @pytest.mark.slow

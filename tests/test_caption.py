@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 import caption
+from configs import ModelConfig
+from models import build_model
+from models.checkpoint import load_checkpoint, save_checkpoint
 from tests.conftest import CONFIGS
 
 
@@ -46,6 +49,34 @@ def test_without_maps_both_are_void_and_it_says_so(say, pair, tmp_path):
     out, err = say(*pair[:2])
     assert "no maps given: both are void" in err
     assert out == say(*pair[:2], str(void), str(void))[0]
+
+
+def test_photos_in_the_place_of_maps_are_told(say, pair, tmp_path):
+    err = say(*pair[2:], *pair[:2])[1]
+    assert [line for line in err.splitlines() if "class's colour" in line] == [
+        f"{pair[0]}: 100% of its pixels have no class's colour: the order is IMG_A IMG_B SEG_A SEG_B, "
+        "README.md has the table of colours"
+    ]
+    mask = tmp_path / "levir.png"  # a mask of LEVIR-MCI, with a mixed edge
+    iio.imwrite(mask, np.repeat(np.uint8([0, 128, 255, 255, 200, 0, 0, 128]), 32)[None].repeat(256, 0))
+    assert "class's colour" not in say(*pair[:2], str(mask), pair[3])[1]
+
+
+@pytest.mark.parametrize(
+    ("modalities", "read", "unused"), [("rgb", "images", "maps"), ("sem", "maps", "images")]
+)
+def test_a_model_of_one_modality_says_what_it_does_not_use(
+    tiny_run, pair, tmp_path, capsys, modalities, read, unused
+):
+    content = load_checkpoint(tiny_run / "best.pt")
+    content["config"]["model"]["modalities"] = modalities
+    model = build_model(ModelConfig(**content["config"]["model"]), len(content["vocabulary"]))
+    save_checkpoint(tmp_path / "best.pt", {**content, "model": model.state_dict()})
+    remark = f"this model reads {read} alone: the {unused} are not used"
+    caption.main([*pair, "--checkpoint", str(tmp_path / "best.pt")])
+    assert remark in capsys.readouterr().err
+    caption.main([*pair[:2], "--checkpoint", str(tmp_path / "best.pt")])
+    assert (remark in (said := capsys.readouterr().err)) == ("both are void" in said) == (modalities == "sem")
 
 
 def test_several_answers_and_json(say, pair):

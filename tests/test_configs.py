@@ -38,7 +38,8 @@ def test_options_override_the_stored_settings_which_override_defaults():
         (["--train.epochs", "0"], "train.epochs.*0.*v>0"),
         (["--model.layers", "serial"], "model.layers.*chained.*serial"),
         (["--model.dropout", "1"], "model.dropout.*v<1"),
-        (["--train.epoch", "3"], "unrecognized.*train.epoch"),
+        (["--train.epoch", "3"], "unrecognized.*train.epoch 3, did you mean train.epochs?"),
+        (["--train.epoch=3"], "unrecognized.*train.epoch=3, did you mean train.epochs?"),
         (["--model.width", "9"], "model.width must be .*9 and 8"),
         (["--data.augment", "[flips, fog]"], "data.augment.*fog"),
         (["--data.augment", "[map_void]", "--data.maps", "void"], "data.augment .*void: got .*map_void"),
@@ -57,10 +58,19 @@ def test_mistakes_name_key_value_and_rule(argv, message):
         CommandLine(None).read(argv)
 
 
-def test_an_unknown_key_of_a_file_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model:\n  widht: 3\n", "'widht', did you mean model.width?"),
+        ("trian:\n  epochs: 3\n", "'trian.epochs' is not accepted, did you mean train.epochs?"),
+        ("epochs: 3\n", "'epochs' is not accepted, did you mean train.epochs?"),
+        ("zebra: 3\n", "'zebra' is not accepted .configs"),
+    ],
+)
+def test_an_unknown_key_of_a_file_is_named_with_the_nearest(tmp_path, text, message):
     path = tmp_path / "wrong.yaml"
-    path.write_text("model:\n  widht: 3\n")
-    with pytest.raises(ValueError, match="widht"):
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
         configs.load(path)
 
 

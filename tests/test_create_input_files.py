@@ -158,9 +158,9 @@ def test_every_quirk_of_the_data_in_one_folder(quirky_folder):
 def test_the_facts_tell_what_is_odd(quirky_folder, capsys):
     prepare(quirky_folder)
     facts = capsys.readouterr().out.splitlines()
-    assert "train: 6 pairs (1 augmented copies), 5 changed, 1 unchanged" in facts
+    assert "train: 6 pairs (1 augmented), 5 changed, 1 unchanged" in facts
     assert (
-        "captions per pair: 1 in 8 pairs, 2 in 1 pairs, 7 in 1 pairs; sentences without words dropped: 1"
+        "captions per pair: 1 in 8 pairs, 2 in 1 pair, 7 in 1 pair; sentences without words dropped: 1"
         in facts
     )
     assert "captions of more than 50 words, which are not encoded: 1" in facts
@@ -175,7 +175,7 @@ def test_the_facts_tell_what_is_odd(quirky_folder, capsys):
 def test_a_folder_without_maps_is_prepared_with_void_ones(second_cc_folder, capsys):
     reader = SplitReader(split_path(prepare(second_cc_folder(with_maps=False)), "train"))
     assert not any(reader.views(index)[2:].any() for index in range(len(reader)))
-    assert "train: 3 pairs without maps, both their maps are void" in capsys.readouterr().out
+    assert "train: 3 pairs without maps, both maps are void" in capsys.readouterr().out
 
 
 def test_a_folder_without_train_split_is_good_for_evaluation(second_cc_folder, capsys):
@@ -336,7 +336,7 @@ def test_the_command_line_prints_facts_and_nothing_to_standard_error(second_cc_f
     root = second_cc_folder()
     done = command_line("--dataset_dir", root, "--output_dir", root.parent / "created", "--image_size", 16)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "train: 3 pairs (0 augmented copies), 2 changed, 1 unchanged" in done.stdout
+    assert "train: 3 pairs (0 augmented), 2 changed, 1 unchanged" in done.stdout
     assert "train.hdf5: " in done.stdout
 
 
@@ -402,7 +402,7 @@ def test_real_pairs(real_pairs, tmp_path, capsys):
     output = tmp_path / "created"
     main(["--dataset_dir", str(real_pairs), "--output_dir", str(output)])
     facts = capsys.readouterr().out
-    assert "train: 470 pairs (0 augmented copies), 311 changed, 159 unchanged" in facts
+    assert "train: 470 pairs (0 augmented), 311 changed, 159 unchanged" in facts
     assert "captions per pair: 5 in 555 pairs" in facts
     assert "map colours outside the palette: 0" in facts
     assert "source pictures with tiles in two splits: 0" in facts

@@ -83,7 +83,7 @@ def test_unknown_colours_are_counted_in_pixels_and_files():
     pairs = [pair("1.png", "train"), pair("2.png", "train")]
     facts = [facts_of("a", "b", {(1, 2, 3): 5}, {(1, 2, 3): 1}), facts_of("c", "d", {}, {(9, 9, 9): 7})]
     line = next(describe_images(pairs, facts))
-    colours = "(9, 9, 9) in 7 pixels of 1 files; (1, 2, 3) in 6 pixels of 2 files"
+    colours = "(9, 9, 9) in 7 pixels of 1 file; (1, 2, 3) in 6 pixels of 2 files"
     assert line == f"map colours outside the palette: 2 ({colours})"
 
 
@@ -98,11 +98,11 @@ def test_only_the_first_few_are_named():
 def test_pairs_are_counted_by_split():
     pairs = [pair("1.png", "train"), pair("1_random_augment.png", "train", "a", "b", changed=False)]
     assert list(describe_pairs(pairs)) == [
-        "train: 2 pairs (1 augmented copies), 1 changed, 1 unchanged",
-        "train: 2 pairs without maps, both their maps are void",
-        "val: 0 pairs (0 augmented copies), 0 changed, 0 unchanged",
-        "test: 0 pairs (0 augmented copies), 0 changed, 0 unchanged",
-        "captions per pair: 1 in 1 pairs, 2 in 1 pairs; sentences without words dropped: 0",
+        "train: 2 pairs (1 augmented), 1 changed, 1 unchanged",
+        "train: 2 pairs without maps, both maps are void",
+        "val: 0 pairs (0 augmented), 0 changed, 0 unchanged",
+        "test: 0 pairs (0 augmented), 0 changed, 0 unchanged",
+        "captions per pair: 1 in 1 pair, 2 in 1 pair; sentences without words dropped: 0",
     ]
 
 

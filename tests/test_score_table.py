@@ -1,6 +1,7 @@
 from tools.meteor import Meteor
 from tools.score_table import format_table
 from tools.scoring import Record, ReleasedRecord, score
+from tools.spice import Spice
 
 SAME = "the scene is the same as before"
 RECORDS = [
@@ -34,3 +35,10 @@ def test_table_says_what_is_missing(tmp_path):
     assert "no meteor: MeteorError: Java could not be started" in text
     assert "no s_m: not without meteor" in text
     assert "-0.0" not in text
+
+
+def test_absent_spice_is_one_short_line(meteor: Meteor, tmp_path):
+    options = {"released": RELEASED, "spice": Spice(tmp_path), "resamples": 2}
+    lines = format_table(score(RECORDS, meteor, no_change=[SAME], **options)).splitlines()
+    said = [line for line in lines if "spice" in line]
+    assert said == ["no spice: SpiceError: its models are not installed, see README.md (ours, released)"]

@@ -247,7 +247,7 @@ def test_spice_has_a_reason_where_it_has_no_value(result, meteor, tmp_path):
     found = score(RECORDS, meteor, **OPTIONS, spice=Spice(tmp_path))
     for part in PARTS:
         assert found["ours"][part]["spice"] is None
-        assert "is not installed" in found["ours"][part]["reasons"]["spice"]
+        assert "models are not installed" in found["ours"][part]["reasons"]["spice"]
         assert "s_m_spice" not in found["ours"][part]
         assert found["ours"][part]["s_m"] == result["ours"][part]["s_m"]
         assert {"spice", "s_m_spice"}.isdisjoint(found["floor"][part] | found["margin"][part]["reasons"])

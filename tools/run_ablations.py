@@ -92,7 +92,7 @@ def table(report: dict[str, Any]) -> str:
         if "s_m" in scores:
             rows[name]["std"] = scores["s_m"]["std"]
     rows["floor"] = report["floor"]
-    cells = [[f"{row[c]:.1f}" if c in row else "-" for c in TITLES] for row in rows.values()]
+    cells = [[f"{row[c]:.1f}" if row.get(c) is not None else "-" for c in TITLES] for row in rows.values()]
     head = [f"mean of seeds {' '.join(map(str, report['seeds']))}", *TITLES.values()]
     return "\n".join(aligned([head, *([name, *own] for name, own in zip(rows, cells, strict=True))]))
 

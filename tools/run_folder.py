@@ -31,13 +31,15 @@ class RunFolder:
 
     resumed: the content of last.pt, None for a run from the beginning. writes: True in one process; the
     methods of the others write nothing. Raises ValueError where the folder holds a run and resume is False,
-    or where the configuration differs from the resumed run's in more than what may change.
+    or where the configuration differs from the resumed run's in more than what may change. A start that
+    failed before its first checkpoint and log line left no run.
     """
 
     def __init__(self, path: Path, config: Config, *, resume: bool, writes: bool = True) -> None:
         self.path, self.last, self.best = path, path / "last.pt", path / "best.pt"
+        self.log = path / "log.jsonl"
         self.config, self.resume, self.writes = config, resume, writes
-        if not resume and (path / "config.yaml").exists():
+        if not resume and (self.last.exists() or (self.log.exists() and self.log.read_text())):
             raise ValueError(
                 f"{path} holds a run: go on with --resume, or choose another folder with --run_dir"
             )
@@ -84,10 +86,9 @@ class RunFolder:
 
     def _cut_log(self, epoch: int) -> None:
         """Keep the log's lines up to the epoch after which the run goes on."""
-        log = self.path / "log.jsonl"
-        lines = log.read_text().splitlines() if log.exists() else []
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
-        write_whole(log, "".join(f"{line}\n" for line in kept))
+        write_whole(self.log, "".join(f"{line}\n" for line in kept))
 
     def write_step(self, step: int, loss: float, norm: float) -> None:
         """TensorBoard's curves of the training loss (mean so far in the epoch) and of the gradient's norm."""
@@ -99,7 +100,7 @@ class RunFolder:
         """One epoch's line in the log, on standard error and in TensorBoard, and the validation captions."""
         if not self.writes:
             return
-        with (self.path / "log.jsonl").open("a") as log:
+        with self.log.open("a") as log:
             log.write(json.dumps(line) + "\n")
         if captions:
             write_whole(self.path / "val_captions.json", json.dumps(captions, indent=1, ensure_ascii=False))

@@ -20,9 +20,8 @@ sys.path.insert(0, str(ROOT))
 
 from configs import CommandLine, Config, load
 from tools import command
-from tools.metrics import METRICS
 from tools.run_folder import MAY_CHANGE, changed_settings
-from tools.score_table import aligned
+from tools.score_table import METRIC_TITLES, aligned
 
 MAY_DIFFER = MAY_CHANGE - {
     "train.epochs",
@@ -91,12 +90,12 @@ def call(script: str, *arguments: object) -> None:
 def all_scores(result: dict, column: str = "ours") -> dict[str, float]:
     """The scores of all test pairs that could be computed."""
     cells = (result[column] or {}).get("all") or {}
-    return {metric: cells[metric]["value"] for metric in (*METRICS, "s_m") if cells.get(metric)}
+    return {metric: cells[metric]["value"] for metric in METRIC_TITLES if cells.get(metric)}
 
 
-def spread(values: Sequence[float]) -> float:
-    """The standard deviation of a sample; 0 for one value."""
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+def spread(values: Sequence[float]) -> float | None:
+    """The standard deviation of a sample; None for one value."""
+    return statistics.stdev(values) if len(values) > 1 else None
 
 
 def table(seeds: list[int], results: list[dict]) -> str:
@@ -107,7 +106,7 @@ def table(seeds: list[int], results: list[dict]) -> str:
         if all(metric in found for found in scores):
             values = [found[metric] for found in scores]
             shown = (*values, statistics.mean(values), spread(values), floor[metric])
-            rows.append([metric, *(f"{value:.1f}" for value in shown)])
+            rows.append([METRIC_TITLES[metric], *("-" if x is None else f"{x:.1f}" for x in shown)])
     return "\n".join(aligned(rows))
 
 

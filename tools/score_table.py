@@ -8,7 +8,9 @@ from tools.scoring import PARTS
 
 ROWS = ("ours", "floor", "margin", "released")
 RANGE = f"{PERCENT} %"
-TITLES = ("pairs", "BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "S*m", RANGE)
+NAMES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "S*m")
+METRIC_TITLES = dict(zip((*METRICS, "s_m"), NAMES, strict=True))
+TITLES = ("pairs", *METRIC_TITLES.values(), RANGE)
 SPICE_TITLES = {"spice": "SPICE", "s_m_spice": "S*m of 5"}
 
 
@@ -28,7 +30,7 @@ def _score_lines(result: dict) -> list[str]:
     extra = [name for name in SPICE_TITLES if any(scores.get(name) for scores in found.values())]
     rows = [["", *TITLES, *(SPICE_TITLES[name] for name in extra)]]
     for name, scores in found.items():
-        values = [_value(scores[metric]) for metric in (*METRICS, "s_m")]
+        values = [_value(scores[metric]) for metric in METRIC_TITLES]
         more = [_value(scores.get(metric)) for metric in extra]
         rows.append([name, str(scores["pairs"]), *values, _range(scores["s_m"]), *more])
     return aligned(rows)
@@ -50,14 +52,17 @@ def _floor_lines(result: dict) -> list[str]:
 
 
 def missing_lines(result: dict) -> list[str]:
-    """Each reason once, with the places that it holds for."""
+    """Each reason once, with the columns that it holds for, or their parts where it does not for all."""
     places: dict[str, list[str]] = {}
     for column in ROWS:
         if column in result["reasons"]:
             places.setdefault(result["reasons"][column], []).append(column)
-        for part, scores in (result[column] or {}).items():
-            for metric, reason in scores["reasons"].items() if scores else ():
-                places.setdefault(f"no {metric}: {reason}", []).append(f"{part} {column}")
+        parts = {part: scores["reasons"] for part, scores in (result[column] or {}).items() if scores}
+        for metric, reason in dict.fromkeys(found for own in parts.values() for found in own.items()):
+            where = [f"{part} {column}" for part, own in parts.items() if own.get(metric) == reason]
+            places.setdefault(f"no {metric}: {reason}", []).extend(
+                [column] if len(where) == len(parts) else where
+            )
     return [f"{reason} ({', '.join(where)})" for reason, where in places.items()]
 
 

@@ -43,12 +43,8 @@ class Spice:
 
     def _run(self, segments: Sequence[Segment]) -> list[float]:
         """The jar's answers: it parses every sentence, some thousands a minute."""
-        absent = [name for name in MODELS if not (self._home / "lib" / name).is_file()]
-        if absent:
-            raise SpiceError(
-                f"{absent[0]} is not installed: `python -m pycocoevalcap.spice.get_stanford_models` "
-                f"downloads it, and java {JAVAS[0]} to {JAVAS[-1]} must be on the PATH"
-            )
+        if not all((self._home / "lib" / name).is_file() for name in MODELS):
+            raise SpiceError("its models are not installed, see README.md")
         asked = [
             {"image_id": place, "test": caption, "refs": list(references)}
             for place, (caption, references) in enumerate(segments)
