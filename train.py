@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from tqdm import tqdm
 
 from configs import CommandLine, Config, TrainConfig
-from data.dataset import Batch, ChangeCaptions, StepSampler, make_loader, open_samples
+from data.dataset import Batch, make_loader, open_samples, step_sampler
 from models import autocast, build_model, pick_device
 from models.checkpoint import random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
@@ -36,7 +35,7 @@ from models.optimiser import clip_gradients, decay_decoder, make_optimiser, make
 from tools import command
 from tools.captioning_task import CaptioningTask, CaptionLoss
 from tools.detection_task import DetectionLoss, DetectionTask
-from tools.processes import Processes
+from tools.processes import Processes, check_batchnorm, in_parallel
 from tools.run_folder import RunFolder
 from tools.wording import number_of
 from tools.workers import interruptions_noted
@@ -73,10 +72,10 @@ def main(argv: list[str] | None = None) -> None:
     config, run_dir, resume = read_command(argv)
     device = pick_device(config.train.device)
     processes = Processes.join(device)
-    check_batchnorm(config, processes, device)
+    check_batchnorm(config.model, processes, device)
     samples, val_samples = open_samples("train", config), open_samples("val", config)
     vocabulary = samples.reader.vocabulary
-    sampler = step_sampler(samples, config, processes)
+    sampler = step_sampler(samples, config, rank=processes.rank, count=processes.count)
     folder = RunFolder(run_dir, config, resume=resume, writes=processes.writes)
 
     seed_everything(config.train.seed)
@@ -159,47 +158,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def check_batchnorm(config: Config, processes: Processes, device: torch.device) -> None:
-    """Statistics of a batch shared out need SyncBatchNorm, which torch has for GPUs only."""
-    model = config.model
-    live = model.trunk_batchnorm == "live" or (model.name == "mmodalcc" and model.block_batchnorm == "live")
-    if processes.count > 1 and device.type == "cpu" and live:
-        raise ValueError(
-            "several processes on CPUs cannot share live BatchNorm's statistics: train in one process, on "
-            "GPUs or with --model.trunk_batchnorm frozen --model.block_batchnorm frozen"
-        )
-
-
-def in_parallel(model: MModalCC, processes: Processes, device: torch.device) -> nn.Module:
-    """The model as it is in one process; with gradients averaged over processes where there are several."""
-    if processes.count == 1:
-        return model
-    if device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return DistributedDataParallel(model)
-
-
-def step_sampler(samples: ChangeCaptions, config: Config, processes: Processes) -> StepSampler:
-    """Shuffled steps; `train.batch_size` counts captions, so a step of all captions takes fewer pairs.
-
-    A change detector's counts pairs.
-    """
-    size = config.train.batch_size
-    if samples.captions != "none":
-        longest = samples.reader.tokens.shape[-1] - 2
-        if longest > config.model.max_length:
-            raise ValueError(
-                f"model.max_length is {config.model.max_length}, "
-                f"{samples.reader.path} has room for {longest} words"
-            )
-    if samples.captions == "all":
-        per_pair = samples.captions_per_pair
-        if size < per_pair:
-            raise ValueError(f"train.batch_size counts captions, at least one pair's {per_pair}: got {size}")
-        size //= per_pair
-    return StepSampler(len(samples), size, seed=config.train.seed, rank=processes.rank, count=processes.count)
 
 
 @torch.inference_mode()

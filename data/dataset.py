@@ -183,6 +183,27 @@ class StepSampler(Sampler[list[Draw]]):
             yield [Draw(self.epoch, sample) for sample in batch[self.rank :: self.count] or [SPARE]]
 
 
+def step_sampler(samples: ChangeCaptions, config: Config, *, rank: int, count: int) -> StepSampler:
+    """Shuffled steps; `train.batch_size` counts captions, so a step of all captions takes fewer pairs.
+
+    A change detector's counts pairs.
+    """
+    size = config.train.batch_size
+    if samples.captions != "none":
+        longest = samples.reader.tokens.shape[-1] - 2
+        if longest > config.model.max_length:
+            raise ValueError(
+                f"model.max_length is {config.model.max_length}, "
+                f"{samples.reader.path} has room for {longest} words"
+            )
+    if samples.captions == "all":
+        per_pair = samples.captions_per_pair
+        if size < per_pair:
+            raise ValueError(f"train.batch_size counts captions, at least one pair's {per_pair}: got {size}")
+        size //= per_pair
+    return StepSampler(len(samples), size, seed=config.train.seed, rank=rank, count=count)
+
+
 def make_loader(
     dataset: Dataset, config: DataConfig, *, batch_size: int = 1, batch_sampler: Iterable[list] | None = None
 ) -> DataLoader:

@@ -5,11 +5,11 @@ import sys
 import torch
 
 import train
-from data.dataset import make_loader, open_samples
+from data.dataset import make_loader, open_samples, step_sampler
 from models import build_model
 from models.optimiser import make_optimiser
 from tools.captioning_task import CaptionLoss
-from tools.processes import Processes
+from tools.processes import Processes, in_parallel
 
 
 def main(output: str, *argv: str) -> None:
@@ -18,11 +18,11 @@ def main(output: str, *argv: str) -> None:
     device = torch.device("cpu")
     processes = Processes.join(device)
     samples = open_samples("train", config)
-    sampler = train.step_sampler(samples, config, processes)
+    sampler = step_sampler(samples, config, rank=processes.rank, count=processes.count)
     torch.manual_seed(0)
     model = build_model(config.model, len(samples.reader.vocabulary))
     optimiser = make_optimiser(model, config.train)
-    trained = train.in_parallel(model.train(), processes, device)
+    trained = in_parallel(model.train(), processes, device)
     batch = next(iter(make_loader(samples, config.data, batch_sampler=sampler)))
     progress = train.Progress()
     loss = CaptionLoss(samples.reader.vocabulary.pad, config.train.precision)

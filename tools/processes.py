@@ -6,6 +6,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from configs import ModelConfig
 
 
 @dataclass(frozen=True)
@@ -45,3 +49,22 @@ class Processes:
     def leave(self) -> None:
         if self.count > 1:
             dist.destroy_process_group()
+
+
+def check_batchnorm(model: ModelConfig, processes: Processes, device: torch.device) -> None:
+    """Statistics of a batch shared out need SyncBatchNorm, which torch has for GPUs only."""
+    live = model.trunk_batchnorm == "live" or (model.name == "mmodalcc" and model.block_batchnorm == "live")
+    if processes.count > 1 and device.type == "cpu" and live:
+        raise ValueError(
+            "several processes on CPUs cannot share live BatchNorm's statistics: train in one process, on "
+            "GPUs or with --model.trunk_batchnorm frozen --model.block_batchnorm frozen"
+        )
+
+
+def in_parallel(model: nn.Module, processes: Processes, device: torch.device) -> nn.Module:
+    """The model as it is in one process; with gradients averaged over processes where there are several."""
+    if processes.count == 1:
+        return model
+    if device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    return DistributedDataParallel(model)
