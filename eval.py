@@ -35,6 +35,7 @@ from tools.processes import Processes
 from tools.score_table import format_table
 from tools.scoring import Record, ReleasedRecord, pair_scores, score
 from tools.spice import Spice
+from tools.wording import number_of
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -107,7 +108,8 @@ def main(argv: list[str] | None = None) -> None:
     print(format_table(scores))
     distinct = len({entry["caption"] for entry in captions})
     print(
-        f"\n{distinct} different captions of {len(captions)} pairs; scores.json and captions.json in {output}"
+        f"\n{number_of(distinct, 'different caption')} of {number_of(len(captions), 'pair')}; "
+        f"scores.json and captions.json in {output}"
     )
 
 

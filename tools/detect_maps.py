@@ -26,6 +26,7 @@ from models import autocast, pick_device
 from models.change_detector import ChangeDetector
 from models.checkpoint import load_checkpoint, restore_detector
 from tools import command
+from tools.wording import number_of
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -58,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         )
         share = tally["changed"] / tally["pixels"]
         print(
-            f"wrote {path}: {len(reader)} pairs, {share:.2%} of the pixels changed, "
+            f"wrote {path}: {number_of(len(reader), 'pair')}, {share:.2%} of the pixels changed, "
             f"{path.stat().st_size / 1e6:.1f} MB"
         )
 
