@@ -11,7 +11,7 @@ from typing import Any
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --window-size=1000,800 --remote-debugging-pipe"
+    "--disable-component-update --disable-sync --remote-debugging-pipe"
 )
 SECONDS = 60  # after which a browser that hangs is killed
 
@@ -46,8 +46,10 @@ class Browser:
         self._process.terminate()
         self._process.communicate()
 
-    def open(self, address: str) -> None:
-        """Show a page and wait until its scripts have run."""
+    def open(self, address: str, width: int = 1000) -> None:
+        """Show a page in a window of so many pixels and wait until its scripts have run."""
+        size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self._call("Emulation.setDeviceMetricsOverride", **size)
         self._call("Page.navigate", url="about:blank")  # a new fragment alone would not load the page again
         self._call("Page.navigate", url=address)
         self.wait_for("location.href !== 'about:blank' && document.readyState === 'complete'")

@@ -1,12 +1,15 @@
 """Pictures: they are written in full, heat lies where the attention is, long captions take several bands."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import imageio.v3 as iio
+import matplotlib
 import numpy as np
+import pytest
 
-from tools.drawing import curve_svg, draw_attention, draw_pair, overlay
+from tools.drawing import curve_svg, draw_attention, draw_pair, draw_robustness, overlay
 
 VIEWS = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
 GREY = np.full((90, 90, 3), 100, dtype=np.uint8)
@@ -49,14 +52,55 @@ def test_heat_lies_where_the_attention_is():
         assert np.unravel_index(cells.argmax(), (3, 3)) == (row, column)
 
 
-def test_without_attention_a_view_stays_visible():
+def test_without_attention_a_view_is_shown_as_it_is():
     view = VIEWS[0].transpose(1, 2, 0)
-    faded = overlay(view, np.zeros((3, 3)))
-    assert np.corrcoef(view.ravel(), faded.ravel())[0, 1] > 0.6
+    assert np.array_equal(overlay(view, np.zeros((3, 3))), view)
+
+
+@pytest.mark.parametrize("ground", [0, 128, 255])
+def test_the_more_attention_the_more_colour_on_any_ground(ground):
+    view = np.full((2, 2, 3), ground, dtype=np.uint8)
+    colours = np.stack([overlay(view, np.full((1, 1), weight))[0, 0] for weight in np.linspace(0, 1, 9)])
+    distances = np.abs(colours - float(ground)).sum(axis=-1)
+    assert distances[0] == 0
+    assert (np.diff(distances) > 0).all()
 
 
 def test_curves_are_an_svg_with_labels_and_the_best_epoch():
     series = {"METEOR": [10, 20, 15], "a < b": [1, None, 3]}
-    root = ElementTree.fromstring(curve_svg("validation scores", [1, 2, 3], series, best=2))
-    texts = {element.text for element in root.iter() if element.tag.endswith("text")}
-    assert {"validation scores", "epoch", "best", "METEOR", "a < b", "1", "2", "3"} <= texts
+    texts = texts_of(curve_svg("validation scores", [1, 2, 3], series, best=2))
+    assert {"validation scores", "epoch", "best", "METEOR", "a < b", "1", "2", "3"} <= set(texts)
+
+
+def texts_of(svg: str) -> list[str]:
+    return [element.text for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("text")]
+
+
+def robustness_texts(path: Path, **curves: Sequence[float]) -> list[str]:
+    """What stands in the plot of two runs with the same change accuracies, the first the clean one."""
+
+    def scores(value: float) -> dict:
+        return {"accuracy": dict.fromkeys(("value", "low", "high"), value)}
+
+    found = {name: {str(i): scores(x) for i, x in enumerate(line, 1)} for name, line in curves.items()}
+    clean = scores(next(iter(curves.values()))[0])
+    runs = [{"label": label, "clean": clean, "curves": found} for label in ("plain", "augmented")]
+    with matplotlib.rc_context({"svg.fonttype": "none"}):
+        draw_robustness(path, runs, {"accuracy": "accuracy, %"})
+    return texts_of(path.read_text())
+
+
+@pytest.mark.parametrize(("value", "top"), [(0, 10), (40, 40), (100, 100)])
+def test_percentages_have_an_axis_from_0_to_100_at_most(tmp_path: Path, value, top):
+    texts = robustness_texts(tmp_path / "plot.svg", haze=[value, value])
+    numbers = [float(text) for text in texts if text.isdigit()]
+    assert (min(numbers), max(numbers)) == (0, top)
+    assert {"plain", "augmented", "accuracy, %"} <= set(texts)
+
+
+def test_a_mean_that_repeats_a_perturbation_has_no_panel_of_its_own(tmp_path: Path):
+    texts = robustness_texts(tmp_path / "plot.svg", haze=[40, 20], mean=[40, 20])
+    assert "haze" in texts
+    assert "mean" not in texts
+    texts = robustness_texts(tmp_path / "plot.svg", haze=[40, 20], noise=[40, 20], mean=[30, 20])
+    assert {"haze", "noise", "mean"} <= set(texts)

@@ -291,6 +291,25 @@ def test_pointing_at_a_word_shows_its_attention(report, browser, tmp_path):
     browser.wait_for("!document.querySelector('canvas')")
 
 
+@pytest.mark.parametrize("width", [360, 1200])
+def test_nothing_reaches_out_of_the_window(report, browser, tmp_path, width):
+    def wide(scores):
+        interval = dict.fromkeys(("value", "low", "high"), 888.8)
+        for column in ("ours", "floor", "margin", "released"):
+            for part in scores[column].values():
+                part.update(dict.fromkeys(make_report.METRIC_TITLES, interval))
+        return scores
+
+    report(scores=wide, captions=lambda entries: [{**entry, "caption": "x" * 200} for entry in entries])
+    browser.open((tmp_path / "report.html").as_uri(), width)
+    page = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+    tables = "[...document.querySelectorAll('table')]"
+    assert browser.run(page)
+    assert browser.run(f"{tables}.every(table => table.offsetWidth <= table.parentElement.clientWidth)")
+    browser.run("document.querySelector('img').click()")
+    assert browser.run(page)
+
+
 def test_images_are_enlarged_at_a_click(report, browser, tmp_path):
     report()
     browser.open((tmp_path / "report.html").as_uri())

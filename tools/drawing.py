@@ -17,11 +17,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from data.perturbations import PERTURBATIONS
+
 TITLES = ("before", "after", "map before", "map after")
 GATES = {"image gate": "#2166ac", "map gate": "#b2560d", "word gate": "#777777"}
-HEAT = colormaps["inferno"]
+HEAT = colormaps["autumn"]  # red to yellow, as in the report
+OPACITY = 0.8  # of the largest weight
 MOST_COLUMNS = 8  # words side by side
 PANELS = 7  # of robustness, side by side
+LEAST_TOP = 10  # of the axis of a score
 SIDE = 1.15  # inches of one view
 PITCH = 1.06  # from one view to the next, in views
 
@@ -56,7 +60,7 @@ def draw_attention(
     for band, place in enumerate(grid):
         cells = place.subgridspec(
             5, 3, hspace=0.06, wspace=0.12 / (columns + 1),
-            height_ratios=[1, 1, 1, 1, 0.55], width_ratios=[1, PITCH * columns, 0.09],
+            height_ratios=[1, 1, 1, 1, 0.55], width_ratios=[1, PITCH * columns, 0.12],
         )  # fmt: skip
         chosen = slice(band * columns, (band + 1) * columns)
         for row, view in enumerate(views.transpose(0, 2, 3, 1)):
@@ -102,9 +106,10 @@ def _draw_gates(axis: Axes, gates: np.ndarray, columns: int) -> None:
 
 
 def _draw_scale(axis: Axes, largest: float) -> None:
-    """The colours, as they look on grey, of weights from 0 to the largest."""
-    colours = overlay(np.full((256, 1, 3), 128), np.linspace(1, 0, 256)[:, None])
-    axis.imshow(colours, extent=(0, 1, 0, largest), aspect="auto")
+    """The colours of weights from 0 to the largest, as they look on black and on white."""
+    grounds = np.stack([np.full((256, 1, 3), ground, dtype=np.uint8) for ground in (0, 255)])
+    colours = [overlay(ground, np.linspace(1, 0, 256)[:, None]) for ground in grounds]
+    axis.imshow(np.hstack(colours), extent=(0, 1, 0, largest), aspect="auto")
     axis.set_xticks([])
     axis.yaxis.tick_right()
     axis.yaxis.set_label_position("right")
@@ -115,13 +120,15 @@ def _draw_scale(axis: Axes, largest: float) -> None:
 
 
 def overlay(view: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """A faded view under the colours of weights (h, w) in 0..1: view (H, W, 3) uint8 -> the same."""
+    """A view under the colours of weights (h, w) in 0..1: view (H, W, 3) uint8 -> the same.
+
+    Colours are the more opaque the larger the weight: 0 leaves the view as it is.
+    """
     height, width = view.shape[:2]
     smooth = Image.fromarray(weights.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     heat = np.asarray(smooth).clip(0, 1)
-    grey = 0.5 * view + 0.5 * view.mean(axis=-1, keepdims=True)
-    opacity = 0.1 + 0.7 * heat[..., None]
-    return ((1 - opacity) * grey + opacity * 255 * HEAT(heat)[..., :3]).astype(np.uint8)
+    opacity = OPACITY * heat[..., None]
+    return ((1 - opacity) * view + opacity * 255 * HEAT(heat)[..., :3]).round().astype(np.uint8)
 
 
 def curve_svg(title: str, epochs: Sequence[int], series: Mapping[str, Sequence[float]], best: int) -> str:
@@ -155,12 +162,13 @@ def draw_robustness(path: Path, runs: Sequence[Mapping], measures: Mapping[str, 
     """For each measure a panel a perturbation: a checkpoint's scores over severity with their intervals, and
     dotted its score on clean pairs.
 
-    runs: those of robustness.json (tools/robustness.py). measures: name there -> title.
+    runs: those of robustness.json (tools/robustness.py). measures: name there -> title; the axis of each goes
+    from 0 to what it reaches, which for a percentage is 100 at most.
     """
-    panels = list(runs[0]["curves"])
+    panels = _distinct(runs)
     columns = min(PANELS, len(panels))
     rows = -(-len(panels) // columns)
-    size = (0.7 + 1.55 * columns, len(measures) * (0.4 + 1.5 * rows) + 0.22 * len(runs))
+    size = (0.7 + 1.55 * max(2, columns), len(measures) * (0.4 + 1.5 * rows) + 0.22 * len(runs))
     figure = plt.figure(figsize=size, layout="constrained")
     parts = figure.subfigures(len(measures), squeeze=False)[:, 0]
     for part, (measure, title) in zip(parts, measures.items(), strict=True):
@@ -172,10 +180,22 @@ def draw_robustness(path: Path, runs: Sequence[Mapping], measures: Mapping[str, 
             else:
                 axis.set_title(textwrap.fill(panel.replace("_", " "), 20), fontsize=9)
                 _draw_severities(axis, runs, panel, measure)
+        largest = max(axis.dataLim.ymax for axis in part.axes)
+        part.axes[0].set_ylim(0, max(LEAST_TOP, largest))  # as all panels share it
     parts[-1].supxlabel("severity; dotted: on clean pairs", fontsize=10)
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=1, frameon=False, fontsize=9)
     _save(figure, path, dpi=150)
+
+
+def _distinct(runs: Sequence[Mapping]) -> list[str]:
+    """The perturbations and means, less a mean that repeats another panel, as that of one alone does."""
+    panels = []
+    for name in runs[0]["curves"]:
+        repeated = any(all(run["curves"][name] == run["curves"][panel] for run in runs) for panel in panels)
+        if name in PERTURBATIONS or not repeated:
+            panels.append(name)
+    return panels
 
 
 def _draw_severities(axis: Axes, runs: Sequence[Mapping], panel: str, measure: str) -> None:
@@ -184,8 +204,10 @@ def _draw_severities(axis: Axes, runs: Sequence[Mapping], panel: str, measure: s
         scores = {severity: found[measure] for severity, found in run["curves"][panel].items()}
         values, lows, highs = ([s[key] for s in scores.values()] for key in ("value", "low", "high"))
         colour = f"C{number}"
-        axis.plot(list(scores), values, color=colour, marker=".", linewidth=1.4, label=run["label"])
+        line = {"marker": ".", "linewidth": 1.4, "clip_on": False, "zorder": 3}
+        axis.plot(list(scores), values, color=colour, label=run["label"], **line)
         axis.fill_between(list(scores), lows, highs, color=colour, alpha=0.15, linewidth=0)
+        axis.vlines(list(scores), lows, highs, color=colour, alpha=0.4, linewidth=1)
         axis.axhline(run["clean"][measure]["value"], color=colour, linestyle=":", linewidth=1)
     axis.set_xticks(list(runs[0]["curves"][panel]))
     axis.grid(axis="y", color="0.9")
