@@ -195,8 +195,10 @@ class CommandLine(ArgumentParser):
             error,
         )
         name = ".".join(filter(None, unknown.groups())) if unknown else ""
-        known = self.get_defaults().keys()
-        return "".join(f", did you mean {own}?" for own in get_close_matches(name, known, n=1))
+        section, _, last = name.rpartition(".")
+        known = sorted(self.get_defaults().keys(), key=lambda key: key.startswith(f"{section}."))
+        named = {key.rpartition(".")[2]: key for key in known}  # of two alike, that of the section named
+        return "".join(f", did you mean {named[near]}?" for near in get_close_matches(last, named, n=1))
 
 
 def early_option(argv: list[str] | None, name: str) -> str | None:

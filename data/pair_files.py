@@ -13,9 +13,9 @@ from data.palette import unknown_colours
 
 COLUMNS = ("img_A", "img_B", "seg_A", "seg_B")
 Entry = dict[str, Path | None]  # the four files of a pair; both maps may be absent
-# A map with a larger share of pixels in no class's colour is told. Edges that resizing mixed took at most
-# 17 % of a map (demo and LEVIR, bilinear and Lanczos, halved); photos in the maps' place had 74 to 100 %.
-STRANGE = 0.2
+# A larger share of pixels in no class's colour brings a warning. Edges that resizing mixed took at most 17 %
+# of a map (demo and LEVIR, bilinear and Lanczos, halved); photos in the maps' place had 74 to 100 %.
+UNKNOWN_SHARE = 0.2
 
 
 def one_pair(images: list[str]) -> Entry:
@@ -50,11 +50,11 @@ def read_pairs_file(path: Path) -> list[Entry]:
 
 
 def read_files(entry: Entry) -> list[np.ndarray]:
-    """The four views of a pair, each (H, W, 3) uint8 as large as in its file; tells of a strange map."""
+    """The four views of a pair, each (H, W, 3) uint8 as large as in its file; warns of other colours."""
     views = read_views(tuple(entry[column] for column in COLUMNS))
     shares = [sum(unknown_colours(view).values()) / view[..., 0].size for view in views[2:]]
     share = max(shares)
-    if share > STRANGE:
+    if share > UNKNOWN_SHARE:
         print(
             f"{entry[COLUMNS[2 + shares.index(share)]]}: {share:.0%} of its pixels have no class's colour: "
             "the order is IMG_A IMG_B SEG_A SEG_B, README.md has the table of colours",

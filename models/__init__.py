@@ -82,15 +82,19 @@ def build_captioner(config: ModelConfig, vocabulary_size: int) -> MModalCC:
 
 
 def pick_device(name: str) -> torch.device:
-    """ "auto": the GPU where there is one (each process its own), else the CPU; or torch's own name."""
+    """ "auto": the GPU where there is one (each process its own), else the CPU; or torch's own name. A GPU
+    becomes torch's current one, to which random states and pinned memory belong."""
     if name == "auto":
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
+        device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device {name} cannot be used ({str(error).splitlines()[0]}): give auto or cpu"
         ) from None
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    return device
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -90,7 +90,7 @@ def restore_detector(content: dict[str, Any]) -> ChangeDetector:
 
 def open_detector(path: Path, size: tuple[int, int], device: torch.device) -> ChangeDetector:
     """A checkpoint's change detector, to find maps for a captioning model that learnt on images of `size`
-    (H, W); ValueError where it learnt on others or is none."""
+    (H, W); ValueError where it learnt on another size or the checkpoint holds another network."""
     content = load_checkpoint(path)
     detector = restore_detector(content).to(device)
     if tuple(content["image_size"]) != size:

@@ -38,8 +38,9 @@ class Trunk(nn.Sequential):
             for norm in self._norms():
                 norm.requires_grad_(False)
 
-    def _norms(self) -> list[nn.BatchNorm2d]:
-        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+    def _norms(self) -> list[nn.Module]:
+        kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter where several GPUs train
+        return [module for module in self.modules() if isinstance(module, kinds)]
 
     def train(self, mode: bool = True) -> "Trunk":
         super().train(mode)
@@ -70,8 +71,10 @@ class Trunk(nn.Sequential):
         if self.training and self.batchnorm == "live":
             return torch.stack([function(_channels_last(date)) for date in dates.unbind(1)], dim=1)
         images, places = distinct(dates.flatten(0, 1))
-        # index_select: summing up the gradients of equal places, it keeps their order
-        return function(_channels_last(images)).index_select(0, places).unflatten(0, dates.shape[:2])
+        found = function(_channels_last(images))
+        if len(images) < len(places):
+            found = found.index_select(0, places)  # on a CPU it adds up gradients in a fixed order
+        return found.unflatten(0, dates.shape[:2])
 
 
 class Encoder(nn.Module):

@@ -18,12 +18,16 @@ def test_a_saved_model_comes_back(tmp_path, variant):
     content = {"model": model.state_dict(), "vocabulary": WORDS}
     content["config"] = Config(model=tiny_config(**variant)).to_dict()
     save_checkpoint(tmp_path / "best.pt", content)
-    restored, vocabulary = restore_model(load_checkpoint(tmp_path / "best.pt"))
+    restored, vocabulary = restore_model(load_checkpoint(tmp_path / "best.pt"), fold=False)
+    folded, _ = restore_model(load_checkpoint(tmp_path / "best.pt"))
     assert vocabulary.words == tuple(WORDS)
     assert not restored.training
-    torch.testing.assert_close(
-        restored.encode(random_views(2)), model.encode(random_views(2)), rtol=0, atol=0
-    )
+    views, expected = random_views(2), model.encode(random_views(2))
+    torch.testing.assert_close(restored.encode(views), expected, rtol=0, atol=0)
+    torch.testing.assert_close(folded.encode(views), expected, rtol=1e-4, atol=1e-4)
+    norms = [sum(isinstance(m, torch.nn.BatchNorm2d) for m in one.modules()) for one in (restored, folded)]
+    assert norms[0] > 0
+    assert norms[1] == 0
 
 
 def test_restoring_needs_no_trunk_weights(tmp_path):
@@ -38,7 +42,7 @@ def test_settings_that_an_older_checkpoint_lacks_have_their_defaults(tmp_path):
         del config["model"][name]
     content = {"model": tiny_model().state_dict(), "vocabulary": WORDS, "config": config}
     save_checkpoint(tmp_path / "best.pt", content)
-    restored, vocabulary = restore_model(load_checkpoint(tmp_path / "best.pt"))
+    restored, vocabulary = restore_model(load_checkpoint(tmp_path / "best.pt"), fold=False)
     start_from(tmp_path / "best.pt", restored, tiny_config(), vocabulary)
     with pytest.raises(ValueError, match="best.pt was made with model.mgca True, not False: use the same"):
         start_from(tmp_path / "best.pt", restored, tiny_config(mgca=False), vocabulary)

@@ -80,6 +80,13 @@ def test_frozen_batchnorm_keeps_statistics_and_scales_in_training():
     assert not any("bn" in name and p.requires_grad for name, p in siamese.named_parameters())
 
 
+def test_frozen_batchnorm_stays_frozen_where_several_gpus_train():
+    siamese = torch.nn.SyncBatchNorm.convert_sync_batchnorm(encoder()).train()
+    norms = [module for module in siamese.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
+    assert norms
+    assert not any(norm.training for norm in norms)
+
+
 def test_live_batchnorm_sees_each_date_alone_and_t0_first():
     siamese, twin = encoder(batchnorm="live").train(), encoder(batchnorm="live").train()
     together = siamese(DATES)

@@ -21,21 +21,21 @@ class Processes:
 
     @classmethod
     def join(cls, device: torch.device) -> "Processes":
-        """Meet the other processes of torchrun: NCCL on GPUs, gloo on CPUs."""
+        """Meet the other processes of torchrun: NCCL for what is on GPUs, gloo for what is on CPUs."""
         count = int(os.environ.get("WORLD_SIZE", 1))
         if count > 1:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         return cls(int(os.environ.get("RANK", 0)), count)
 
     @property
     def writes(self) -> bool:
         return self.rank == 0
 
-    def sum(self, *values: float, device: torch.device | str = "cpu") -> list[float]:
+    def sum(self, *values: float) -> list[float]:
         """Each value summed over all processes."""
         if self.count == 1:
             return list(values)
-        totals = torch.tensor(values, dtype=torch.float64, device=device)
+        totals = torch.tensor(values, dtype=torch.float64)
         dist.all_reduce(totals)
         return totals.tolist()
 

@@ -9,12 +9,12 @@ Every perturbation of data/perturbations strikes every pair of the split at ever
 each pair, the same at all severities. Printed for each checkpoint: the false-change rate (of the unchanged
 pairs, those whose caption tells of a change), the missed-change rate (of the changed pairs, those whose
 caption tells of none), the accuracy of that decision, and S*m; at the end the means of several checkpoints
-side by side. --output DIR (default: robustness/, or robustness_detected_maps/, beside the first checkpoint)
-gets robustness.json, with bootstrap intervals, and robustness.png, both anew after each checkpoint.
+side by side. --output DIR (default: robustness/, or robustness_detected_maps/ and the like, beside the first
+checkpoint) gets robustness.json, with bootstrap intervals, and robustness.png, anew after each checkpoint.
 
 With --detector no given map is looked at: a change detector finds the maps in the images that the captioning
 model sees, perturbed as they are. Map noise strikes the maps that it finds in the clean images. Maps found
-beforehand (data.maps detected) are those of the clean images, too good for any others: they are refused.
+beforehand (data.maps detected) are those of the clean images, better than those of perturbed ones: refused.
 """
 
 import json
@@ -59,29 +59,30 @@ from tools.robustness_views import show_cells
 
 
 class Subject(NamedTuple):
-    """A checkpoint that is tested: its settings with those of the command line, the pairs of each split, and
-    what finds their maps unless they are given."""
+    """A checkpoint that is tested: its settings with those of the command line, the pairs of each split,
+    their maps ("given", "void" or "detected"), and what detects them."""
 
     path: Path
     model: MModalCC
     vocabulary: Vocabulary
     config: Config
     pairs: list[ChangeCaptions]
+    maps: str
     detector: ChangeDetector | None
 
 
 def main(argv: list[str] | None = None) -> None:
     _, options = read_command(argv)
-    folder = "robustness_detected_maps" if options.detector else "robustness"
-    output = options.output or options.checkpoint[0].parent / folder
     severities = sorted(set(options.severities))
     cells = [CLEAN, *(Cell(*place) for place in product(dict.fromkeys(options.perturbations), severities))]
     subjects = [open_subject(path, argv) for path in options.checkpoint]  # what is wrong shows at once
+    folder = "robustness" + f"_{subjects[0].maps}_maps" * (subjects[0].maps != "given")
+    output = options.output or options.checkpoint[0].parent / folder
     truth = common_truth(subjects)
     runs: list[dict[str, Any]] = []
     with Meteor() as meteor:
         s_m([("a", ("a",))], meteor, np.ones(1))  # so does a Java that does not run
-        for subject, label in zip(subjects, labels(options), strict=True):
+        for subject, label in zip(subjects, labels(subjects), strict=True):
             captions = {cell: [] for cell in cells}
             for cell, said in caption_cells(subject, cells, options.seed, meteor):
                 captions[cell] += said
@@ -96,8 +97,8 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def read_command(argv: list[str] | None, stored: dict | None = None) -> tuple[Config, Namespace]:
-    """Options, and settings over those that a checkpoint stored; ValueError where maps are not what they are
-    to be."""
+    """Options, and settings over those that a checkpoint stored; ValueError where --detector and data.maps
+    contradict each other."""
     parser = CommandLine(__doc__, "data", "decode")
     parser.add_argument("--checkpoint", type=Path, nargs="+", required=True, help="best.pt of run folders")
     parser.add_argument("--detector", type=Path | None, help="a change detector's best.pt finds all maps")
@@ -115,17 +116,19 @@ def read_command(argv: list[str] | None, stored: dict | None = None) -> tuple[Co
         )
     if config.data.maps == "void" and options.detector:
         raise ValueError(
-            "--detector finds maps where data.maps is void: leave it out, or add --data.maps detected"
+            "--detector and data.maps void exclude each other: leave --detector out, or add "
+            "--data.maps detected"
         )
     return config, options
 
 
-def labels(options: Namespace) -> list[str]:
-    """The names of the run folders; where two are alike, the whole paths. Detected maps are told of."""
-    names = [path.resolve().parent.name for path in options.checkpoint]
+def labels(subjects: Sequence[Subject]) -> list[str]:
+    """The names of the run folders, or the whole paths where two are alike; and the maps unless given."""
+    names = [subject.path.resolve().parent.name for subject in subjects]
     if len(set(names)) < len(names):
-        names = [str(path) for path in options.checkpoint]
-    return [f"{name}, detected maps" for name in names] if options.detector else names
+        names = [str(subject.path) for subject in subjects]
+    maps = [f", {subject.maps} maps" * (subject.maps != "given") for subject in subjects]
+    return [name + own for name, own in zip(names, maps, strict=True)]
 
 
 def open_subject(path: Path, argv: list[str] | None) -> Subject:
@@ -138,13 +141,14 @@ def open_subject(path: Path, argv: list[str] | None) -> Subject:
     detector = None
     if options.detector:
         detector = open_detector(options.detector, tuple(content["image_size"]), device)
-    maps = "void" if detector else config.data.maps
+    maps = "detected" if detector else config.data.maps
     pairs = []
     for split in options.split:
         reader, rows = open_split(split, config.data)
         check_size(reader, content["image_size"])
-        pairs.append(ChangeCaptions(reader, rows=rows, captions="none", maps=maps))
-    return Subject(path, model.to(device), vocabulary, config, pairs, detector)
+        shown = "void" if detector else maps  # until it has found some
+        pairs.append(ChangeCaptions(reader, rows=rows, captions="none", maps=shown))
+    return Subject(path, model.to(device), vocabulary, config, pairs, maps, detector)
 
 
 def common_truth(subjects: Sequence[Subject]) -> Truth:

@@ -31,17 +31,17 @@ class RunFolder:
 
     resumed: the content of last.pt, None for a run from the beginning. writes: True in one process; the
     methods of the others write nothing. Raises ValueError where the folder holds a run and resume is False,
-    or where the configuration differs from the resumed run's in more than what may change. A start that
-    failed before its first checkpoint and log line left no run.
+    or where the configuration differs from the resumed run's in more than what may change.
     """
 
     def __init__(self, path: Path, config: Config, *, resume: bool, writes: bool = True) -> None:
         self.path, self.last, self.best = path, path / "last.pt", path / "best.pt"
         self.log = path / "log.jsonl"
         self.config, self.resume, self.writes = config, resume, writes
-        if not resume and (self.last.exists() or (self.log.exists() and self.log.read_text())):
+        if not resume and (path / "config.yaml").exists():
             raise ValueError(
-                f"{path} holds a run: go on with --resume, or choose another folder with --run_dir"
+                f"{path} holds a run: go on with --resume (from the beginning where it has no "
+                "checkpoint), or choose another folder with --run_dir"
             )
         self.resumed = self._read_last() if resume and self.last.exists() else None
 
