@@ -1,6 +1,6 @@
 """What the benchmark measures: a trained model on a split's pairs, or random weights on random pairs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ def make_subject(content: dict[str, Any], config: Config, options: Any, scratch:
         samples = ChangeCaptions(reader, rows=pairs, captions="none", maps=config.data.maps)
     else:
         samples = [{"views": views} for views in random_views(options.pairs, size)]
+        config = replace(config, data=replace(config.data, workers=0))  # they lie in memory
     model.to(pick_device(config.decode.device))
     return Subject(model, vocabulary, config, samples, size, checkpoint, scratch)
 
