@@ -46,7 +46,8 @@ class DataConfig:
     no_change: list[str] = field(default_factory=lambda: list(NO_CHANGE_SENTENCES))
     workers: NonNegativeInt = 2
 
-    def __post_init__(self) -> None:
+    def check_training(self) -> None:
+        """ValueError where training would augment maps that it does not see."""
         of_maps = [name for name in self.augment if name != FLIPS and PERTURBATIONS[name].group == MAPS]
         if of_maps and self.maps == "void":
             raise ValueError(f"data.augment must name no map noise where data.maps is void: got {of_maps}")

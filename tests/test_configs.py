@@ -45,7 +45,6 @@ def test_options_override_the_stored_settings_which_override_defaults():
         (["--train.lr", "1"], "unrecognized arguments: --train.lr 1 .configs"),
         (["--model.width", "9"], "model.width must be .*9 and 8"),
         (["--data.augment", "[flips, fog]"], "data.augment.*fog"),
-        (["--data.augment", "[map_void]", "--data.maps", "void"], "data.augment .*void: got .*map_void"),
         (
             [
                 *["--train.keep_features", "true", "--model.trained_from", "nothing"],

@@ -75,6 +75,8 @@ def test_refusals(tiny_run, demo_input, tmp_path):
         run(demo_input, tmp_path / "run", **{"train.batch_size": 4})
     with pytest.raises(ValueError, match=r"max_length is 8, .*train.hdf5 has room for 50 words"):
         run(demo_input, tmp_path / "run", **{"model.max_length": 8})
+    with pytest.raises(ValueError, match="data.augment must name no map noise .*void: got .*map_void"):
+        run(demo_input, tmp_path / "run", **{"data.augment": "[map_void]", "data.maps": "void"})
     with pytest.raises(ValueError, match="device tpu cannot be used"):
         run(demo_input, tmp_path / "run", **{"train.device": "tpu"})
     assert not (tmp_path / "run").exists()  # a refused run leaves nothing
