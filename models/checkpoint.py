@@ -7,6 +7,7 @@ import re
 from _compat_pickle import IMPORT_MAPPING
 from pathlib import Path
 from typing import Any
+from zipfile import is_zipfile
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint {path} not found: train one with train.py first")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:  # a foreign or damaged file makes the unpickler fail in a dozen ways
         raise ValueError(
             f"{path} is no checkpoint of this code ({why_unreadable(error)}): give a best.pt or last.pt"

@@ -36,16 +36,15 @@ from models.checkpoint import load_checkpoint, restore_model
 from models.mmodalcc import MModalCC
 from tools import command
 from tools.drawing import TITLES, curve_svg
-from tools.metrics import AVERAGED, METRICS
-from tools.score_table import SPICE_TITLES, missing_lines
-from tools.score_table import TITLES as TABLE_TITLES
+from tools.metrics import AVERAGED
+from tools.score_table import METRIC_TITLES, SPICE_TITLES, missing_lines
 from tools.scoring import PARTS
 from tools.whole_file import write_whole
 
 SIDE = 256  # pixels, at most, of an image in the report
 QUALITY = 60  # of WebP: about 13 kB an aerial image of 256 x 256
 
-METRIC_TITLES = dict(zip((*METRICS, "s_m"), TABLE_TITLES[1:-1], strict=True)) | SPICE_TITLES
+REPORTED = METRIC_TITLES | SPICE_TITLES
 COLUMN_TITLES = {"ours": "this run", "floor": "floor", "margin": "above it", "released": "released"}
 
 Pair = dict[str, Any]  # an entry of captions.json and what the gallery shows besides
@@ -136,10 +135,10 @@ def score_tables(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 "pairs": first["pairs"],
                 "rows": {
                     m: {c: found[c].get(m) for c in found}
-                    for m in METRIC_TITLES
+                    for m in REPORTED
                     if m not in SPICE_TITLES or first.get(m)
                 },
-                "largest": max(s[m]["high"] for s in shown for m in METRIC_TITLES if s.get(m)) or 1,
+                "largest": max(s[m]["high"] for s in shown for m in REPORTED if s.get(m)) or 1,
                 "floor": found["floor"]["caption"] if "floor" in found else None,
             }
 
@@ -206,7 +205,7 @@ def learning_curves(log: Path) -> list[str]:
     shown = [metric for metric in ("s_m", *AVERAGED) if metric in lines[-1]["val"]]
     epochs = [line["epoch"] for line in lines]
     best = max(line["epoch"] for line in lines if line["best"])
-    scores = {METRIC_TITLES[metric]: [line["val"].get(metric) for line in lines] for metric in shown}
+    scores = {REPORTED[metric]: [line["val"].get(metric) for line in lines] for metric in shown}
     scores["S*m of the floor"] = [line["floor"].get("s_m") for line in lines]
     curves = {
         "training loss": {"": [line["loss"] for line in lines]},
@@ -225,7 +224,7 @@ def render(**content: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = {"metrics": METRIC_TITLES, "columns": COLUMN_TITLES, "parts": PARTS, "views": TITLES}
+    names = {"metrics": REPORTED, "columns": COLUMN_TITLES, "parts": PARTS, "views": TITLES}
     return environment.get_template("report.html").render(**content, **names, classes=CLASSES)
 
 
