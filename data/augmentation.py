@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.directions import Turn, turn_caption, turn_views
+from data.palette import MapClasses
 from data.perturbations import SEVERITIES, perturb
 from data.vocabulary import Vocabulary
 
@@ -17,12 +18,13 @@ STRUCK_SHARE = 0.5  # of the samples: those with a perturbation
 class Augmentation:
     """Does to samples what `data.augment` names; seed, epoch and sample alone decide what happens to one.
 
-    names: of PERTURBATIONS, and FLIPS. vocabulary: of the captions.
+    names: of PERTURBATIONS, and FLIPS. vocabulary: of the captions. classes: that the maps have at each date.
     """
 
     names: Sequence[str]
     seed: int
     vocabulary: Vocabulary
+    classes: MapClasses
 
     def __call__(
         self, views: np.ndarray, tokens: np.ndarray, epoch: int, sample: int
@@ -38,7 +40,7 @@ class Augmentation:
         perturbations = [name for name in self.names if name != FLIPS]
         if perturbations and rng.random() < STRUCK_SHARE:
             name, severity = rng.choice(perturbations), int(rng.choice(SEVERITIES))
-            views = perturb(views, name, severity, seed=int(rng.integers(2**63)))
+            views = perturb(views, name, severity, seed=int(rng.integers(2**63)), classes=self.classes)
         return views, tokens
 
     def _turned(self, views: np.ndarray, tokens: np.ndarray, turn: Turn) -> tuple[np.ndarray, np.ndarray]:

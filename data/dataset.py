@@ -15,6 +15,8 @@ from data import hdf5, released_files
 from data.augmentation import Augmentation
 from data.detected_maps import DetectedMaps
 from data.hdf5 import SplitReader, split_path
+from data.palette import MapClasses, classes_by_date
+from data.perturbations import PAINTING
 from data.released_files import ReleasedReader
 from tools.workers import ignore_interrupts
 
@@ -111,6 +113,14 @@ def open_reader(split: str, config: DataConfig) -> Reader:
     return SplitReader(split_path(config.dir, split))
 
 
+def map_classes_of(reader: Reader, perturbations: Iterable[str]) -> MapClasses:
+    """The classes of a split's given maps at each date; not looked for unless one of `perturbations` paints
+    classes."""
+    if not PAINTING.intersection(perturbations):
+        return (), ()
+    return classes_by_date(reader.views(row)[2:] for row in range(len(reader)))
+
+
 def check_size(reader: Reader, image_size: list[int]) -> None:
     if list(reader.image_size) != image_size:
         raise ValueError(
@@ -145,7 +155,9 @@ def open_samples(split: str, config: Config) -> ChangeCaptions:
         return ChangeCaptions(reader, rows=rows, captions="none", maps=maps)
     names = config.data.augment
     captions = config.train.captions_per_step if config.model.name == "mmodalcc" else "none"
-    augment = Augmentation(names, config.train.seed, reader.vocabulary) if names else None
+    augment = None
+    if names:
+        augment = Augmentation(names, config.train.seed, reader.vocabulary, map_classes_of(reader, names))
     return ChangeCaptions(reader, rows=rows, captions=captions, maps=maps, augment=augment)
 
 

@@ -1,10 +1,12 @@
 """The colours of semantic maps: SECOND's classes, and LEVIR-MCI's labels painted in them."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
 Colour = tuple[int, int, int]
+MapClasses = tuple[tuple[int, ...], tuple[int, ...]]  # of a data set, before and after: places in CLASSES
 
 VOID: Colour = (0, 0, 0)
 
@@ -68,6 +70,22 @@ def map_classes(maps: np.ndarray) -> np.ndarray:
     Black and white are void, and so is a colour that no class has: the nearest class would be a guess.
     """
     return _CLASS_OF[_codes(np.moveaxis(maps, -3, -1))]
+
+
+def classes_by_date(maps: Iterable[np.ndarray]) -> MapClasses:
+    """The classes that pairs of maps (2, 3, H, W) uint8 have at each date, without void.
+
+    Stops reading where both dates have all.
+    """
+    has = np.zeros((2, len(CLASSES)), dtype=bool)
+    has[:, 0] = True
+    for pair in maps:
+        for date in np.flatnonzero(pair.any(axis=(1, 2, 3))):
+            has[date, map_classes(pair[date])] = True
+        if has.all():
+            break
+    before, after = (tuple((np.flatnonzero(row[1:]) + 1).tolist()) for row in has)
+    return before, after
 
 
 def paint_classes(classes: np.ndarray) -> np.ndarray:

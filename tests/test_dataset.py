@@ -10,7 +10,16 @@ from torch.utils.data import DataLoader
 
 from configs import Config, DataConfig
 from data.augmentation import Augmentation
-from data.dataset import SPARE, ChangeCaptions, Draw, StepSampler, make_loader, open_samples, open_split
+from data.dataset import (
+    SPARE,
+    ChangeCaptions,
+    Draw,
+    StepSampler,
+    make_loader,
+    map_classes_of,
+    open_samples,
+    open_split,
+)
 from data.perturbations import PERTURBATIONS
 from tests.conftest import entry, save
 from tools import create_input_files
@@ -126,7 +135,7 @@ def halves(tmp_path):
 
 def augmented(folder, names, captions="all", seed=1):
     reader, rows = opened(folder)
-    augment = Augmentation(names, seed, reader.vocabulary)
+    augment = Augmentation(names, seed, reader.vocabulary, map_classes_of(reader, names))
     return ChangeCaptions(reader, rows=rows, captions=captions, augment=augment)
 
 

@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from data.palette import unknown_colours
+from data.palette import CLASSES, classes_by_date, unknown_colours
 from data.perturbations import MAPS, PERTURBATIONS, SEVERITIES, perturb
 from data.perturbations.geometric import corners_of, move
 from data.perturbations.map_noise import connected
 from data.perturbations.photometric import to_linear, to_srgb
 
 SIDE = 48
+ALL = (tuple(range(1, len(CLASSES))),) * 2  # the classes of both dates
 GEOMETRIC = ("viewpoint", "registration")
 IMAGES = [name for name, kind in PERTURBATIONS.items() if kind.group != MAPS]
 OF_MAPS = [name for name in PERTURBATIONS if name not in IMAGES]
@@ -20,6 +21,10 @@ BUILDING, TREE, BRIGHT_WATER = (128, 0, 0), (0, 255, 0), (80, 80, 255)
 
 def level(name: str, severity: int):
     return PERTURBATIONS[name].levels[severity - 1]
+
+
+def alter(views: np.ndarray, name: str, severity: int, *, seed, classes=ALL) -> np.ndarray:
+    return perturb(views, name, severity, seed=seed, classes=classes)
 
 
 def scene() -> np.ndarray:
@@ -47,7 +52,7 @@ def flat(value: int | tuple[int, int, int]) -> np.ndarray:
 
 def struck_date(name: str, views: np.ndarray, severity: int, seed: int) -> np.ndarray:
     """The image (3, H, W) that differs."""
-    struck = perturb(views, name, severity, seed=seed)
+    struck = alter(views, name, severity, seed=seed)
     (date,) = [date for date in range(2) if (struck[date] != views[date]).any()]
     return struck[date]
 
@@ -59,9 +64,9 @@ def strange_pixels(semantic: np.ndarray) -> dict:
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_each_strikes_what_it_should_and_nothing_else(name):
     views = scene()
-    assert (perturb(views, name, 0, seed=1) == views).all()
+    assert (alter(views, name, 0, seed=1) == views).all()
     for severity in SEVERITIES:
-        struck = perturb(views, name, severity, seed=severity)
+        struck = alter(views, name, severity, seed=severity)
         assert (struck.shape, struck.dtype) == (views.shape, np.uint8)
         assert (views == scene()).all()
         assert not strange_pixels(struck[2])
@@ -77,11 +82,11 @@ def test_each_strikes_what_it_should_and_nothing_else(name):
 def test_the_seed_decides_and_severity_grows(name):
     """Strictly for images; a map noise of shares stays as it is until the next area is struck."""
     views = scene()
-    assert (perturb(views, name, 3, seed=(4, 2)) == perturb(views, name, 3, seed=(4, 2))).all()
-    assert len({perturb(views, name, 3, seed=seed).tobytes() for seed in range(8)}) > 1
+    assert (alter(views, name, 3, seed=(4, 2)) == alter(views, name, 3, seed=(4, 2))).all()
+    assert len({alter(views, name, 3, seed=seed).tobytes() for seed in range(8)}) > 1
     differences = []
     for severity in SEVERITIES:
-        struck = np.stack([perturb(views, name, severity, seed=seed) for seed in range(6)])
+        struck = np.stack([alter(views, name, severity, seed=seed) for seed in range(6)])
         differences.append(np.abs(struck.astype(int) - views).mean())
     grows = np.diff(differences) > 0 if name in IMAGES else np.diff(differences) >= 0
     assert grows.all(), differences
@@ -221,43 +226,78 @@ def test_connected_parts():
     assert len(np.unique(connected(snake)[snake == 2])) == 15
 
 
-def classes(semantic: np.ndarray) -> set[tuple[int, ...]]:
+def classes_of(semantic: np.ndarray) -> set[tuple[int, ...]]:
     return {tuple(colour) for colour in semantic.reshape(3, -1).T.tolist()}
 
 
 def test_confused_regions_keep_their_outline_and_change_their_class():
     views = scene()
-    struck = perturb(views, "map_confusion", 5, seed=3)
+    struck = alter(views, "map_confusion", 5, seed=3)
     assert (struck[2:].any(1) == views[2:].any(1)).all()
-    assert not classes(struck[3]) & {BUILDING, BRIGHT_WATER}
-    assert len(classes(struck[3])) == 3
+    assert not classes_of(struck[3]) & {BUILDING, BRIGHT_WATER}
+    assert len(classes_of(struck[3])) == 3
     assert struck[2:, :, 35, 30].min() == 80  # brightened stays brightened
 
 
 def test_borders_move_by_their_pixels():
     views = flat(0)
     paint(views[2:], slice(20, 30), slice(20, 30), BUILDING)
-    sides = {perturb(views, "map_borders", 2, seed=seed)[3].any(0).sum() for seed in range(8)}
+    sides = {alter(views, "map_borders", 2, seed=seed)[3].any(0).sum() for seed in range(8)}
     assert sides == {(10 - 2 * 2) ** 2, (10 + 2 * 2) ** 2}
 
 
 def test_missing_areas_are_missing_from_both_maps_and_invented_ones_are_on_both():
     views = scene()
-    assert not perturb(views, "map_missing", 5, seed=0)[2:].any()
+    assert not alter(views, "map_missing", 5, seed=0)[2:].any()
     for seed in range(6):
-        struck = perturb(views, "map_missing", 3, seed=seed)
+        struck = alter(views, "map_missing", 3, seed=seed)
         kept = struck[2].any(0)
         assert (kept == struck[3].any(0)).all()
         assert kept.sum() in (0, 16 * 16, 14 * 20, 16 * 16 + 14 * 20)
-    struck = perturb(flat(0), "map_invented", 1, seed=0)
+    struck = alter(flat(0), "map_invented", 1, seed=0)
     area = struck[2].any(0)
     assert 0 < area.sum() < SIDE**2 / 10
     assert (area == struck[3].any(0)).all()
     assert not (struck[2] == struck[3])[:, area].all(0).any()  # another class at each date
 
 
+def colours_under(name: str, classes) -> list[set[tuple[int, ...]]]:
+    """By date, the colours of maps under 20 draws of a perturbation, without void."""
+    colours = [set(), set()]
+    for seed in range(20):
+        altered = alter(scene(), name, 5, seed=seed, classes=classes)
+        for date in range(2):
+            colours[date] |= classes_of(altered[2 + date])
+    return [own - {(0, 0, 0)} for own in colours]
+
+
+def test_map_errors_paint_no_class_that_the_data_set_has_not_at_that_date():
+    water, building, ground, tree = 4, 5, 2, 3
+    before, after = colours_under("map_invented", ((), (building,)))
+    assert before == classes_of(scene()[2]) - {(0, 0, 0)}  # no area is invented at a date without classes
+    assert after == classes_of(scene()[3]) - {(0, 0, 0)} | {BUILDING}
+    before, after = colours_under("map_invented", ((ground,), (ground, building)))
+    assert (128, 128, 128) in before - after  # another class at the second date
+    before, after = colours_under("map_confusion", ((tree, water), (building,)))
+    assert before == {(0, 0, 255), (80, 255, 80)}  # each taken for the other, as bright as it was
+    assert after == {BUILDING, (208, 80, 80)}  # the area of water has become a building
+    untouched = scene()
+    untouched[2] = untouched[3, :, :30] = 0
+    untouched[3][:, untouched[3].any(0)] = np.array(BUILDING, dtype=np.uint8)[:, None]
+    assert (alter(untouched, "map_confusion", 5, seed=0, classes=((), (building,))) == untouched).all()
+    assert (alter(flat(0), "map_invented", 5, seed=0, classes=((), ())) == 0).all()
+
+
+def test_classes_are_counted_for_each_date():
+    maps = [scene()[2:], flat(0)[2:]]
+    assert classes_by_date(maps) == ((3, 4), (4, 5))
+    assert classes_by_date([flat(0)[2:]]) == ((), ())
+    maps[1][0] = np.array(BUILDING)[:, None, None]
+    assert classes_by_date(maps) == ((3, 4, 5), (4, 5))
+
+
 def test_maps_are_void_for_their_share_of_the_pairs():
-    void = [not perturb(scene(), "map_void", 2, seed=(1, pair))[2:].any() for pair in range(200)]
+    void = [not alter(scene(), "map_void", 2, seed=(1, pair))[2:].any() for pair in range(200)]
     assert np.mean(void) == pytest.approx(level("map_void", 2), abs=0.1)
 
 
@@ -268,7 +308,7 @@ class Struck(torch.utils.data.Dataset):
         return len(PERTURBATIONS)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        return perturb(scene(), list(PERTURBATIONS)[index], 3, seed=(5, index))
+        return alter(scene(), list(PERTURBATIONS)[index], 3, seed=(5, index))
 
 
 def test_workers_see_what_the_main_process_sees():

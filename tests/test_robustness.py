@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset import ChangeCaptions
+from data.dataset import ChangeCaptions, map_classes_of
 from data.perturbations import perturb
 from eval import predict
 from models import build_model
@@ -18,7 +18,7 @@ from tests.tiny import random_views, save_tiny_detector, tiny_config, tiny_model
 from tools import robustness
 from tools.processes import Processes
 from tools.robustness_scores import CLEAN, IMAGES_MEAN, Cell, Truth, as_intervals, score_cells
-from tools.robustness_views import PerturbedPairs, batches, show_cells
+from tools.robustness_views import PerturbedPairs, batches, perturbation_seed, show_cells
 
 SAME = "the scene is the same as before"
 BUILT = "a house is built"
@@ -51,7 +51,7 @@ def subject(tiny_run) -> robustness.Subject:
 
 @pytest.fixture(scope="module")
 def pairs(subject) -> ChangeCaptions:
-    return subject.pairs[0]
+    return subject.pairs["test"]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def shown(subject, pairs, cells, detector=None) -> dict[Cell, tuple[torch.Tensor
     """By cell: the views of all pairs, and which of them differ from the clean ones."""
     found = {cell: [] for cell in cells}
     settings = {"config": subject.config, "device": torch.device("cpu"), "detector": detector}
-    for cell, _, *both in show_cells(pairs, cells, seed=4, **settings):
+    for cell, _, *both in show_cells(pairs, cells, split="test", seed=4, **settings):
         found[cell].append(both)
     return {cell: tuple(map(torch.cat, zip(*both, strict=True))) for cell, both in found.items()}
 
@@ -98,8 +98,12 @@ def test_a_detector_looks_at_the_struck_images_and_map_noise_strikes_what_it_fin
     alike(found[CLEAN][0], clean)
     for cell, (views, differs) in found.items():
         rows = zip(clean.numpy(), pairs.rows, strict=True)
-        struck = [torch.from_numpy(perturb(one, *cell, seed=(4, row))) for one, row in rows]
-        expected = torch.stack(struck)
+        classes = map_classes_of(pairs.reader, [cell.name])
+        altered = [
+            perturb(one, *cell, seed=perturbation_seed(4, "test", cell.name, row), classes=classes)
+            for one, row in rows
+        ]
+        expected = torch.from_numpy(np.stack(altered))
         if cell.name in ("haze", "registration"):
             expected[:, 2:] = network.detect(expected)
             assert not torch.equal(expected[:, 2:], clean[:, 2:])
@@ -119,13 +123,31 @@ def test_clean_captions_are_those_of_eval_and_struck_ones_those_of_the_struck_pa
         found[cell] += said
     expected = predict(model, pairs, vocabulary, config, Processes())
     assert found[CLEAN] == [vocabulary.decode(hypothesis.tokens) for hypothesis in expected]
-    samples = PerturbedPairs(pairs, cells, seed=0)
+    samples = PerturbedPairs(pairs, cells, split="test", seed=0)
     special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
     for number, cell in enumerate(cells):
         views = torch.stack([samples[number, pair]["views"] for pair in range(len(pairs))])
         answers = model.caption(views, **special)
         assert found[cell] == [vocabulary.decode(ranked[0].tokens) for ranked in answers]
     assert found[CLEAN] != found[Cell("noise", 5)]
+
+
+def test_splits_and_perturbations_draw_independently(subject, pairs):
+    """The altered date is the same at all severities of a perturbation, and none other."""
+    names = ("brightness", "contrast", "haze", "noise")
+    cells = [Cell(name, severity) for name in names for severity in (3, 5)]
+
+    def dates(split: str) -> np.ndarray:
+        samples = PerturbedPairs(pairs, cells, split=split, seed=0)
+        rows = [[samples[cell, pair]["views"] for pair in range(len(pairs))] for cell in range(len(cells))]
+        clean = [sample["views"] for sample in pairs]
+        changed = [[(views != own)[1].any() for views, own in zip(row, clean, strict=True)] for row in rows]
+        return np.array(changed)
+
+    val, test = dates("val"), dates("test")
+    assert np.array_equal(val[::2], val[1::2])
+    assert len(np.unique(val[::2], axis=0)) > 1
+    assert not np.array_equal(val, test)
 
 
 def test_batches_take_some_pairs_through_all_cells():
@@ -236,4 +258,4 @@ def test_changed_and_unchanged_pairs_are_needed(subject, pairs):
     changed = [row for row in pairs.rows if pairs.reader.changed[row]]
     alone = ChangeCaptions(pairs.reader, rows=changed, captions="none")
     with pytest.raises(ValueError, match="unchanged pairs are needed, got (\\d+) changed of \\1"):
-        robustness.common_truth([subject._replace(pairs=[alone])])
+        robustness.common_truth([subject._replace(pairs={"test": alone})])

@@ -19,7 +19,7 @@ beforehand (data.maps detected) are those of the clean images, better than those
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,14 +59,14 @@ from tools.robustness_views import show_cells
 
 
 class Subject(NamedTuple):
-    """A checkpoint that is tested: its settings with those of the command line, the pairs of each split,
-    their maps ("given", "void" or "detected"), and what detects them."""
+    """A checkpoint that is tested: its settings with those of the command line, the pairs of each split by
+    its name, their maps ("given", "void" or "detected"), and what detects them."""
 
     path: Path
     model: MModalCC
     vocabulary: Vocabulary
     config: Config
-    pairs: list[ChangeCaptions]
+    pairs: dict[str, ChangeCaptions]
     maps: str
     detector: ChangeDetector | None
 
@@ -142,18 +142,18 @@ def open_subject(path: Path, argv: list[str] | None) -> Subject:
     if options.detector:
         detector = open_detector(options.detector, tuple(content["image_size"]), device)
     maps = "detected" if detector else config.data.maps
-    pairs = []
+    pairs = {}
     for split in options.split:
         reader, rows = open_split(split, config.data)
         check_size(reader, content["image_size"])
         shown = "void" if detector else maps  # until it has found some
-        pairs.append(ChangeCaptions(reader, rows=rows, captions="none", maps=shown))
+        pairs[split] = ChangeCaptions(reader, rows=rows, captions="none", maps=shown)
     return Subject(path, model.to(device), vocabulary, config, pairs, maps, detector)
 
 
 def common_truth(subjects: Sequence[Subject]) -> Truth:
     """What people say of the pairs, which must be the same for all; ValueError where none is (un)changed."""
-    truths = [what_people_say(subject.pairs) for subject in subjects]
+    truths = [what_people_say(subject.pairs.values()) for subject in subjects]
     for subject, truth in zip(subjects, truths, strict=True):
         if truth.references != truths[0].references:
             raise ValueError(
@@ -169,7 +169,7 @@ def common_truth(subjects: Sequence[Subject]) -> Truth:
     return truths[0]
 
 
-def what_people_say(splits: Sequence[ChangeCaptions]) -> Truth:
+def what_people_say(splits: Iterable[ChangeCaptions]) -> Truth:
     places = [(pairs.reader, row) for pairs in splits for row in pairs.rows]
     return Truth(
         references=[tuple(reader.references[row]) for reader, row in places],
@@ -186,9 +186,15 @@ def caption_cells(
     meteor: begins to score them while the next are decoded.
     """
     model, vocabulary, config = subject.model, subject.vocabulary, subject.config
-    for pairs in subject.pairs:
+    for split, pairs in subject.pairs.items():
         shown = show_cells(
-            pairs, cells, seed=seed, config=config, device=model.mean.device, detector=subject.detector
+            pairs,
+            cells,
+            split=split,
+            seed=seed,
+            config=config,
+            device=model.mean.device,
+            detector=subject.detector,
         )
         for cell, rows, views, differs in shown:
             with autocast(views.device, config.decode.precision):

@@ -1,6 +1,7 @@
 """What tools/robustness.py shows a model: pairs as every cell of its table strikes them, with their maps."""
 
 from collections.abc import Iterator, Sequence
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from configs import Config
-from data.dataset import Batch, ChangeCaptions, make_loader
+from data.dataset import Batch, ChangeCaptions, make_loader, map_classes_of
 from data.perturbations import perturb
 from models import autocast
 from models.change_detector import ChangeDetector
@@ -25,23 +26,38 @@ class PerturbedPairs(Dataset):
     """
 
     def __init__(
-        self, pairs: ChangeCaptions, cells: Sequence[Cell], seed: int, maps: np.ndarray | None = None
+        self,
+        pairs: ChangeCaptions,
+        cells: Sequence[Cell],
+        *,
+        split: str,
+        seed: int,
+        maps: np.ndarray | None = None,
     ) -> None:
-        self.pairs, self.cells, self.seed, self.maps = pairs, cells, seed, maps
+        self.pairs, self.cells, self.split, self.seed, self.maps = pairs, cells, split, seed, maps
+        self.classes = map_classes_of(pairs.reader, [cell.name for cell in cells])
 
     def __getitem__(self, place: tuple[int, int]) -> Batch:
         cell, sample = self.cells[place[0]], self.pairs[place[1]]
         views = sample["views"].numpy()
         if self.maps is not None:
             views[2:] = self.maps[place[1]]
-        struck = perturb(views, cell.name, cell.severity, seed=(self.seed, int(sample["index"])))
-        return {**sample, "views": torch.from_numpy(struck)}
+        seed = perturbation_seed(self.seed, self.split, cell.name, int(sample["index"]))
+        altered = perturb(views, cell.name, cell.severity, seed=seed, classes=self.classes)
+        return {**sample, "views": torch.from_numpy(altered)}
+
+
+def perturbation_seed(seed: int, split: str, name: str, row: int) -> tuple[int, ...]:
+    """What decides how a perturbation alters a pair: the same at all severities, another one for every pair
+    and perturbation."""
+    return seed, crc32(split.encode()), crc32(name.encode()), row
 
 
 def show_cells(
     pairs: ChangeCaptions,
     cells: Sequence[Cell],
     *,
+    split: str,
     seed: int,
     config: Config,
     device: torch.device,
@@ -54,7 +70,9 @@ def show_cells(
     """
     maps = np.concatenate(list(detected(detector, pairs, config))) if detector else None
     order = batches(len(pairs), len(cells), config.decode.batch_size)
-    loader = make_loader(PerturbedPairs(pairs, cells, seed, maps), config.data, batch_sampler=order)
+    loader = make_loader(
+        PerturbedPairs(pairs, cells, split=split, seed=seed, maps=maps), config.data, batch_sampler=order
+    )
     for places, batch in zip(order, tqdm(loader, "captioning", unit="batch", leave=False), strict=True):
         cell, views = cells[places[0][0]], batch["views"].to(device, non_blocking=True)
         if cell == CLEAN:

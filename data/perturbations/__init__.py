@@ -1,7 +1,7 @@
-"""What may differ between the dates without a change of the land, and mistakes of the maps: five severities.
+"""Differences between the dates that are no change of the land, and errors of the maps: five severities each.
 
-They measure a trained model and augment training (`data.augment`). A perturbation of images strikes one of
-the two dates, so that the dates differ by it. Pixels are those of the images as the network sees them.
+They test a trained model and augment training (`data.augment`). A perturbation of images alters one of the
+two dates, so that the dates differ. Pixels are those of the images as the network sees them.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,18 +12,19 @@ import torch
 from numpy.random import Generator
 from torch import Tensor
 
+from data.palette import MapClasses
 from data.perturbations import geometric, map_noise, photometric, sensor
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
-Change = Callable[[np.ndarray, float | tuple[float, float], Generator], None]
+Change = Callable[[np.ndarray, float | tuple[float, float], Generator, MapClasses], None]
 
 
 class Perturbation(NamedTuple):
     """group: what it disturbs. unit: of `levels`, which stand in the order of SEVERITIES.
 
-    change(views (4, 3, H, W) uint8, level, rng): strikes the views in place. What it draws from `rng` does
-    not depend on the level: a severity is the same accident as the one below it, only worse.
+    change(views (4, 3, H, W) uint8, level, rng, classes): alters the views in place. What it draws from `rng`
+    does not depend on the level, so a severity differs from the one below it in strength only.
     """
 
     group: str
@@ -33,36 +34,37 @@ class Perturbation(NamedTuple):
 
 
 def one_image(change: Callable[[Tensor, float, Generator], Tensor]) -> Change:
-    """One date's image is struck, its map is not."""
+    """Alter one date's image, not its map."""
 
-    def strike(views: np.ndarray, level: float, rng: Generator) -> None:
+    def alter(views: np.ndarray, level: float, rng: Generator, _: MapClasses) -> None:
         date = rng.integers(2)
         views[date] = change(torch.from_numpy(views[date]), level, rng).numpy()
 
-    return strike
+    return alter
 
 
 def one_date(move: Callable[..., tuple[Tensor, Tensor]]) -> Change:
-    """One date's image and map are moved together."""
+    """Move one date's image and map together."""
 
-    def strike(views: np.ndarray, level: tuple[float, float], rng: Generator) -> None:
+    def alter(views: np.ndarray, level: tuple[float, float], rng: Generator, _: MapClasses) -> None:
         date = rng.integers(2)
         moved = move(torch.from_numpy(views[date]), torch.from_numpy(views[date + 2]), level, rng)
         views[date], views[date + 2] = moved[0].numpy(), moved[1].numpy()
 
-    return strike
+    return alter
 
 
-def both_maps(change: Callable[[np.ndarray, float, Generator], np.ndarray]) -> Change:
-    """Both maps are struck, the images are not."""
+def both_maps(change: Callable[[np.ndarray, float, Generator, MapClasses], np.ndarray]) -> Change:
+    """Alter both maps, not the images."""
 
-    def strike(views: np.ndarray, level: float, rng: Generator) -> None:
-        views[2:] = change(views[2:], level, rng)
+    def alter(views: np.ndarray, level: float, rng: Generator, classes: MapClasses) -> None:
+        views[2:] = change(views[2:], level, rng, classes)
 
-    return strike
+    return alter
 
 
 LIGHT, SENSOR, MAPS = "photometric", "geometric and sensor", "map noise"
+PAINTING = frozenset({"map_confusion", "map_invented"})  # those that draw from the classes of the data set
 
 # fmt: off
 PERTURBATIONS: dict[str, Perturbation] = {
@@ -106,14 +108,17 @@ PERTURBATIONS: dict[str, Perturbation] = {
 # fmt: on
 
 
-def perturb(views: np.ndarray, name: str, severity: int, *, seed: Sequence[int] | int) -> np.ndarray:
-    """A struck copy of views (4, 3, H, W) uint8 in the order of VIEWS; severity 0 is the identity.
+def perturb(
+    views: np.ndarray, name: str, severity: int, *, seed: Sequence[int] | int, classes: MapClasses
+) -> np.ndarray:
+    """An altered copy of views (4, 3, H, W) uint8 in the order of VIEWS; severity 0 is the identity.
 
-    Which date, sign, direction and place depends on `seed` alone (whole numbers from 0), so that the same
-    seed gives the same in every process, and every severity of a pair strikes the same way.
+    seed: whole numbers from 0 that decide date, sign, direction, place and class, in every process and at
+    every severity alike. classes: that the data set's maps have at each date.
     """
-    struck = np.ascontiguousarray(views).copy()
+    altered = np.ascontiguousarray(views).copy()
     if severity:
         kind = PERTURBATIONS[name]
-        kind.change(struck, kind.levels[SEVERITIES.index(severity)], np.random.default_rng(seed))
-    return struck
+        level = kind.levels[SEVERITIES.index(severity)]
+        kind.change(altered, level, np.random.default_rng(seed), classes)
+    return altered

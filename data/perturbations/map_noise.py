@@ -1,18 +1,21 @@
-"""Mistakes of semantic maps: both maps of a pair (2, 3, H, W) uint8 -> the same. Images stay as they are.
+"""Errors of semantic maps: functions from the two maps of a pair, (2, 3, H, W) uint8, to altered ones.
 
-A changed area is what either map gives a class to; a region is a part of one map in one class. Both hang
-together over pixels' sides.
+A changed area is a connected part where at least one map has a class, a region a connected part of one map
+in one class; pixels that share a side are connected. `classes` are those that the data set's maps have at
+each date: an error paints no other.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.random import Generator
 
-from data.palette import CLASSES
+from data.palette import CLASSES, VOID, MapClasses
 
-BASE = np.array([row.base for row in CLASSES[1:]], dtype=np.uint8)
-BRIGHTENED = np.array([row.brightened for row in CLASSES[1:]], dtype=np.uint8)
+BASE = np.array([VOID, *(row.base for row in CLASSES[1:])], dtype=np.uint8)  # by place in CLASSES
+BRIGHTENED = np.array([VOID, *(row.brightened for row in CLASSES[1:])], dtype=np.uint8)
 SMALLEST, LARGEST = 1 / 16, 1 / 5  # sides of an invented area, as shares of the frame's
 
 
@@ -44,26 +47,31 @@ def _codes(semantic: np.ndarray) -> np.ndarray:
     return red << 16 | green << 8 | blue
 
 
-def confusion(maps: np.ndarray, share: float, rng: Generator) -> np.ndarray:
-    """Each region is taken for another class with this probability, in each map by itself."""
-    struck = maps.copy()
+def confusion(maps: np.ndarray, share: float, rng: Generator, classes: MapClasses) -> np.ndarray:
+    """Each region gets another class of its date with probability `share`, independently in the two maps.
+
+    A region stays as it is where its date has no other class.
+    """
+    altered = maps.copy()
     for date, semantic in enumerate(maps):
         regions = connected(_codes(semantic))
         for place in np.unique(regions[semantic.any(0)]):
             colour = semantic[:, place // regions.shape[1], place % regions.shape[1]]
-            wrong, way = _another(colour, rng), rng.random()
-            if way < share:
-                struck[date][:, regions == place] = wrong[:, None]
-    return struck
+            wrong, draw = _another(colour, classes[date], rng), rng.random()
+            if draw < share:
+                altered[date][:, regions == place] = wrong[:, None]
+    return altered
 
 
-def _another(colour: np.ndarray, rng: Generator) -> np.ndarray:
-    """Another class's colour, in the brightness that `colour` has: (3,) uint8 -> the same."""
+def _another(colour: np.ndarray, classes: Sequence[int], rng: Generator) -> np.ndarray:
+    """The colour of another one of `classes`, as bright as `colour`, or `colour` if there is none; (3,)
+    uint8."""
     palette = BRIGHTENED if (colour == BRIGHTENED).all(1).any() else BASE
-    return rng.permutation(palette[(palette != colour).any(1)])[0]
+    others = [palette[place] for place in classes if (palette[place] != colour).any()]
+    return others[rng.integers(len(others))] if others else colour
 
 
-def borders(maps: np.ndarray, pixels: int, rng: Generator) -> np.ndarray:
+def borders(maps: np.ndarray, pixels: int, rng: Generator, _: MapClasses) -> np.ndarray:
     """Every class's border is off by so many pixels: all areas grow into the void, or all shrink.
 
     A pixel that two classes grow into goes to the one whose colour has the larger code.
@@ -81,7 +89,7 @@ def borders(maps: np.ndarray, pixels: int, rng: Generator) -> np.ndarray:
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1).astype(np.uint8)
 
 
-def missing(maps: np.ndarray, share: float, rng: Generator) -> np.ndarray:
+def missing(maps: np.ndarray, share: float, rng: Generator, _: MapClasses) -> np.ndarray:
     """Each changed area is missed with this probability: void in both maps."""
     changed = maps.any(axis=(0, 1))
     areas = connected(changed)
@@ -90,17 +98,27 @@ def missing(maps: np.ndarray, share: float, rng: Generator) -> np.ndarray:
     return maps * ~np.isin(areas, lost)
 
 
-def invented(maps: np.ndarray, count: int, rng: Generator) -> np.ndarray:
-    """So many ellipses where both maps are void, of two classes: the first date's and the second's."""
-    struck, void = maps.copy(), ~maps.any(axis=(0, 1))
+def invented(maps: np.ndarray, count: int, rng: Generator, classes: MapClasses) -> np.ndarray:
+    """Paint `count` ellipses where both maps are void: a class of the first date, another of the second.
+
+    The classes are equal only if the dates have the same single class. A date without classes stays void.
+    """
+    altered, void = maps.copy(), ~maps.any(axis=(0, 1))
     rows, columns = (np.arange(side) / side for side in void.shape)
     for _ in range(count):
         middle, size = rng.random(2), rng.uniform(SMALLEST, LARGEST, 2)
         inside = ((rows - middle[0]) / size[0])[:, None] ** 2 + ((columns - middle[1]) / size[1]) ** 2 < 0.25
-        struck[:, :, inside & void] = rng.permutation(BASE)[:2, :, None]
-    return struck
+        altered[:, :, inside & void] = BASE[list(_two_classes(classes, rng))][:, :, None]
+    return altered
 
 
-def void(maps: np.ndarray, share: float, rng: Generator) -> np.ndarray:
+def _two_classes(classes: MapClasses, rng: Generator) -> tuple[int, int]:
+    """A class of each date, two different ones if possible; 0 (void) for a date that has none."""
+    before, after = (rng.permutation(list(own) or [0]) for own in classes)
+    different = [place for place in after if place != before[0]]
+    return (int(before[0]), int(different[0])) if different else (int(before[-1]), int(after[0]))
+
+
+def void(maps: np.ndarray, share: float, rng: Generator, _: MapClasses) -> np.ndarray:
     """Both maps are void, for this share of the pairs."""
     return maps * (rng.random() >= share)
