@@ -1,5 +1,7 @@
-"""SPICE around its jar: its absence, the right Java, and what becomes of an answer (a stand-in gives it)."""
+"""SPICE's jar: missing models, the right call for each Java version, and reading the answer of a stand-in."""
 
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,15 +12,16 @@ from tools.meteor import Meteor
 from tools.metrics import AVERAGED
 from tools.score_table import format_table
 from tools.scoring import Record, score
-from tools.spice import HOME, MODELS, Spice, SpiceError
+from tools.spice import HOME, MODELS, PROGRAM, Spice, SpiceError
 
 SEGMENTS = [("a road", ("a road is built", "roads")), ("", ("a house",)), ("a road", ("a house",))]
 ANSWER = """
 import json, sys
-asked = json.load(open(sys.argv[4]))
+question, answer = (argument for argument in sys.argv if argument.endswith(".json"))
+asked = json.load(open(question))
 print(len(asked), file=open("calls", "a"))
 found = [{"image_id": item["image_id"], "scores": {"All": {"f": len(item["test"]) / 10}}} for item in asked]
-json.dump(found[::-1], open(sys.argv[6], "w"))
+json.dump(found[::-1], open(answer, "w"))
 """
 
 
@@ -48,12 +51,56 @@ def test_absent_models_are_not_downloaded_but_named():
     assert not (HOME / "lib" / MODELS[0]).exists()
 
 
-@pytest.mark.parametrize("version", ["17.0.15", "25"])
-def test_a_java_that_cannot_run_the_jar_is_named(home, version):
-    stand_in(home, version, "exit 0")
-    found = version.partition(".")[0]
-    with pytest.raises(SpiceError, match=f"java 8 to 14 must be on the PATH, found version {found}"):
+def recorded(home: Path, version: str, modules: str = "") -> list[str]:
+    """The arguments that a Java of this version receives."""
+    answer = f'printf "%s\\n" "$@" > {home / "arguments"}; exec {sys.executable} {home / "answer.py"} "$@"'
+    listed = f'if [ "$1" = --list-modules ]; then echo "{modules}"; exit; fi'
+    stand_in(home, version, f"{listed}\n{answer}")
+    np.testing.assert_allclose(Spice(home).rows(SEGMENTS), [[0.6], [0], [0.6]])
+    return (home / "arguments").read_text().split()
+
+
+def test_java_8_runs_the_jar_without_options_that_it_does_not_know(home):
+    arguments = recorded(home, "1.8.0_101")
+    assert arguments[1:3] == ["-jar", "spice-1.0.jar"]
+    assert not any(argument.startswith("--add-opens") for argument in arguments)
+
+
+@pytest.mark.parametrize("version", ["9.0.4", "11.0.1", "14"])
+def test_java_9_to_14_open_their_packages_to_the_jar(home, version):
+    arguments = recorded(home, version)
+    assert "--add-opens=java.base/sun.nio.ch=ALL-UNNAMED" in arguments
+    assert "-jar" in arguments
+
+
+@pytest.mark.parametrize("version", ["15.0.2", "17.0.15", "25"])
+def test_later_javas_run_our_program_instead_of_the_main_method(home, version):
+    arguments = recorded(home, version, modules="java.base jdk.compiler@17")
+    assert "--add-opens=java.base/java.lang=ALL-UNNAMED" in arguments
+    assert arguments[arguments.index("-cp") + 1] == "spice-1.0.jar"
+    assert str(PROGRAM) in arguments
+
+
+def test_a_java_without_a_compiler_is_named(home):
+    stand_in(home, "17.0.15", "echo java.base@17.0.15")
+    with pytest.raises(SpiceError, match="java 17 must be a JDK, found a JRE without jdk.compiler"):
         Spice(home).rows(SEGMENTS)
+
+
+def test_a_java_that_is_too_old_is_named(home):
+    stand_in(home, "1.7.0", "exit 0")
+    with pytest.raises(SpiceError, match="java 8 or later must be on the PATH, found version 7"):
+        Spice(home).rows(SEGMENTS)
+
+
+def test_our_program_compiles_against_the_jar(tmp_path):
+    compiler = shutil.which("javac")
+    if not compiler:
+        pytest.skip("no javac on the PATH")
+    jars = f"{HOME / 'spice-1.0.jar'}:{HOME / 'lib' / 'json-simple-1.1.1.jar'}"
+    options = ["-proc:none", "-cp", jars, "-d", str(tmp_path)]
+    subprocess.run([compiler, *options, str(PROGRAM)], check=True, capture_output=True)
+    assert (tmp_path / "SpiceScores.class").is_file()
 
 
 def test_without_java_the_reason_says_so(home, monkeypatch):
@@ -88,3 +135,10 @@ def test_spice_stands_beside_the_others_and_in_a_mean_of_five(home, meteor: Mete
     header, first = format_table(found).splitlines()[:2]
     assert header.split()[-4:] == ["SPICE", "S*m", "of", "5"]
     assert first.split()[-2:] == [f"{scores['spice']['value']:.1f}", f"{np.mean(five):.1f}"]
+
+
+@pytest.mark.skipif(not (HOME / "lib" / MODELS[0]).exists(), reason="the models are not installed")
+def test_the_real_jar_prefers_the_caption_that_says_what_the_references_say():
+    references = ("a house is built near the road", "a new house stands beside a road")
+    same, other = Spice().rows([(references[0], references), ("green trees", references)])[:, 0]
+    assert same > 0.5 > other

@@ -14,8 +14,13 @@ from pycocoevalcap import spice as packaged
 from tools.meteor import Segment
 
 HOME = Path(packaged.__file__).parent
+JAR = "spice-1.0.jar"
 MODELS = ("stanford-corenlp-3.6.0.jar", "stanford-corenlp-3.6.0-models.jar")
-JAVAS = range(8, 15)  # the jar writes its answer with a JavaScript engine, which Java lost with version 15
+OLDEST_JAVA = 8
+MODULES_SINCE = 9  # Java 9 and later must open these packages of java.base to the jar's libraries
+OPENED = ("java.lang", "java.util", "java.math", "java.nio", "sun.nio.ch")
+NO_JAVASCRIPT_SINCE = 15  # the jar's main method needs Java's JavaScript engine, which Java 15 removed
+PROGRAM = Path(__file__).with_name("SpiceScores.java")  # calls the jar's scorer where main fails
 
 
 class SpiceError(RuntimeError):
@@ -52,21 +57,44 @@ class Spice:
         with tempfile.TemporaryDirectory() as folder:
             question, answer = Path(folder, "question.json"), Path(folder, "answer.json")
             question.write_text(json.dumps(asked))
-            options = ["-Xmx8G", "-jar", "spice-1.0.jar", question, "-out", answer, "-silent"]
-            done = subprocess.run([_java(), *options], cwd=self._home, capture_output=True, text=True)
+            command = _command(question, answer)
+            done = subprocess.run(command, cwd=self._home, capture_output=True, text=True)
             if done.returncode:
                 said = [line for line in done.stderr.splitlines() if line.strip() and line[0] != "\t"]
                 raise SpiceError(f"its Java ended with code {done.returncode}: {' '.join(said[-1:])}")
             found = {item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(answer.read_text())}
-        return [float(found[place]) for place in range(len(segments))]
+        return [float(found[place] or 0) for place in range(len(segments))]  # null: no tuples on either side
 
 
-def _java() -> str:
-    """The Java on the PATH, if it can run the jar; the bundled one is too new."""
+def _command(question: Path, answer: Path) -> list[str | Path]:
+    """The call that scores `question` into `answer`, with the Java on the PATH."""
+    java, version = _find_java()
+    options = ["-Xmx8G"]
+    if version >= MODULES_SINCE:
+        options += [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
+    if version < NO_JAVASCRIPT_SINCE:
+        return [java, *options, "-jar", JAR, question, "-out", answer, "-silent"]
+    return [java, *options, "-cp", JAR, PROGRAM, question, answer]
+
+
+def _find_java() -> tuple[str, int]:
+    """The Java on the PATH and its major version. SpiceError if it cannot compute SPICE.
+
+    The Java bundled for METEOR does not serve: it has no compiler to run `PROGRAM` from source.
+    """
     java = shutil.which("java")
-    said = subprocess.run([java, "-version"], capture_output=True, text=True).stderr if java else ""
-    version = re.search(r'version "(?:1\.)?(\d+)', said)
-    if not version or int(version[1]) not in JAVAS:
+    output = _output_of(java, "-version") if java else ""
+    version = re.search(r'version "(?:1\.)?(\d+)', output)
+    if not version or int(version[1]) < OLDEST_JAVA:
         found = f"version {version[1]}" if version else "none"
-        raise SpiceError(f"java {JAVAS[0]} to {JAVAS[-1]} must be on the PATH, found {found}")
-    return java
+        raise SpiceError(f"java {OLDEST_JAVA} or later must be on the PATH, found {found}")
+    major = int(version[1])
+    if major >= NO_JAVASCRIPT_SINCE and "jdk.compiler" not in _output_of(java, "--list-modules"):
+        raise SpiceError(f"java {major} must be a JDK, found a JRE without jdk.compiler: install a JDK")
+    return java, major
+
+
+def _output_of(java: str, option: str) -> str:
+    """What Java prints on both streams for one option."""
+    done = subprocess.run([java, option], capture_output=True, text=True)
+    return done.stdout + done.stderr
