@@ -25,6 +25,7 @@ import torch
 from jsonargparse.typing import PositiveInt
 
 from configs import CommandLine, Config, early_option
+from data.atomic_write import write_text
 from data.images import stack_views
 from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell_maps
 from data.vocabulary import Vocabulary
@@ -211,7 +212,7 @@ def publish(answers: list[dict[str, Any]], options: Any) -> None:
         text = table.getvalue().rstrip("\n")
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(text + "\n", encoding="utf-8")
+        write_text(options.output, text + "\n")
         print(f"{number_of(len(answers), 'caption')} in {options.output}", file=sys.stderr)
     else:
         print(text)

@@ -22,6 +22,7 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from configs import CommandLine, Config, early_option
+from data.atomic_write import write_text
 from data.dataset import ChangeCaptions, Reader, check_size, make_loader, open_split
 from data.hdf5 import VIEWS
 from data.vocabulary import Vocabulary
@@ -101,10 +102,8 @@ def main(argv: list[str] | None = None) -> None:
         for entry, own in zip(captions, pair_scores(records, meteor), strict=True):
             entry["scores"] = own
     output.mkdir(parents=True, exist_ok=True)
-    (output / "scores.json").write_text(json.dumps(scores, indent=1))
-    (output / "captions.json").write_text(
-        json.dumps(captions, indent=1, ensure_ascii=False), encoding="utf-8"
-    )
+    write_text(output / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+    write_text(output / "scores.json", json.dumps(scores, indent=1))
     print(format_table(scores))
     distinct = len({entry["caption"] for entry in captions})
     print(

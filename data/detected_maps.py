@@ -27,12 +27,11 @@ def write_maps(
 ) -> Path:
     """Write each batch of `maps`, (B, 2, 3, H, W) uint8, beside a split's file, in all `shape` = (n, H, W).
 
-    A file beside the target is renamed when whole. attributes: fingerprint, detector, command.
+    attributes: fingerprint, detector, command.
     """
     path = maps_path(split_file)
-    partial = path.with_suffix(".partial")
     count, *size = shape
-    with new_file(partial) as file:
+    with new_file(path) as file:
         file.attrs.update({"format": FORMAT, **attributes})
         sem = file.create_dataset(
             "sem", (count, 2, 3, *size), np.uint8, chunks=(1, 2, 3, *size), compression="gzip"
@@ -41,7 +40,6 @@ def write_maps(
         for batch in maps:
             sem[written : written + len(batch)] = batch
             written += len(batch)
-    partial.replace(path)
     return path
 
 

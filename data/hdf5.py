@@ -24,6 +24,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data.atomic_write import atomic_write, cannot_write
 from data.sources import SPLITS, Pair
 from data.vocabulary import Vocabulary
 
@@ -79,12 +80,13 @@ def write_split(
 
 @contextmanager
 def new_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to write; OSError on a full disk."""
-    try:
-        with h5py.File(path, "w") as file:
-            yield file
-    except RuntimeError as error:  # what h5py makes of a full disk when it closes the file
-        raise OSError(f"{path} cannot be written in full: {error}") from error
+    """An HDF5 file to write, which appears when it is complete; OSError on a full disk."""
+    with atomic_write(path) as partial:
+        try:
+            with h5py.File(partial, "w") as file:
+                yield file
+        except RuntimeError as error:  # h5py reports a full disk so when it closes the file
+            raise cannot_write(path, error) from error
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data.atomic_write import write_text
 from data.hdf5 import OwnHandle, fingerprint_of, new_file, whole_file
 from data.sources import SPLITS, Pair, changed_as_released, parse_pairs
 from data.vocabulary import PAD, Vocabulary
@@ -63,9 +64,9 @@ def write_split(
     )
     ids = vocabulary.to_word_map()
     ids[PAD] = ids.pop(PAD)  # comes last, as in the released script
-    word_map.write_text(json.dumps(ids))
-    captions.write_text(json.dumps(tokens.reshape(-1, tokens.shape[-1]).tolist()))
-    caption_lengths.write_text(json.dumps(lengths.flatten().tolist()))
+    write_text(word_map, json.dumps(ids))
+    write_text(captions, json.dumps(tokens.reshape(-1, tokens.shape[-1]).tolist()))
+    write_text(caption_lengths, json.dumps(lengths.flatten().tolist()))
     with new_file(images) as file:
         file.attrs["captions_per_image"] = tokens.shape[1]
         stored = file.create_dataset("images", (len(pairs), 4, 3, *image_size), np.uint8)

@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from data.atomic_write import write_text
+
 PAD, UNK, START, END = SPECIALS = ("<pad>", "<unk>", "<start>", "<end>")
 
 
@@ -69,7 +71,7 @@ class Vocabulary:
 
     def save(self, path: Path) -> None:
         """The list of words as JSON, a word a line."""
-        Path(path).write_text(json.dumps(self.words, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+        write_text(path, json.dumps(self.words, ensure_ascii=False, indent=0) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":

@@ -1,7 +1,6 @@
 """Checkpoints: plain tensors, numbers, strings and lists, so that they load with torch's
 `weights_only=True`."""
 
-import os
 import random
 import re
 from _compat_pickle import IMPORT_MAPPING
@@ -14,6 +13,7 @@ import torch
 from torch import nn
 
 from configs import Config, ModelConfig, from_dict
+from data.atomic_write import atomic_write, cannot_write
 from data.vocabulary import Vocabulary
 from models import build_model
 from models.change_detector import ChangeDetector
@@ -28,10 +28,14 @@ ARCHITECTURE = (  # settings that weights belong to
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write beside the target and rename when whole, so that a reader finds the old file or the new one."""
-    partial = path.with_suffix(".partial")
-    torch.save({"format": FORMAT, **content}, partial)
-    os.replace(partial, path)
+    """Write a checkpoint; OSError on a full disk, which leaves an older file in its place unchanged."""
+    with atomic_write(path) as partial:
+        try:
+            torch.save({"format": FORMAT, **content}, partial)
+        except RuntimeError as error:  # torch's writer reports a full disk so
+            if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+                raise
+            raise cannot_write(path, str(error).partition("\n")[0]) from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:

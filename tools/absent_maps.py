@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from configs import Config
+from data.atomic_write import atomic_write
 from data.images import resize_map, stack_views
 from data.pair_files import Entry
 from models import autocast, pick_device
@@ -67,5 +68,6 @@ class MapFinder:
     def _save(self, entry: Entry, maps: Sequence[np.ndarray]) -> None:
         for path, one in zip(self._files(entry), maps, strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(one).save(path)
+            with atomic_write(path) as partial:
+                Image.fromarray(one).save(partial, "PNG")
             print(f"map in {path}", file=sys.stderr)

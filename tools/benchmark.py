@@ -23,6 +23,8 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
+from data.atomic_write import write_text
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
             facts = [f"{name}: {value:.3f}" for name, value in found.items()]
             print("", format_rows(part, unit, rows), *facts, sep="\n")
             report["parts"][part] = {"unit": unit, "rows": [asdict(row) for row in rows], "found": found}
-    options.output.write_text(json.dumps(report, indent=1))
+    write_text(options.output, json.dumps(report, indent=1))
     print(f"\nwritten to {options.output}")
 
 

@@ -12,6 +12,7 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from configs import Config
+from data.atomic_write import write_text
 from data.dataset import (
     SPARE,
     Batch,
@@ -121,5 +122,5 @@ def evaluate(content: dict[str, Any], config: Config, splits: list[str], output:
     scores = {"ours": detection_scores(pixels), "floor": detection_scores(nothing_changed(pixels))}
     classes = {"classes": [row.name for row in CLASSES], "confusion": pixels.tolist()}
     output.mkdir(parents=True, exist_ok=True)
-    (output / "scores.json").write_text(json.dumps({**scores, **classes}, indent=1))
+    write_text(output / "scores.json", json.dumps({**scores, **classes}, indent=1))
     print(f"{format_table(scores)}\n\nscores.json in {output}")

@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from data.atomic_write import atomic_write
 from data.perturbations import PERTURBATIONS
 
 TITLES = ("before", "after", "map before", "map after")
@@ -223,5 +224,8 @@ def _show(axis: Axes, view: np.ndarray) -> None:
 
 def _save(figure: Figure, path: Path, dpi: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
-    plt.close(figure)
+    try:
+        with atomic_write(path) as partial:
+            figure.savefig(partial, dpi=dpi, format=path.suffix[1:] or "png")
+    finally:
+        plt.close(figure)

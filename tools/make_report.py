@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from caption import attention_of
 from configs import CommandLine, Config, DataConfig, load
+from data.atomic_write import write_text
 from data.dataset import ChangeCaptions, open_split
 from data.images import stack_views
 from data.palette import CLASSES
@@ -39,7 +40,6 @@ from tools.drawing import TITLES, curve_svg
 from tools.metrics import AVERAGED
 from tools.score_table import METRIC_TITLES, SPICE_TITLES, missing_lines
 from tools.scoring import PARTS
-from tools.whole_file import write_whole
 
 SIDE = 256  # pixels, at most, of an image in the report
 QUALITY = 60  # of WebP: about 13 kB an aerial image of 256 x 256
@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
         settings=(options.run / "config.yaml").read_text(encoding="utf-8"),
     )
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(output, page)
+    write_text(output, page)
     print(f"{len(pairs)} pairs in {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 

@@ -33,6 +33,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs import CommandLine, Config
+from data.atomic_write import write_text
 from data.dataset import ChangeCaptions, check_size, open_split
 from data.perturbations import PERTURBATIONS, SEVERITIES
 from data.vocabulary import Vocabulary
@@ -239,7 +240,7 @@ def write(output: Path, options: Namespace, truth: Truth, runs: Sequence[dict[st
         "runs": runs,
     }
     output.mkdir(parents=True, exist_ok=True)
-    (output / "robustness.json").write_text(json.dumps(content, indent=1))
+    write_text(output / "robustness.json", json.dumps(content, indent=1))
     draw_robustness(output / "robustness.png", runs, HEADLINES)
 
 

@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import yaml
 
 import configs
+from data.atomic_write import write_text
 from tools import command
 from tools.run_seeds import all_scores, make_parser, read_options, read_settings, run_seed, spread
 from tools.score_table import aligned
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
         report["floor"] = all_scores(results[0], "floor")
     print(table(report))
     output = Path("runs") / f"{options.name}_ablations.json"
-    output.write_text(json.dumps(report, indent=1))
+    write_text(output, json.dumps(report, indent=1))
     print(f"\nwritten to {output}")
 
 

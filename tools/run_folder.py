@@ -15,8 +15,8 @@ import yaml
 from torch.utils.tensorboard import SummaryWriter
 
 from configs import Config, from_dict
+from data.atomic_write import write_text
 from models.checkpoint import load_checkpoint, save_checkpoint
-from tools.whole_file import write_whole
 
 MAY_CHANGE = {
     "data.dir", "data.workers", "decode.batch_size", "decode.device", "train.checkpoint_minutes",
@@ -70,7 +70,7 @@ class RunFolder:
         if not self.writes:
             return
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "config.yaml").write_text(yaml.safe_dump(self.config.to_dict(), sort_keys=False))
+        write_text(self.path / "config.yaml", yaml.safe_dump(self.config.to_dict(), sort_keys=False))
         with (self.path / "environment.jsonl").open("a") as file:
             file.write(json.dumps({**environment(), "data": fingerprint}) + "\n")
         epoch, steps = (
@@ -88,7 +88,7 @@ class RunFolder:
         """Keep the log's lines up to the epoch after which the run goes on."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
-        write_whole(self.log, "".join(f"{line}\n" for line in kept))
+        write_text(self.log, "".join(f"{line}\n" for line in kept))
 
     def write_step(self, step: int, loss: float, norm: float) -> None:
         """TensorBoard's curves of the training loss (mean so far in the epoch) and of the gradient's norm."""
@@ -103,7 +103,7 @@ class RunFolder:
         with self.log.open("a") as log:
             log.write(json.dumps(line) + "\n")
         if captions:
-            write_whole(self.path / "val_captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+            write_text(self.path / "val_captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
         for key, value in flat(line).items():
             if isinstance(value, (int, float)):
                 self.events.add_scalar(key.replace(".", "/"), value, step)
