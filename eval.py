@@ -25,6 +25,7 @@ from configs import CommandLine, Config, early_option
 from data.atomic_write import write_text
 from data.dataset import ChangeCaptions, Reader, check_size, make_loader, open_split
 from data.hdf5 import VIEWS
+from data.no_change import sentences_in_use
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
 from models.beam_search import Hypothesis
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         scores = score(
             records,
             meteor,
-            no_change=config.data.no_change,
+            no_change=sentences_in_use(config.data.no_change, content, reader.no_change),
             common_captions=content["common_captions"],
             released=released,
             decisions={'rule "the given map B is not empty"': map_changed},

@@ -25,7 +25,6 @@ from jsonargparse.typing import (
 
 from data.augmentation import FLIPS
 from data.perturbations import MAPS, PERTURBATIONS
-from data.sources import NO_CHANGE_SENTENCES
 
 Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)], join="and")
 Split = Literal["train", "val", "test"]
@@ -43,7 +42,7 @@ class DataConfig:
     maps: Literal["given", "detected", "void"] = "given"
     augmented_splits: list[Split] = field(default_factory=lambda: ["train"])
     augment: list[Augment] = field(default_factory=list)
-    no_change: list[str] = field(default_factory=lambda: list(NO_CHANGE_SENTENCES))
+    no_change: list[str] | None = None
     workers: NonNegativeInt = 2
 
     def check_training(self) -> None:

@@ -109,7 +109,7 @@ def open_reader(split: str, config: DataConfig) -> Reader:
             "give each its own folder"
         )
     if released:
-        return ReleasedReader(config.dir, split, config.annotations)
+        return ReleasedReader(config.dir, split, config.annotations, config.no_change)
     return SplitReader(split_path(config.dir, split))
 
 

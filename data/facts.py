@@ -9,12 +9,14 @@ from pathlib import PurePath
 
 import numpy as np
 
+from data.no_change import count_no_change
 from data.palette import Colour, unknown_colours
-from data.sources import SPLITS, Pair
+from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair
 from data.vocabulary import Vocabulary
 from tools.wording import number_of
 
 FIRST_FEW = 5
+LISTED = 10  # no-change sentences that are printed, at most
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,25 @@ def describe_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
     per_pair = Counter(len(pair.captions) for pair in pairs)
     counts = ", ".join(f"{count} in {number_of(per_pair[count], 'pair')}" for count in sorted(per_pair))
     yield f"captions per pair: {counts}; sentences without words dropped: {sum(p.wordless for p in pairs)}"
+
+
+def describe_no_change(pairs: Sequence[Pair]) -> Iterator[str]:
+    """Lines for preparation: the no-change sentences with their counts, and pairs without a `changeflag`."""
+    found = count_no_change(pairs)
+    listed = "; ".join(f'"{sentence}" {count}' for sentence, count in list(found.items())[:LISTED])
+    more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    yield f"no-change sentences (number of unchanged pairs): {f'{listed}{more}' if found else 'none'}"
+    without = [pair for pair in pairs if not pair.flagged]
+    if without:
+        unchanged = sum(not pair.changed for pair in without)
+        yield (
+            f"WARNING: {number_of(len(without), 'pair')} without `changeflag`: the data do not say whether "
+            f"they changed: {unchanged} count as unchanged, because most of their captions are among "
+            f'"{NO_CHANGE_SENTENCES[0]}" and {len(NO_CHANGE_SENTENCES) - 1} other sentences of SECOND-CC and '
+            "LEVIR-CC; give each entry of the JSON a `changeflag`, 0 (unchanged) or 1 (changed)"
+        )
+        if not unchanged:
+            yield "WARNING: none of the pairs without `changeflag` is found unchanged: all count as changed"
 
 
 def describe_left_out(pairs: Sequence[Pair], max_length: int) -> Iterator[str]:

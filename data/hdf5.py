@@ -10,7 +10,8 @@ n pairs, k captions each, T = maximum caption length + 2:
     raw        (n, most captions) text    the same as written by people
     changed, augmented (n,) bool          filename (n,) text
 
-Attributes: format, made_with (settings as JSON), fingerprint (of the content), vocabulary (its fingerprint).
+Attributes: format, made_with (settings as JSON), no_change (JSON list: the sentences that say "nothing has
+changed" in this data set), fingerprint (of the content), vocabulary (its fingerprint).
 """
 
 import hashlib
@@ -25,7 +26,7 @@ import h5py
 import numpy as np
 
 from data.atomic_write import atomic_write, cannot_write
-from data.sources import SPLITS, Pair
+from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair
 from data.vocabulary import Vocabulary
 
 VIEWS = ("rgb_a", "rgb_b", "sem_a", "sem_b")
@@ -60,12 +61,14 @@ def write_split(
     lengths: np.ndarray,
     vocabulary: Vocabulary,
     settings: dict,
+    no_change: Sequence[str],
 ) -> None:
     """Write a split of n pairs and the vocabulary beside it.
 
     `views` yields each pair's (4, 3, *image_size) uint8 in the order of VIEWS.
 
-    `tokens` (n, k, T) and `lengths` (n, k) encode captions with `vocabulary`. Memory holds one pair's images.
+    `tokens` (n, k, T) and `lengths` (n, k) encode captions with `vocabulary`. `no_change`: the data set's
+    sentences that say "nothing has changed" (data/no_change.py). Memory holds one pair's images.
     """
     vocabulary.save(vocabulary_path(folder))
     content = hashlib.sha256()
@@ -74,6 +77,7 @@ def write_split(
         _write_images(file, len(pairs), views, image_size, content)
         file.attrs["format"] = FORMAT
         file.attrs["made_with"] = json.dumps(settings)
+        file.attrs["no_change"] = json.dumps(list(no_change))
         file.attrs["vocabulary"] = fingerprint_of(vocabulary)
         file.attrs["fingerprint"] = content.hexdigest()
 
@@ -172,6 +176,7 @@ class OwnHandle:
 class SplitReader:
     """A split in memory but for its images, which are read on demand.
 
+    `no_change`: the sentences of the data set that say "nothing has changed".
     `has_human_words`: the references are what people said, not what can be read back from the tokens.
     """
 
@@ -197,6 +202,8 @@ class SplitReader:
                 f"{self.path} was made with another vocabulary.json than lies beside it: {REMEDY} --force"
             )
         self.fingerprint: str = file.attrs["fingerprint"]
+        stored = file.attrs.get("no_change")  # files of earlier versions lack it
+        self.no_change = NO_CHANGE_SENTENCES if stored is None else tuple(json.loads(stored))
         self.tokens = file["tokens"][:].astype(np.int64)
         self.lengths = file["lengths"][:].astype(np.int64)
         self.changed, self.augmented = file["changed"][:], file["augmented"][:]

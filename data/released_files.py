@@ -21,7 +21,8 @@ import numpy as np
 
 from data.atomic_write import write_text
 from data.hdf5 import OwnHandle, fingerprint_of, new_file, whole_file
-from data.sources import SPLITS, Pair, changed_as_released, parse_pairs
+from data.no_change import no_change_of
+from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, mostly_no_change, parse_pairs
 from data.vocabulary import PAD, Vocabulary
 
 IMAGES = "{split}_IMAGES_{name}.hdf5"
@@ -53,10 +54,12 @@ def write_split(
     lengths: np.ndarray,
     vocabulary: Vocabulary,
     settings: dict,
+    no_change: Sequence[str],
 ) -> None:
     """Write a split and the word map beside it, from what `data.hdf5.write_split` takes.
 
-    The names say SECOND_CC whatever the data set is, as the released script's do.
+    The names say SECOND_CC whatever the data set is, as the released script's do. The layout has no place for
+    `no_change`.
     """
     name = "SECOND_CC_{captions_per_image}_cap_per_img_{min_word_freq}_min_word_freq".format(**settings)
     images, captions, caption_lengths, word_map = (
@@ -78,10 +81,17 @@ class ReleasedReader:
     """A split of the released set with the interface of `SplitReader`.
 
     With `annotations`, the data set's JSON, file names, flags and references come from there; without it see
-    `nameless_pairs`. `has_human_words` tells which.
+    `nameless_pairs`. `has_human_words` tells which. no_change: the sentences that say "nothing has changed";
+    by default those of the JSON, without it NO_CHANGE_SENTENCES.
     """
 
-    def __init__(self, folder: str | Path, split: str, annotations: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        split: str,
+        annotations: str | Path | None = None,
+        no_change: Sequence[str] | None = None,
+    ) -> None:
         """FileNotFoundError without a file; ValueError where they do not fit each other or the JSON."""
         self.path = _only(folder, IMAGES.format(split=split.upper(), name="*"))
         self.vocabulary = read_word_map(_only(folder, WORD_MAP.format(name="*")))
@@ -91,7 +101,13 @@ class ReleasedReader:
         self.tokens, self.lengths = _read_captions(self.path, self.vocabulary, count, per_pair)
         self.fingerprint = self._fingerprint()
         self.has_human_words = bool(annotations)
-        pairs = joined_pairs(Path(annotations), split, self) if annotations else nameless_pairs(split, self)
+        if annotations:
+            described = read_annotations(Path(annotations))
+            self.no_change = tuple(no_change_of(described) if no_change is None else no_change)
+            pairs = joined_pairs(described, Path(annotations), split, self)
+        else:
+            self.no_change = tuple(NO_CHANGE_SENTENCES if no_change is None else no_change)
+            pairs = nameless_pairs(split, self)
         self.filenames = [pair.filename for pair in pairs]
         self.references = [[" ".join(words) for words in pair.captions] for pair in pairs]
         self.raw = [list(pair.raw) for pair in pairs]
@@ -119,7 +135,7 @@ def nameless_pairs(split: str, reader: ReleasedReader) -> list[Pair]:
     """The pairs as far as the files alone describe them.
 
     A pair is named by its place ("test_000012"), its captions are the k stored ones, repeats and `<unk>` as
-    they are, it has changed if the released rule says so, and nothing is known to be augmented.
+    they are, it is unchanged if most of them are among `reader.no_change`, and none is known to be augmented.
     """
     pairs = []
     for index, tokens in enumerate(reader.tokens):
@@ -131,26 +147,30 @@ def nameless_pairs(split: str, reader: ReleasedReader) -> list[Pair]:
                 views=(None,) * 4,
                 captions=tuple(tuple(caption.split()) for caption in stored),
                 raw=stored,
-                changed=changed_as_released(stored),
+                changed=not mostly_no_change(stored, reader.no_change),
                 augmented=False,
+                flagged=False,
             )
         )
     return pairs
 
 
-def joined_pairs(annotations: Path, split: str, reader: ReleasedReader) -> list[Pair]:
-    """The JSON's pairs in the order of the split's images.
+def read_annotations(annotations: Path) -> list[Pair]:
+    """All pairs that the data set's JSON describes."""
+    if not annotations.is_file():
+        raise FileNotFoundError(f"{annotations} not found: data.annotations names the JSON of the data set")
+    return parse_pairs(annotations.parent, annotations)
+
+
+def joined_pairs(
+    described: Sequence[Pair], annotations: Path, split: str, reader: ReleasedReader
+) -> list[Pair]:
+    """The pairs described by the JSON `annotations`, in the order of the split's images.
 
     The released script passes over a pair whose captions are all too long: it has no images. ValueError where
     a stored caption is none of its entry's sentences, or where the numbers of pairs differ.
     """
-    if not annotations.is_file():
-        raise FileNotFoundError(f"{annotations} not found: data.annotations names the JSON of the data set")
-    pairs = [
-        pair
-        for pair in parse_pairs(annotations.parent, annotations)
-        if pair.split == split and _encodings(pair, reader)
-    ]
+    pairs = [pair for pair in described if pair.split == split and _encodings(pair, reader)]
     for index, (pair, stored) in enumerate(zip(pairs, reader.tokens.tolist(), strict=False)):
         own = _encodings(pair, reader)
         strange = [reader.vocabulary.decode(ids) for ids in stored if ids not in own]

@@ -41,6 +41,7 @@ class Pair:
     augmented: bool
     label: Path | None = None  # LEVIR-MCI: its building and road label stands for the map of the second date
     wordless: int = 0  # sentences left out because they hold no word
+    flagged: bool = True  # the JSON has the pair's `changeflag`; else `changed` follows from its captions
 
 
 def read_pairs(dataset_dir: str | Path) -> list[Pair]:
@@ -108,6 +109,11 @@ def changed_as_released(captions: Sequence[str]) -> bool:
     return captions[:2][-1] not in SECOND_CC_NO_CHANGE
 
 
+def mostly_no_change(captions: Sequence[str], no_change: Sequence[str]) -> bool:
+    """Whether more than half of a pair's captions say that nothing has changed."""
+    return sum(caption in no_change for caption in captions) > len(captions) / 2
+
+
 def split_into_words(sentence: str) -> tuple[str, ...]:
     """Lower-case, punctuation dropped, split at blanks: the words of a sentence without `tokens`."""
     return tuple("".join(c for c in sentence.lower() if unicodedata.category(c)[0] not in "PS").split())
@@ -135,6 +141,7 @@ def _pair(root: Path, entry: object) -> Pair:
         augmented="_random_augment" in filename,
         label=label,
         wordless=wordless,
+        flagged=entry.get("changeflag") is not None,
     )
 
 
@@ -186,13 +193,12 @@ def _sentence(sentence: object) -> tuple[str, tuple[str, ...]]:
 
 
 def _changed(changeflag: object, captions: tuple[tuple[str, ...], ...]) -> bool:
-    """The JSON's flag; without one, a pair is unchanged if most of its captions say so."""
+    """The JSON's flag; without one, whether most captions are none of NO_CHANGE_SENTENCES."""
     if changeflag is not None:
         if changeflag not in (0, 1):
             raise ValueError(f"`changeflag` must be 0 or 1, got {changeflag!r:.50}")
         return bool(changeflag)
-    unchanged = sum(" ".join(words) in NO_CHANGE_SENTENCES for words in captions)
-    return unchanged <= len(captions) / 2
+    return not mostly_no_change([" ".join(words) for words in captions], NO_CHANGE_SENTENCES)
 
 
 def _name(entry: object) -> str:

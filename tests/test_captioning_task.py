@@ -36,7 +36,7 @@ def test_a_collapsed_model_that_says_the_floors_caption_scores_the_floor(task_an
         segments = [("the scene is the same as before", tuple(reader.references[row])) for row in rows]
         floor = task._floor(segments)
         assert task._scores(segments)["s_m"] <= floor["s_m"]
-        said = [task._scores([(s, r) for _, r in segments])["s_m"] for s in task.config.data.no_change]
+        said = [task._scores([(s, r) for _, r in segments])["s_m"] for s in task.no_change]
     assert floor["s_m"] == pytest.approx(max(said))
 
 

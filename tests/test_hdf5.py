@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from data.hdf5 import SplitReader, split_path, vocabulary_path, write_split
-from data.sources import Pair
+from data.sources import NO_CHANGE_SENTENCES, Pair
 from data.vocabulary import Vocabulary
 
 CAPTIONS = [["a house appears", "a new house", "ein Haus, größer"], ["no change"]]
@@ -42,6 +42,7 @@ def write(folder: Path, **changes) -> Path:
         "lengths": LENGTHS,
         "vocabulary": VOCABULARY,
         "settings": {"max_length": 7},
+        "no_change": ["nichts Neues", "the same"],
     }
     folder.mkdir(exist_ok=True)
     path = split_path(folder, "train")
@@ -68,6 +69,7 @@ def test_what_is_written_is_read_back(train):
     assert reader.raw == [[f" {caption} ." for caption in captions] for captions in CAPTIONS]
     assert reader.changed.tolist() == [True, False]
     assert reader.augmented.tolist() == [False, True]
+    assert reader.no_change == ("nichts Neues", "the same")
     assert reader.filenames == ["0.png", "1.png"]
     assert reader.vocabulary.words == VOCABULARY.words
 
@@ -159,3 +161,9 @@ def test_a_damaged_file_is_refused(train, length):
         ValueError, match=r"train\.hdf5 is no whole HDF5 file: run tools/create_input_files\.py"
     ):
         SplitReader(train)
+
+
+def test_files_of_earlier_versions_have_the_sentences_of_second_cc_and_levir_cc(train):
+    with h5py.File(train, "r+") as file:
+        del file.attrs["no_change"]
+    assert SplitReader(train).no_change == NO_CHANGE_SENTENCES

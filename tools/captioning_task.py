@@ -64,6 +64,8 @@ class CaptioningTask:
         self.processes, self.vocabulary = processes, samples.reader.vocabulary
         self.loss = CaptionLoss(self.vocabulary.pad, config.train.precision)
         self.floor: dict[str, float] = {}
+        setting = config.data.no_change
+        self.no_change = samples.reader.no_change if setting is None else tuple(setting)
         references = samples.reader.references
         counts = Counter(caption for row in samples.rows for caption in references[row])
         self.common_captions = [caption for caption, _ in counts.most_common(COMMON_CAPTIONS)]
@@ -81,6 +83,7 @@ class CaptioningTask:
         return {
             "vocabulary": list(self.vocabulary.words),
             "common_captions": self.common_captions,
+            "no_change": list(self.no_change),
             "image_size": list(self.samples.reader.image_size),
         }
 
@@ -113,7 +116,7 @@ class CaptioningTask:
         return scores
 
     def _floor(self, segments: list[Segment]) -> dict[str, float]:
-        _, constant = best_constant("all", segments, self.config.data.no_change, self.meteor)
+        _, constant = best_constant("all", segments, self.no_change or self.common_captions, self.meteor)
         return as_numbers(constant.scores(np.ones(len(segments))))
 
     @torch.inference_mode()
@@ -138,6 +141,12 @@ class CaptioningTask:
     def remarks(self) -> list[str]:
         """What is unusual about the validation pairs."""
         lines = augmented_remark(self.val_samples)
+        references = self.samples.reader.references
+        if self.no_change and not any(sentence in own for own in references for sentence in self.no_change):
+            lines.append(
+                f"none of the {len(self.no_change)} no-change sentences is a training caption: every caption "
+                "will count as telling of a change: leave data.no_change out to take those of the data"
+            )
         if not self.val_samples.reader.has_human_words:
             lines.append(
                 "validation scores against the stored captions: no human words without data.annotations"

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from data import facts, hdf5, released_files
 from data.images import read_views, stack_views
+from data.no_change import no_change_of
 from data.sources import SPLITS, Pair, read_pairs
 from data.vocabulary import Vocabulary
 from tools import command
@@ -98,11 +99,16 @@ def main(argv: list[str] | None = None) -> None:
     ):
         decoded = in_order(pool, partial(decode, image_size=args.image_size), pairs, ahead=4 * args.workers)
         write_split = partial(
-            FORMATS[args.format].write_split, folder, vocabulary=vocabulary, settings=settings
+            FORMATS[args.format].write_split,
+            folder,
+            vocabulary=vocabulary,
+            settings=settings,
+            no_change=no_change_of(pairs),
         )
         image_facts = write_splits(write_split, pairs, captions, until(noted, decoded), args.image_size)
     for line in (
         *facts.describe_pairs(pairs),
+        *facts.describe_no_change(pairs),
         *facts.describe_left_out(left_out, args.max_length),
         *facts.describe_words(pairs, vocabulary, args.max_length, args.vocabulary_splits),
         *facts.describe_images(pairs, image_facts),

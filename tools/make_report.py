@@ -32,6 +32,7 @@ from data.atomic_write import write_text
 from data.dataset import ChangeCaptions, open_split
 from data.images import stack_views
 from data.palette import CLASSES
+from data.sources import NO_CHANGE_SENTENCES
 from data.vocabulary import Vocabulary
 from models.checkpoint import load_checkpoint, restore_model
 from models.mmodalcc import MModalCC
@@ -55,7 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     folder = options.eval or options.run / "_".join(options.split)
     scores = read_json(folder / "scores.json", "decision", "reasons", "bootstrap", *COLUMN_TITLES)
     entries = read_json(folder / "captions.json", "filename", "caption", "references", "changed", "scores")
-    pairs = [judge(entry, config.data.no_change) for entry in entries]
+    no_change = scores.get("no_change", config.data.no_change or NO_CHANGE_SENTENCES)  # older ones lack it
+    pairs = [judge(entry, no_change) for entry in entries]
     pairs.sort(key=lambda pair: (pair["mean"] is None, pair["mean"]))
     model = restore_model(load_checkpoint(options.run / "best.pt")) if options.attention else ()
     all_views = read_views(pairs, options.split, config.data)

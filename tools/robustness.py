@@ -35,6 +35,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from configs import CommandLine, Config
 from data.atomic_write import write_text
 from data.dataset import ChangeCaptions, check_size, open_split
+from data.no_change import sentences_in_use
 from data.perturbations import PERTURBATIONS, SEVERITIES
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
@@ -61,7 +62,7 @@ from tools.robustness_views import show_cells
 
 class Subject(NamedTuple):
     """A checkpoint that is tested: its settings with those of the command line, the pairs of each split by
-    its name, their maps ("given", "void" or "detected"), and what detects them."""
+    its name, their maps ("given", "void" or "detected"), what detects them, and the no-change sentences."""
 
     path: Path
     model: MModalCC
@@ -70,6 +71,7 @@ class Subject(NamedTuple):
     pairs: dict[str, ChangeCaptions]
     maps: str
     detector: ChangeDetector | None
+    no_change: tuple[str, ...]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -87,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
             captions = {cell: [] for cell in cells}
             for cell, said in caption_cells(subject, cells, options.seed, meteor):
                 captions[cell] += said
-            scores = score_cells(captions, truth, subject.config.data.no_change, meteor)
+            scores = score_cells(captions, truth, subject.no_change, meteor)
             runs.append({"label": label, "checkpoint": str(subject.path), **as_intervals(scores)})
             print("\n\n".join([f"{label} ({subject.path})", *tables(runs[-1])]), end="\n\n", flush=True)
             write(output, options, truth, runs)
@@ -149,7 +151,8 @@ def open_subject(path: Path, argv: list[str] | None) -> Subject:
         check_size(reader, content["image_size"])
         shown = "void" if detector else maps  # until it has found some
         pairs[split] = ChangeCaptions(reader, rows=rows, captions="none", maps=shown)
-    return Subject(path, model.to(device), vocabulary, config, pairs, maps, detector)
+    no_change = sentences_in_use(config.data.no_change, content, reader.no_change)
+    return Subject(path, model.to(device), vocabulary, config, pairs, maps, detector, no_change)
 
 
 def common_truth(subjects: Sequence[Subject]) -> Truth:

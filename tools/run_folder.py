@@ -19,8 +19,8 @@ from data.atomic_write import write_text
 from models.checkpoint import load_checkpoint, save_checkpoint
 
 MAY_CHANGE = {
-    "data.dir", "data.workers", "decode.batch_size", "decode.device", "train.checkpoint_minutes",
-    "train.device", "train.early_stop", "train.epochs",
+    "data.dir", "data.no_change", "data.workers", "decode.batch_size", "decode.device",
+    "train.checkpoint_minutes", "train.device", "train.early_stop", "train.epochs",
 }  # fmt: skip
 T = TypeVar("T")
 SHOWN = 8  # validation pairs whose captions TensorBoard shows each epoch

@@ -7,7 +7,8 @@
 `score` returns what scores.json holds:
 
     {"ours": PARTS, "floor": PARTS, "margin": PARTS, "released": PARTS, "reasons": {"ours": "...", ...},
-     "decision": {"caption": ACCURACY, ...}, "bootstrap": {"resamples": 1000, "seed": 0, "percent": 95}}
+     "decision": {"caption": ACCURACY, ...}, "no_change": ["the scene is the same as before", ...],
+     "bootstrap": {"resamples": 1000, "seed": 0, "percent": 95}}
     PARTS     {"all": SCORES, "changed": SCORES, "unchanged": SCORES}; None for a part without pairs, and in
               place of a column without human words ("reasons" says so) or not asked for
     SCORES    {"pairs": 1929, "bleu_1": INTERVAL, ..., "cider": INTERVAL, "s_m": INTERVAL, "reasons": {...}};
@@ -92,11 +93,10 @@ def score(
     "changed", a value per record, whose accuracy is to stand beside the captions'. human_words: whether the
     records have any; if not, the released column and the decision are all there is.
     """
-    if not no_change:
-        raise ValueError("the floor needs a no-change sentence, got none: give at least one")
     changed = [record.changed for record in records]
     parts = _split(_segments(records), changed) if human_words else dict.fromkeys(PARTS, ())
-    candidates = {"all": no_change, "changed": common_captions or no_change, "unchanged": no_change}
+    said = no_change or common_captions
+    candidates = {"all": said, "changed": common_captions or said, "unchanged": said}
     for part in PARTS:  # METEOR works ahead of the other scorers, in the order in which it will be asked
         meteor.submit(parts[part])
         meteor.submit(constant_segments(parts[part], candidates[part]))
@@ -108,6 +108,7 @@ def score(
         **(own if human_words else dict.fromkeys(OWN_COLUMNS)),
         "released": _released_column(released, meteor, spice, draw) if released else None,
         "reasons": {} if human_words else dict.fromkeys(OWN_COLUMNS, NO_HUMAN_WORDS),
+        "no_change": list(no_change),
         "decision": {name: _accuracy(predicted, changed, draw) for name, predicted in predictions.items()},
         "bootstrap": {"resamples": resamples, "seed": seed, "percent": PERCENT},
     }
