@@ -181,7 +181,7 @@ class CommandLine(ArgumentParser):
             parts = {name: getattr(given, name) for name in self.sections}
             config = Config(**{**from_dict(stored), **parts})
             return Config(**from_dict(config.to_dict())), options  # plain numbers, not jsonargparse's
-        except (ArgumentError, KeyError, TypeError, ValueError) as error:
+        except (ArgumentError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(
                 f"configuration: {error}{self._meant(str(error))} "
                 "(configs/second_cc.yaml explains every setting)"

@@ -1,17 +1,17 @@
 """The files of pairs to caption: those of one pair, or a table of many; and what to tell of them."""
 
-import csv
-import io
-import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from data.images import read_views
+from data.json_file import read_csv, read_json
 from data.palette import unknown_colours
 
 COLUMNS = ("img_A", "img_B", "seg_A", "seg_B")
+TABLE_FORM = f"--pairs takes a CSV or JSON file with the columns {', '.join(COLUMNS)}"
 Entry = dict[str, Path | None]  # the four files of a pair; both maps may be absent
 # A larger share of pixels in no class's colour brings a warning. Edges that resizing mixed took at most 17 %
 # of a map (demo and LEVIR, bilinear and Lanczos, halved); photos in the maps' place had 74 to 100 %.
@@ -30,20 +30,17 @@ def one_pair(images: list[str]) -> Entry:
 def read_pairs_file(path: Path) -> list[Entry]:
     """Pairs of a CSV or JSON file, paths relative to its folder. ValueError names the row that breaks a
     rule."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found: --pairs takes a CSV or JSON file")
+    rows = (read_json if path.suffix == ".json" else read_csv)(path, TABLE_FORM)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = json.loads(text) if path.suffix == ".json" else list(csv.DictReader(io.StringIO(text)))
         entries = [{c: path.parent / row[c] if row.get(c) else None for c in COLUMNS} for row in rows]
-    except (UnicodeDecodeError, json.JSONDecodeError, AttributeError, TypeError) as error:
+    except (AttributeError, TypeError) as error:
         raise ValueError(f"{path} is no table of pairs ({error}): columns {', '.join(COLUMNS)}") from None
     for number, entry in enumerate(entries, 1):
         if not (entry["img_A"] and entry["img_B"]) or bool(entry["seg_A"]) != bool(entry["seg_B"]):
             raise ValueError(f"{path}, row {number}: a pair needs img_A and img_B, and both maps or none")
         for file in filter(None, entry.values()):
-            if not file.is_file():
-                raise FileNotFoundError(f"{path}, row {number}: {file} not found")
+            if not os.path.isfile(file):  # False for names that no file can have, where Path.is_file raises
+                raise FileNotFoundError(f"{path}, row {number}: {file!s:.300} not found")
     if not entries:
         raise ValueError(f"{path} holds no pair: give a header {','.join(COLUMNS)} and a row for each pair")
     return entries

@@ -21,6 +21,7 @@ import numpy as np
 
 from data.atomic_write import write_text
 from data.hdf5 import OwnHandle, fingerprint_of, new_file, whole_file
+from data.json_file import read_json
 from data.no_change import no_change_of
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, mostly_no_change, parse_pairs
 from data.vocabulary import PAD, Vocabulary
@@ -195,8 +196,8 @@ def _encodings(pair: Pair, reader: ReleasedReader) -> list[list[int]]:
 
 def read_word_map(path: Path) -> Vocabulary:
     """A word map's vocabulary. ValueError where the file holds none."""
+    ids = read_json(path, ONE_SET)
     try:
-        ids = json.loads(path.read_text(encoding="utf-8"))
         return Vocabulary.from_word_map(ids)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path} must hold a word map, word -> id: {error}") from None
@@ -249,12 +250,11 @@ def _read_captions(
 
 def _integers(path: Path, dimensions: int) -> np.ndarray:
     """The numbers of a JSON file as int64."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found: {ONE_SET}")
+    content = read_json(path, ONE_SET)
     try:
-        numbers = np.array(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:  # no JSON, or rows of different lengths
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        numbers = np.array(content)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{path} must hold rows of one length ({error}): {ONE_SET}") from None
     if numbers.ndim != dimensions or numbers.dtype.kind != "i":
         raise ValueError(
             f"{path} must hold integers in {dimensions} dimensions, got {numbers.ndim}: {ONE_SET}"

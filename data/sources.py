@@ -6,14 +6,20 @@ LEVIR-MCI   LevirCCcaptions.json  images/{train,val,test}/{A,B,label}/<filename>
 Without `sem` or `label` (LEVIR-CC) both maps of a pair are void.
 """
 
-import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from reprlib import repr as shortened
+
+from data.json_file import read_json
 
 SPLITS = ("train", "val", "test")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and surrogates, which UTF-8 has no bytes for
+FORM = "give the data set's annotations, README.md shows their form"
+MOST_SENTENCES = 1000  # each split keeps a table of its pairs times its most sentences
 SPLIT_OF = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
 NO_CHANGE_SENTENCES = (
@@ -94,13 +100,10 @@ def find_annotations(root: Path) -> Path:
 
 def read_entries(annotations: Path) -> list:
     """The list `images` of a JSON file. ValueError where the file is not JSON or has no such list."""
-    try:
-        content = json.loads(Path(annotations).read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise ValueError(f"{annotations} is not JSON: {error}") from error
+    content = read_json(annotations, FORM)
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{annotations} must hold an object with a non-empty list `images`")
+        raise ValueError(f"{annotations} must hold an object with a non-empty list `images`: {FORM}")
     return entries
 
 
@@ -122,13 +125,12 @@ def split_into_words(sentence: str) -> tuple[str, ...]:
 def _pair(root: Path, entry: object) -> Pair:
     """One entry of `images`. ValueError says which rule it breaks."""
     if not isinstance(entry, dict):
-        raise ValueError(f"an entry must be an object, got {entry!r:.50}")
+        raise ValueError(f"an entry must be an object, got {shortened(entry)}")
     filename = entry.get("filename")
-    if not isinstance(filename, str) or not filename:
-        raise ValueError(f"`filename` must be a name, got {filename!r:.50}")
+    _check_name(filename, "filename")
     split = entry.get("split")
     if not isinstance(split, str) or split not in SPLIT_OF:
-        raise ValueError(f"`split` must be one of {', '.join(SPLIT_OF)}, got {split!r:.50}")
+        raise ValueError(f"`split` must be one of {', '.join(SPLIT_OF)}, got {shortened(split)}")
     views, label = _image_paths(root, _folder(root, entry), filename)
     raw, captions, wordless = _captions(entry.get("sentences"))
     return Pair(
@@ -145,11 +147,28 @@ def _pair(root: Path, entry: object) -> Pair:
     )
 
 
+def _check_name(name: object, key: str) -> None:
+    """ValueError where `name` does not name a file or folder inside the data set's folder."""
+    if not isinstance(name, str) or not 0 < len(name) <= 255:
+        raise ValueError(f"`{key}` must be a name of 1 to 255 characters, got {shortened(name)}")
+    _check_text(name, key)
+    path = PurePath(name)
+    if path.anchor or ".." in path.parts:
+        raise ValueError(
+            f"`{key}` must be a path inside the data set's folder, got {name!r}: make it relative, without .."
+        )
+
+
+def _check_text(text: str, key: str) -> None:
+    """ValueError where `text` holds what neither a file name nor an HDF5 file can."""
+    if stranger := UNSTORABLE.search(text):
+        raise ValueError(f"`{key}` must be plain text, got the character {stranger[0]!a}: remove it")
+
+
 def _folder(root: Path, entry: dict) -> str:
     """The folder of an entry's split: `filepath`, else `split`, where restval may live in train."""
     folder = entry.get("filepath") or entry["split"]
-    if not isinstance(folder, str):
-        raise ValueError(f"`filepath` must be the name of a folder, got {folder!r:.50}")
+    _check_name(folder, "filepath")
     homeless = not (root / folder).is_dir() and not (root / "images" / folder).is_dir()
     return "train" if folder == "restval" and homeless else folder
 
@@ -168,6 +187,8 @@ def _captions(sentences: object) -> tuple[tuple[str, ...], tuple[tuple[str, ...]
     """Raw text and words of the sentences that have words, and how many have none."""
     if not isinstance(sentences, list) or not sentences:
         raise ValueError("a pair needs captions: `sentences` must be a non-empty list")
+    if len(sentences) > MOST_SENTENCES:
+        raise ValueError(f"a pair has at most {MOST_SENTENCES} sentences, got {len(sentences)}")
     both = [_sentence(sentence) for sentence in sentences]
     spoken = [(raw, words) for raw, words in both if words]
     if not spoken:
@@ -178,16 +199,18 @@ def _captions(sentences: object) -> tuple[tuple[str, ...], tuple[tuple[str, ...]
 def _sentence(sentence: object) -> tuple[str, tuple[str, ...]]:
     """Raw text and words of one sentence, either of them made from the other where it is absent."""
     if not isinstance(sentence, dict):
-        raise ValueError(f"a sentence must be an object with `tokens` or `raw`, got {sentence!r:.50}")
+        raise ValueError(f"a sentence must be an object with `tokens` or `raw`, got {shortened(sentence)}")
     raw, tokens = sentence.get("raw"), sentence.get("tokens")
     if raw is not None and not isinstance(raw, str):
-        raise ValueError(f"`raw` must be text, got {raw!r:.50}")
+        raise ValueError(f"`raw` must be text, got {shortened(raw)}")
+    _check_text(raw or "", "raw")
     if not tokens:
         if raw is None:
             raise ValueError("a sentence needs `tokens` or `raw`")
         return raw, split_into_words(raw)
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise ValueError(f"`tokens` must be a list of words, got {tokens!r:.50}")
+        raise ValueError(f"`tokens` must be a list of words, got {shortened(tokens)}")
+    _check_text(" ".join(tokens), "tokens")
     words = tuple(" ".join(tokens).split())  # a token with blanks in it is several words
     return raw if raw is not None else " ".join(words), words
 
@@ -196,7 +219,7 @@ def _changed(changeflag: object, captions: tuple[tuple[str, ...], ...]) -> bool:
     """The JSON's flag; without one, whether most captions are none of NO_CHANGE_SENTENCES."""
     if changeflag is not None:
         if changeflag not in (0, 1):
-            raise ValueError(f"`changeflag` must be 0 or 1, got {changeflag!r:.50}")
+            raise ValueError(f"`changeflag` must be 0 or 1, got {shortened(changeflag)}")
         return bool(changeflag)
     return not mostly_no_change([" ".join(words) for words in captions], NO_CHANGE_SENTENCES)
 
@@ -204,4 +227,4 @@ def _changed(changeflag: object, captions: tuple[tuple[str, ...], ...]) -> bool:
 def _name(entry: object) -> str:
     """The file name of an entry in brackets, for messages."""
     filename = entry.get("filename") if isinstance(entry, dict) else None
-    return f" ({filename})" if isinstance(filename, str) else ""
+    return f" ({filename:.100})" if isinstance(filename, str) else ""

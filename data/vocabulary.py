@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data.atomic_write import write_text
+from data.json_file import read_json
 
 PAD, UNK, START, END = SPECIALS = ("<pad>", "<unk>", "<start>", "<end>")
 
@@ -76,12 +77,7 @@ class Vocabulary:
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
         """Inverse of `save`. FileNotFoundError without the file, ValueError if it holds no list of words."""
-        try:
-            words = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path} not found: run tools/create_input_files.py first") from None
-        except ValueError as error:
-            raise ValueError(f"{path} is not JSON: {error}") from error
+        words = read_json(path, "run tools/create_input_files.py")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise ValueError(f"{path} must hold a list of words: run tools/create_input_files.py again")
         return cls(words)

@@ -198,7 +198,7 @@ def test_a_run_without_a_log_has_no_curves(tmp_path):
 def test_mistakes_are_named(tiny_run, evaluated, report, tmp_path):
     with pytest.raises(FileNotFoundError, match="config.yaml not found: name the run folder"):
         make_report.main([str(tmp_path)])
-    with pytest.raises(FileNotFoundError, match="scores.json not found: run eval.py first"):
+    with pytest.raises(FileNotFoundError, match="scores.json not found: run eval.py"):
         make_report.main([str(tiny_run), "--split", "val"])
     with pytest.raises(ValueError, match="must be in .*, train: .*png is not, see --data.dir and --split"):
         report("--split", "train")

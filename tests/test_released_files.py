@@ -253,10 +253,10 @@ def first(change: Callable) -> Callable[[Path], None]:
         ("CAPTIONS", first(lambda ids: [ids[0], 99, *ids[2:]]), r"ids below \d+, .* number 0 is not"),
         ("CAPTIONS", first(lambda ids: [ids[0], -1, *ids[2:]]), "number 0 is not"),
         ("CAPTIONS", first(lambda ids: [ids[1], *ids[1:]]), "number 0 is not"),
-        ("CAPTIONS", first(lambda ids: ids[:-1]), "CAPTIONS_.* cannot be read: .*inhomogeneous"),
+        ("CAPTIONS", first(lambda ids: ids[:-1]), "CAPTIONS_.* must hold rows of one length .*inhomogeneous"),
         ("CAPTIONS", first(lambda ids: ["a", *ids[1:]]), "must hold integers in 2 dimensions"),
         ("CAPLENS", first(lambda length: length + 1), "as long as its length says; number 0 is not"),
-        ("CAPLENS", lambda path: path.write_text("{"), "CAPLENS_.* cannot be read"),
+        ("CAPLENS", lambda path: path.write_text("{"), "CAPLENS_.* is not JSON"),
         ("CAPLENS", Path.unlink, "CAPLENS_.* not found: bring together the files of one set"),
     ],
 )

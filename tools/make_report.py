@@ -11,7 +11,6 @@ The file needs no other file and no network. The filter stands in its address: r
 
 import base64
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from configs import CommandLine, Config, DataConfig, load
 from data.atomic_write import write_text
 from data.dataset import ChangeCaptions, open_split
 from data.images import stack_views
+from data.json_file import read_json, read_json_lines
 from data.palette import CLASSES
 from data.sources import NO_CHANGE_SENTENCES
 from data.vocabulary import Vocabulary
@@ -54,8 +54,8 @@ Pair = dict[str, Any]  # an entry of captions.json and what the gallery shows be
 def main(argv: list[str] | None = None) -> None:
     config, options = read_command(argv)
     folder = options.eval or options.run / "_".join(options.split)
-    scores = read_json(folder / "scores.json", "decision", "reasons", "bootstrap", *COLUMN_TITLES)
-    entries = read_json(folder / "captions.json", "filename", "caption", "references", "changed", "scores")
+    scores = read_results(folder / "scores.json", "decision", "reasons", "bootstrap", *COLUMN_TITLES)
+    entries = read_results(folder / "captions.json", "filename", "caption", "references", "changed", "scores")
     no_change = scores.get("no_change", config.data.no_change or NO_CHANGE_SENTENCES)  # older ones lack it
     pairs = [judge(entry, no_change) for entry in entries]
     pairs.sort(key=lambda pair: (pair["mean"] is None, pair["mean"]))
@@ -96,14 +96,9 @@ def read_command(argv: list[str] | None) -> tuple[Config, Any]:
     return parser.read(argv, load(settings).to_dict())
 
 
-def read_json(path: Path, *keys: str) -> Any:
+def read_results(path: Path, *keys: str) -> Any:
     """What eval.py wrote: an object with `keys`, or a list of them."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} not found: run eval.py first, or name its folder with --eval DIR")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): run eval.py again") from None
+    content = read_json(path, "run eval.py, or name its folder with --eval DIR")
     objects = content if isinstance(content, list) else [content]
     for key in keys:
         if not objects or not all(isinstance(found, dict) and key in found for found in objects):
@@ -201,7 +196,7 @@ def looked_at(model: MModalCC, vocabulary: Vocabulary, pair: Pair, views: np.nda
 
 def learning_curves(log: Path) -> list[str]:
     """SVGs of what log.jsonl says of each epoch: loss, validation scores, different captions."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    lines = read_json_lines(log, "train anew") if log.is_file() else []
     if not lines:
         return []
     shown = [metric for metric in ("s_m", *AVERAGED) if metric in lines[-1]["val"]]

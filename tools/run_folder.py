@@ -16,6 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from configs import Config, from_dict
 from data.atomic_write import write_text
+from data.json_file import read_json_lines
 from models.checkpoint import load_checkpoint, save_checkpoint
 
 MAY_CHANGE = {
@@ -86,9 +87,9 @@ class RunFolder:
 
     def _cut_log(self, epoch: int) -> None:
         """Keep the log's lines up to the epoch after which the run goes on."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["epoch"] <= epoch]
-        write_text(self.log, "".join(f"{line}\n" for line in kept))
+        lines = read_json_lines(self.log, "delete it") if self.log.exists() else []
+        kept = [line for line in lines if line["epoch"] <= epoch]
+        write_text(self.log, "".join(f"{json.dumps(line)}\n" for line in kept))
 
     def write_step(self, step: int, loss: float, norm: float) -> None:
         """TensorBoard's curves of the training loss (mean so far in the epoch) and of the gradient's norm."""

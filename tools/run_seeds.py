@@ -8,7 +8,6 @@ were tested already are not run again, and those that were cut off go on where t
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from configs import CommandLine, Config, load
+from data.json_file import read_json
 from tools import command
 from tools.run_folder import MAY_CHANGE, changed_settings
 from tools.score_table import METRIC_TITLES, aligned
@@ -75,7 +75,7 @@ def run_seed(config: Path, name: str, seed: int, settings: Sequence[str]) -> dic
         call("eval.py", "--checkpoint", run / "best.pt", "--output", scores.parent)
     elif changed := changed_settings(load(run / "config.yaml"), read_settings(config, settings), MAY_DIFFER):
         raise ValueError(f"{run} was made with other settings, {', '.join(changed)}: choose another --name")
-    return json.loads(scores.read_text())
+    return read_json(scores, "delete it and run the same command again")
 
 
 def call(script: str, *arguments: object) -> None:

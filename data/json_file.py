@@ -1,0 +1,59 @@
+"""JSON, JSON Lines and CSV files: each is read in full or refused in one line that says how to fix it."""
+
+import csv
+import io
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+def read_json(path: str | Path, remedy: str) -> Any:
+    """The content of a JSON file in UTF-8.
+
+    FileNotFoundError without the file; ValueError where it is not JSON, not UTF-8 or nested too deeply.
+    `remedy` ends the message: what to do about it.
+    """
+    return _parsed(read_text(path, remedy), path, remedy)
+
+
+def read_json_lines(path: str | Path, remedy: str) -> list[Any]:
+    """The content of a JSON Lines file, one item a line; errors as in `read_json`.
+
+    A last line that is not JSON is left out: the program that wrote the file was stopped within it.
+    """
+    lines = read_text(path, remedy).splitlines()
+    items = [_parsed(line, path, remedy) for line in lines[:-1]]
+    with suppress(ValueError):
+        items += [_parsed(line, path, remedy) for line in lines[-1:]]
+    return items
+
+
+def read_csv(path: str | Path, remedy: str) -> list[dict[str, Any]]:
+    """The rows of a CSV file with a header, by column; errors as in `read_json`."""
+    try:
+        return list(csv.DictReader(io.StringIO(read_text(path, remedy), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} is not a CSV table ({error}): {remedy}") from None
+
+
+def read_text(path: str | Path, remedy: str) -> str:
+    """The text of a file in UTF-8 without its byte order mark; errors as in `read_json`."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise FileNotFoundError(f"{path} not found: {remedy}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path} must be text in UTF-8 ({error.reason} at byte {error.start}): "
+            f"save it as UTF-8, or {remedy}"
+        ) from None
+
+
+def _parsed(text: str, path: str | Path, remedy: str) -> Any:
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{path} is not JSON that can be read (nested too deeply): {remedy}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): {remedy}") from None
