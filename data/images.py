@@ -1,35 +1,132 @@
-"""Image files as arrays (H, W, 3) uint8: what is odd about a file ends here."""
+"""Image files as arrays (H, W, 3) uint8: what one file format or another does differently ends here."""
 
+import warnings
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from data.palette import VOID, colour_label, void_to_black
 
-EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+Image.init()  # makes all of Pillow's formats known; a build may lack some
+FORMATS = [
+    name for name in ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000") if name in Image.OPEN
+]
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
+BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SUBFILE_TYPE = 258, 277, 254  # tags of TIFF
+REPLACE = "it is damaged, cut off or of a kind that is not read: replace it by a whole PNG or JPEG file"
+J2K_SIZE = b"\xff\x4f\xff\x51"  # JPEG 2000: start of the codestream and of the segment that holds sizes
 
 
 def read_rgb(path: Path) -> np.ndarray:
     """An image as (H, W, 3) uint8: greyscale becomes three channels, a palette its colours, alpha is dropped.
 
-    FileNotFoundError where it is absent, ValueError where it is damaged or has more than 8 bits per channel.
+    The image is turned as its EXIF orientation says. OSError where the file is absent or cannot be opened;
+    ValueError where it is damaged, of another format than FORMATS, larger than Pillow reads, holds several
+    images, or has more than 8 bits per channel.
     """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: name an image file")
     try:
-        with iio.imopen(path, "r", plugin="pillow") as file:
-            mode = file.metadata(index=0)["mode"]
-            image = file.read(index=0, mode="RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large images and strange metadata, which change no pixel
+            return _decoded(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} not found") from None
-    except Exception as error:  # a damaged file makes the decoder fail in a dozen ways
+    except (PermissionError, _RefusedError):
+        raise
+    except Image.DecompressionBombError:
         raise ValueError(
-            f"{path} is no image that can be read in full, it is damaged, cut off or no picture: "
-            "replace it by a whole PNG or JPEG file"
-        ) from error
-    if mode not in EIGHT_BIT_MODES or _is_16_bit_png(path):
-        raise ValueError(f"{path}: an image has 8 bits per channel, this one has more: convert it to 8 bits")
-    return image
+            f"{path} has more than {2 * Image.MAX_IMAGE_PIXELS // 1_000_000} million pixels, too many for "
+            "Pillow: cut it into tiles"
+        ) from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{path} {_stranger(path)}") from None
+    except Exception as error:  # a damaged file makes the decoder fail in a dozen ways
+        raise ValueError(f"{path} is no image that can be read in full, {REPLACE}") from error
+
+
+class _RefusedError(ValueError):
+    """A whole image file of a kind that must not be read."""
+
+
+def _decoded(path: Path) -> np.ndarray:
+    """The image of a whole file.
+
+    It is opened as a stream: given a name, Pillow maps uncompressed greyscale TIFF files into memory and
+    mixes up their rows where EXIF turns them by a quarter.
+    """
+    with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
+        if file.mode in DEEP_MODES or _bits(file, path) > 8:
+            rule = "an image has 8 bits per channel, this one has more: convert it to 8 bits"
+            raise _RefusedError(f"{path}: {rule}")
+        if file.mode not in EIGHT_BIT_MODES:
+            rule = f"an image has colours in RGB, this one has {file.mode}: convert it to RGB"
+            raise _RefusedError(f"{path}: {rule}")
+        if (count := _images(file)) > 1:
+            rule = f"holds {count} images (frames or pages): save the right one as its own file"
+            raise _RefusedError(f"{path} {rule}")
+        file.seek(0)
+        return np.array(ImageOps.exif_transpose(file).convert("RGB"))
+
+
+def _bits(image: Image.Image, path: Path) -> int:
+    """Bits per channel of the file, where the decoder would cut them to 8 in silence."""
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(25)[24]
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(BITS_PER_SAMPLE, (1,)))
+    if image.format == "PPM":
+        arguments = image.tile[0].args
+        largest = arguments[1] if isinstance(arguments, tuple) else 255
+        return int(largest).bit_length()
+    if image.format == "JPEG2000":
+        size = path.read_bytes().partition(J2K_SIZE)[2]
+        count = int.from_bytes(size[36:38], "big")
+        return max((bits & 127) + 1 for bits in size[38 : 38 + 3 * count : 3])
+    return 8
+
+
+def _images(image: Image.Image) -> int:
+    """The number of images of the same rank in a file: a preview or a smaller copy of the first is none."""
+    if image.format == "MPO":  # a camera's JPEG: previews follow the picture
+        return 1
+    count = getattr(image, "n_frames", 1)
+    if image.format != "TIFF":
+        return count
+    full = 0
+    for page in range(count):
+        image.seek(page)
+        full += not image.tag_v2.get(SUBFILE_TYPE, 0) & 0b101  # a smaller copy, or a transparency mask
+    return full
+
+
+def _stranger(path: Path) -> str:
+    """What a file is that Pillow does not know, and what to do about it."""
+    with path.open("rb") as file:
+        head = file.read(64)
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return f"{_tiff_bands(path)}: write its red, green and blue as an 8-bit RGB file (PNG or TIFF)"
+    if head and head.isascii() and head.replace(b"\n", b" ").replace(b"\r", b" ").decode().isprintable():
+        return "is text, no image (a web page, or what Git LFS has for the file): get the image itself"
+    return f"is no image that can be read in full, {REPLACE}"
+
+
+def _tiff_bands(path: Path) -> str:
+    """ "is a TIFF file of 4 bands, ..." as far as its header can be read."""
+    try:
+        with path.open("rb") as file:
+            tags = ImageFileDirectory_v2(file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+        bands = tags.get(SAMPLES_PER_PIXEL, 1)
+        return f"is a TIFF file of {bands} bands of {max(tags.get(BITS_PER_SAMPLE, (1,)))} bits, not of RGB"
+    except Exception:  # the header is damaged in one of a dozen ways
+        return "is a damaged TIFF file"
 
 
 def read_map(path: Path) -> np.ndarray:
@@ -84,10 +181,3 @@ def _resize(image: np.ndarray, size: tuple[int, int], method: Image.Resampling) 
     if image.shape[:2] == size:
         return image
     return np.asarray(Image.fromarray(image).resize(size[::-1], method))
-
-
-def _is_16_bit_png(path: Path) -> bool:
-    """Read from the file's header, because the decoder silently cuts 16-bit colour to 8."""
-    with Path(path).open("rb") as file:
-        header = file.read(25)
-    return header.startswith(b"\x89PNG") and header[24] == 16

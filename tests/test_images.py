@@ -1,12 +1,13 @@
 """Image files of every kind as (H, W, 3) uint8, and views of a pair at one size."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from data.images import read_label, read_map, read_rgb, read_views, stack_views
 
@@ -66,6 +67,126 @@ def test_16_bit_greyscale_is_refused(tmp_path):
 def test_16_bit_colour_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"a\.png: an image has 8 bits per channel"):
         read_rgb(png_with_16_bit_colours(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "webp", "jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path, ending, orientation):
+    ramp = np.linspace(0, 255, 32 * 16, dtype=np.uint8).reshape(32, 16)
+    turned = {1: ramp, 2: ramp[:, ::-1], 3: ramp[::-1, ::-1], 4: ramp[::-1]}
+    turned |= {5: ramp.T, 6: ramp[::-1].T, 7: ramp[::-1, ::-1].T, 8: ramp[:, ::-1].T}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = stored(tmp_path / f"a.{ending}", Image.fromarray(ramp), exif=exif)
+    assert read_rgb(path).shape == (*turned[orientation].shape, 3)
+    assert np.abs(read_rgb(path)[..., 0] - turned[orientation].astype(int)).max() < 20, "but for JPEG's loss"
+
+
+def netpbm(kind: bytes, largest: int) -> bytes:
+    """A binary PGM (P5) or PPM (P6) file of 7 x 9 samples up to `largest`."""
+    samples = np.arange(63 * (3 if kind == b"P6" else 1)) % (largest + 1)
+    header = b"%s\n# a remark\n7 9\n%d\n" % (kind, largest)
+    return header + samples.astype(">u2" if largest > 255 else "u1").tobytes()
+
+
+def tiff(bands: int, bits: int, photometric: int) -> bytes:
+    """An uncompressed TIFF of 7 x 9 pixels as GDAL writes it; Pillow cannot write these kinds."""
+    samples = np.resize(COLOURS, (9, 7, bands)).astype("<u2" if bits == 16 else "u1").tobytes()
+    start = 8 + 2 + 12 * 9 + 4
+    tags = [(256, 7), (257, 9), (258, start), (259, 1), (262, photometric)]
+    tags += [(273, start + 2 * bands), (277, bands), (278, 9), (279, len(samples))]
+    entries = b"".join(struct.pack("<HHII", tag, 4, bands if tag == 258 else 1, value) for tag, value in tags)
+    entries = entries.replace(struct.pack("<HH", 258, 4), struct.pack("<HH", 258, 3))
+    header = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    return header + entries + bytes(4) + struct.pack(f"<{bands}H", *[bits] * bands) + samples
+
+
+def jpeg_2000_of_16_bits() -> bytes:
+    """A JPEG 2000 file of 8 bits whose header says 16."""
+    file = io.BytesIO()
+    Image.fromarray(COLOURS).save(file, format="JPEG2000", no_jp2=True)
+    content = bytearray(file.getvalue())
+    for channel in range(3):
+        content[42 + 3 * channel] = 15
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        netpbm(b"P6", 65535),
+        netpbm(b"P6", 1023),
+        netpbm(b"P5", 65535),
+        netpbm(b"P5", 1023),
+        b"P3 2 1 1023 0 1 2 1023 5 6",
+        tiff(3, 16, photometric=2),
+        jpeg_2000_of_16_bits(),
+    ],
+    ids=["PPM", "10-bit PPM", "PGM", "10-bit PGM", "plain PPM", "TIFF", "JPEG 2000"],
+)
+def test_more_than_8_bits_are_refused_in_every_format(tmp_path, content):
+    (tmp_path / "a.img").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.img: an image has 8 bits per channel, this one has more"):
+        read_rgb(tmp_path / "a.img")
+
+
+def test_8_bit_files_of_the_same_formats_are_read(tmp_path):
+    path = tmp_path / "a.img"
+    for content in (netpbm(b"P6", 255), tiff(3, 8, photometric=2)):
+        path.write_bytes(content)
+        assert read_rgb(path).shape == (9, 7, 3)
+    assert (read_rgb(stored(tmp_path / "a.jp2", Image.fromarray(COLOURS))) == COLOURS).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (tiff(4, 8, photometric=1), "is a TIFF file of 4 bands of 8 bits, not of RGB: write its red, green"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "is text, no image"),
+        (b"<!DOCTYPE html>\r\n<html>", "is text, no image"),
+    ],
+    ids=["bands", "Git LFS", "HTML"],
+)
+def test_a_whole_file_of_another_kind_is_not_called_damaged(tmp_path, content, rule):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\.png {rule}"):
+        read_rgb(tmp_path / "a.png")
+
+
+def test_a_folder_is_not_called_damaged(tmp_path):
+    with pytest.raises(ValueError, match="is a folder: name an image file"):
+        read_rgb(tmp_path)
+
+
+def test_an_image_in_lab_is_not_said_to_have_more_bits(tmp_path):
+    colours = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    image = ImageCms.profileToProfile(Image.fromarray(COLOURS), *colours, outputMode="LAB")
+    with pytest.raises(ValueError, match="an image has colours in RGB, this one has LAB: convert it to RGB"):
+        read_rgb(stored(tmp_path / "a.tif", image))
+
+
+def test_an_image_above_the_size_limit_is_named_as_such(tmp_path):
+    path = stored(tmp_path / "a.png", Image.new("1", (15_000, 13_000)))
+    with pytest.raises(ValueError, match=r"a\.png has more than 178 million pixels, .*: cut it into tiles"):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize("ending", ["tif", "gif", "png", "webp"])
+def test_a_file_of_several_images_is_refused(tmp_path, ending):
+    images = [Image.fromarray(COLOURS), Image.fromarray(COLOURS[::-1])]
+    path = stored(tmp_path / f"a.{ending}", images[0], save_all=True, append_images=images[1:])
+    with pytest.raises(ValueError, match=r"holds 2 images \(frames or pages\): save the right one"):
+        read_rgb(path)
+
+
+def test_a_smaller_copy_in_a_tiff_file_is_passed_over(tmp_path):
+    image = Image.fromarray(COLOURS)
+    small = image.resize((3, 4))
+    small.encoderinfo = {"tiffinfo": {254: 1}}
+    path = stored(tmp_path / "a.tif", image, save_all=True, append_images=[small])
+    with Image.open(path) as file:
+        assert file.n_frames == 2
+    assert (read_rgb(path) == COLOURS).all()
 
 
 def test_an_absent_image_is_named(tmp_path):
