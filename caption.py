@@ -2,6 +2,7 @@
 
 python caption.py before.png after.png map_before.png map_after.png
 python caption.py before.png after.png                                without maps: both are void
+python caption.py before.png after.png mask.png --mask_class building a 0/255 mask of what appeared
 python caption.py before.png after.png --detector detector.pt         without maps: found by a change detector
 python caption.py before.png after.png --answers 4 --json             several, with log-probabilities
 python caption.py before.png after.png --picture caption.png          pair, maps and caption drawn
@@ -18,7 +19,7 @@ import json
 import math
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ from configs import CommandLine, Config, early_option
 from data.atomic_write import write_text
 from data.images import stack_views
 from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell_maps
+from data.palette import MASK_CLASSES
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
 from models.checkpoint import load_checkpoint, model_name, restore_model
@@ -41,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     named = early_option(argv, "--checkpoint")
     checkpoint, content = (named, load_checkpoint(named)) if named else newest_captioner()
     parser = CommandLine(__doc__, "decode")
-    parser.add_argument("images", nargs="*", metavar="IMG_A IMG_B [SEG_A SEG_B]", help="one pair's files")
+    parser.add_argument("images", nargs="*", metavar="IMG_A IMG_B [[SEG_A] SEG_B]", help="one pair's files")
     parser.add_argument(
         "--pairs", type=Path | None, help="CSV or JSON with columns img_A, img_B and, if any, seg_A, seg_B"
     )
@@ -59,6 +61,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--attention", type=Path | None, help="draw what each word of the caption looked at into this file"
     )
+    parser.add_argument(
+        "--mask_class",
+        type=Literal[MASK_CLASSES] | None,
+        help="the class that maps of 0 and 255 show; default: that of the checkpoint's training data",
+    )
     config, options = parser.read(argv, content.get("config"))
     if not checkpoint:
         raise FileNotFoundError(
@@ -73,11 +80,12 @@ def main(argv: list[str] | None = None) -> None:
     model, vocabulary = restore_model(content)
     model.to(pick_device(config.decode.device))
     size = tuple(content["image_size"])
+    mask_class = options.mask_class or content.get("mask_class")
     finder = MapFinder(options.detector, options.maps_to, entries, size, config) if options.detector else None
     captions = []
     for first in range(0, len(entries), config.decode.batch_size):
         chosen = entries[first : first + config.decode.batch_size]
-        pairs = [read_files(entry) for entry in chosen]
+        pairs = [read_files(entry, mask_class) for entry in chosen]
         if finder:
             finder.complete(chosen, pairs)
         batch = np.stack([fit(entry, views, size) for entry, views in zip(chosen, pairs, strict=True)])

@@ -10,12 +10,14 @@ from pathlib import PurePath
 import numpy as np
 
 from data.no_change import count_no_change
-from data.palette import Colour, unknown_colours
+from data.palette import Colour, has_class, unknown_colours
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair
 from data.vocabulary import Vocabulary
 from tools.wording import number_of
 
 FIRST_FEW = 5
+MAP_COLOURS = 32  # of a map's foreign colours so many are counted, ...
+KEPT_COLOURS = 1024  # ... and of all maps' about so many
 LISTED = 10  # no-change sentences that are printed, at most
 
 
@@ -24,7 +26,38 @@ class ImageFacts:
     """What is worth knowing about one pair's images before they are resized."""
 
     digests: tuple[str, str]  # of the pixels, before and after
-    unknown: tuple[dict[Colour, int], dict[Colour, int]]  # of each map: pixels of colours outside the palette
+    unknown: tuple[dict[Colour, int], dict[Colour, int]]  # pixels of each map's commonest foreign colours
+    void: tuple[bool, bool]  # whether each map is void
+    strange: tuple[bool, bool]  # whether each map has foreign colours alone
+
+
+class ForeignColours:
+    """The colours of many maps that are not in the palette, in bounded memory."""
+
+    def __init__(self) -> None:
+        self.pixels, self.files, self.complete = Counter(), Counter(), True
+
+    def add(self, colours: dict[Colour, int]) -> None:
+        """Count the colours of one map, at most MAP_COLOURS of them."""
+        self.pixels.update(colours)
+        self.files.update(colours.keys())
+        self.complete &= len(colours) < MAP_COLOURS
+        if len(self.pixels) > 4 * KEPT_COLOURS:
+            self.pixels = Counter(dict(self.pixels.most_common(KEPT_COLOURS)))
+            self.files = Counter({colour: self.files[colour] for colour in self.pixels})
+
+    def describe(self) -> Iterator[str]:
+        """A line with the commonest colours, and what to do where they are many."""
+        colours = [
+            f"{colour} in {number_of(n, 'pixel')} of {number_of(self.files[colour], 'file')}"
+            for colour, n in self.pixels.most_common()
+        ]
+        yield _listed(f"map colours outside the palette{'' if self.complete else ', at least'}", colours)
+        if not self.complete:
+            yield (
+                f"WARNING: some maps have {MAP_COLOURS} or more colours outside the palette: save maps as "
+                "PNG and resize them by the nearest pixel; JPEG and smooth resizing mix colours"
+            )
 
 
 def image_facts(views: Sequence[np.ndarray]) -> ImageFacts:
@@ -32,7 +65,9 @@ def image_facts(views: Sequence[np.ndarray]) -> ImageFacts:
     before, after = (hashlib.sha1(repr(view.shape).encode() + view.tobytes()) for view in views[:2])
     return ImageFacts(
         digests=(before.hexdigest(), after.hexdigest()),
-        unknown=(unknown_colours(views[2]), unknown_colours(views[3])),
+        unknown=(unknown_colours(views[2], MAP_COLOURS), unknown_colours(views[3], MAP_COLOURS)),
+        void=(not views[2].any(), not views[3].any()),
+        strange=tuple(bool(view.any()) and not has_class(view) for view in views[2:]),
     )
 
 
@@ -45,9 +80,12 @@ def describe_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
             f"{split}: {number_of(len(rows), 'pair')} ({sum(pair.augmented for pair in rows)} augmented), "
             f"{changed} changed, {len(rows) - changed} unchanged"
         )
-        void = sum(pair.views[2] is None and pair.label is None for pair in rows)
+        void = sum(pair.views[3] is None and pair.label is None for pair in rows)
         if void:
             yield f"{split}: {number_of(void, 'pair')} without maps, both maps are void"
+        alone = sum(pair.views[2] is None and pair.views[3] is not None for pair in rows)
+        if alone:
+            yield f"{split}: {number_of(alone, 'pair')} with the second date's map alone, the first is void"
     per_pair = Counter(len(pair.captions) for pair in pairs)
     counts = ", ".join(f"{count} in {number_of(per_pair[count], 'pair')}" for count in sorted(per_pair))
     yield f"captions per pair: {counts}; sentences without words dropped: {sum(p.wordless for p in pairs)}"
@@ -98,18 +136,19 @@ def describe_words(
     yield f"captions of more than {max_length} words, which are not encoded: {long}"
 
 
-def describe_images(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> Iterator[str]:
-    """Colours outside the palette and images that stand in two splits; `facts` in the order of `pairs`."""
-    pixels, files = Counter(), Counter()
-    for fact in facts:
-        for unknown in fact.unknown:
-            pixels.update(unknown)
-            files.update(unknown.keys())
-    colours = [
-        f"{colour} in {number_of(n, 'pixel')} of {number_of(files[colour], 'file')}"
-        for colour, n in pixels.most_common()
+def describe_images(
+    pairs: Sequence[Pair], facts: Sequence[ImageFacts], colours: ForeignColours
+) -> Iterator[str]:
+    """What the maps hold, and images that stand in two splits; `facts` in the order of `pairs`."""
+    yield from colours.describe()
+    changed = [fact for pair, fact in zip(pairs, facts, strict=True) if pair.changed]
+    void = sum(all(fact.void) for fact in changed)
+    yield f"changed pairs whose maps are both void: {void} of {len(changed)}"
+    strange = [
+        f"{pair.split} {pair.filename}" for pair, fact in zip(pairs, facts, strict=True) if any(fact.strange)
     ]
-    yield _listed("map colours outside the palette", colours)
+    if strange:
+        yield _listed("WARNING: pairs with a map in none of the classes' colours (README.md)", strange)
     yield _listed("identical images in two splits", shared_images(pairs, facts))
 
 

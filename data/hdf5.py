@@ -177,6 +177,7 @@ class SplitReader:
     """A split in memory but for its images, which are read on demand.
 
     `no_change`: the sentences of the data set that say "nothing has changed".
+    `mask_class`: the class that its 0/255 masks were read as, None where its maps have the palette's colours.
     `has_human_words`: the references are what people said, not what can be read back from the tokens.
     """
 
@@ -204,6 +205,7 @@ class SplitReader:
         self.fingerprint: str = file.attrs["fingerprint"]
         stored = file.attrs.get("no_change")  # files of earlier versions lack it
         self.no_change = NO_CHANGE_SENTENCES if stored is None else tuple(json.loads(stored))
+        self.mask_class: str | None = json.loads(file.attrs["made_with"]).get("mask_class")
         self.tokens = file["tokens"][:].astype(np.int64)
         self.lengths = file["lengths"][:].astype(np.int64)
         self.changed, self.augmented = file["changed"][:], file["augmented"][:]

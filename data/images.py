@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from data.palette import VOID, colour_label, void_to_black
+from data.palette import VOID, colour_label, map_colours
 
 Image.init()  # makes all of Pillow's formats known; a build may lack some
 FORMATS = [
@@ -129,37 +129,66 @@ def _tiff_bands(path: Path) -> str:
         return "is a damaged TIFF file"
 
 
-def read_map(path: Path) -> np.ndarray:
-    """A semantic map as its colours (H, W, 3) uint8, white turned into black; errors as in `read_rgb`."""
-    return void_to_black(read_rgb(path))
+def read_map(path: Path, mask_class: str | None = None) -> np.ndarray:
+    """A semantic map as its colours (H, W, 3) uint8, void black, a mask as `mask_class` (`map_colours`).
+
+    Errors as in `read_rgb`; ValueError for what is no map in the palette's colours, as far as can be told.
+    """
+    image = read_rgb(path)
+    try:
+        return map_colours(image, mask_class)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
 
 
-def read_label(path: Path) -> np.ndarray:
-    """LEVIR-MCI's label as a map (H, W, 3) uint8. ValueError where it holds anything but 0, 128 and 255."""
+def read_label(path: Path, mask_class: str | None = None) -> np.ndarray:
+    """LEVIR-MCI's label as a map (H, W, 3) uint8. ValueError where it holds anything but 0, 128 and 255.
+
+    A mask of 0 and 255, or of 0 and 1, is painted as `mask_class` where that is given.
+    """
     label = read_rgb(path)
     if (label != label[..., :1]).any():
         raise ValueError(f"{path}: a label is greyscale, this one has colours: use label/, not label_rgb/")
+    if mask_class is not None and np.isin(label, (0, 1, 255)).all():
+        return read_map(path, mask_class)
     try:
         return colour_label(label[..., 0])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_views(paths: tuple[Path | None, ...], label: Path | None = None) -> list[np.ndarray]:
+def read_views(
+    paths: tuple[Path | None, ...], label: Path | None = None, mask_class: str | None = None
+) -> list[np.ndarray]:
     """The four views of a pair in the order of VIEWS, each (H, W, 3) uint8 as large as in its file.
 
-    A map whose path is None is void; `label`, if given, is the second date's map. ValueError if sizes differ.
+    A map whose path is None is void; `label`, if given, is the second date's map. mask_class: the class that
+    a mask at the second date shows. ValueError if sizes differ, or for a mask at the first date.
     """
     views = [read_rgb(path) for path in paths[:2]]
-    maps = [read_map(path) if path else np.full_like(views[0], VOID) for path in paths[2:]]
-    if label is not None:
-        maps[1] = read_label(label)
+    maps = [np.full_like(views[0], VOID) for _ in range(2)]
+    if paths[2]:
+        maps[0] = _first_map(paths[2], mask_class)
+    if label or paths[3]:
+        maps[1] = read_label(label, mask_class) if label else read_map(paths[3], mask_class)
     views += maps
     sizes = [view.shape[:2] for view in views]
     if len(set(sizes)) > 1:
         found = ", ".join(f"{height} x {width}" for height, width in sizes)
         raise ValueError(f"{paths[0]}: the images of a pair have one size (rows x columns), got {found}")
     return views
+
+
+def _first_map(path: Path, mask_class: str | None) -> np.ndarray:
+    """The map of the first date; where masks are expected, they are the second date's."""
+    try:
+        return read_map(path)
+    except ValueError as error:
+        if mask_class is None or "--mask_class" not in str(error):
+            raise
+        raise ValueError(
+            f"{path} is a mask, which stands for the second date alone: leave the first date's maps out"
+        ) from None
 
 
 def stack_views(views: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:

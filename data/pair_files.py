@@ -8,23 +8,27 @@ import numpy as np
 
 from data.images import read_views
 from data.json_file import read_csv, read_json
-from data.palette import unknown_colours
+from data.palette import unknown_share
 
 COLUMNS = ("img_A", "img_B", "seg_A", "seg_B")
 TABLE_FORM = f"--pairs takes a CSV or JSON file with the columns {', '.join(COLUMNS)}"
-Entry = dict[str, Path | None]  # the four files of a pair; both maps may be absent
-# A larger share of pixels in no class's colour brings a warning. Edges that resizing mixed took at most 17 %
+Entry = dict[str, Path | None]  # the four files of a pair; the maps may be absent: both, or the first
+# A larger share of pixels in no class's colour is not a map's. Edges that resizing mixed took at most 17 %
 # of a map (demo and LEVIR, bilinear and Lanczos, halved); photos in the maps' place had 74 to 100 %.
 UNKNOWN_SHARE = 0.2
 
 
 def one_pair(images: list[str]) -> Entry:
-    """The files given on the command line; both maps or none."""
-    if len(images) not in (2, 4):
+    """The files given on the command line: both maps, the second date's or none."""
+    if len(images) not in (2, 3, 4):
         raise ValueError(
-            f"a pair is IMG_A IMG_B or IMG_A IMG_B SEG_A SEG_B, got {len(images)} files (or use --pairs FILE)"
+            "a pair is IMG_A IMG_B, IMG_A IMG_B SEG_A SEG_B or IMG_A IMG_B MASK_B, "
+            f"got {len(images)} files (or use --pairs FILE)"
         )
-    return {column: Path(images[i]) if i < len(images) else None for i, column in enumerate(COLUMNS)}
+    before, after, *maps = map(Path, images)
+    if len(maps) < 2:
+        maps = [None, *(maps or [None])]
+    return dict(zip(COLUMNS, (before, after, *maps), strict=True))
 
 
 def read_pairs_file(path: Path) -> list[Entry]:
@@ -36,8 +40,10 @@ def read_pairs_file(path: Path) -> list[Entry]:
     except (AttributeError, TypeError) as error:
         raise ValueError(f"{path} is no table of pairs ({error}): columns {', '.join(COLUMNS)}") from None
     for number, entry in enumerate(entries, 1):
-        if not (entry["img_A"] and entry["img_B"]) or bool(entry["seg_A"]) != bool(entry["seg_B"]):
-            raise ValueError(f"{path}, row {number}: a pair needs img_A and img_B, and both maps or none")
+        if not (entry["img_A"] and entry["img_B"]) or (entry["seg_A"] and not entry["seg_B"]):
+            raise ValueError(
+                f"{path}, row {number}: a pair needs img_A and img_B, and both maps, seg_B alone or none"
+            )
         for file in filter(None, entry.values()):
             if not os.path.isfile(file):  # False for names that no file can have, where Path.is_file raises
                 raise FileNotFoundError(f"{path}, row {number}: {file!s:.300} not found")
@@ -46,17 +52,21 @@ def read_pairs_file(path: Path) -> list[Entry]:
     return entries
 
 
-def read_files(entry: Entry) -> list[np.ndarray]:
-    """The four views of a pair, each (H, W, 3) uint8 as large as in its file; warns of other colours."""
-    views = read_views(tuple(entry[column] for column in COLUMNS))
-    shares = [sum(unknown_colours(view).values()) / view[..., 0].size for view in views[2:]]
-    share = max(shares)
-    if share > UNKNOWN_SHARE:
-        print(
-            f"{entry[COLUMNS[2 + shares.index(share)]]}: {share:.0%} of its pixels have no class's colour: "
-            "the order is IMG_A IMG_B SEG_A SEG_B, README.md has the table of colours",
-            file=sys.stderr,
-        )
+def read_files(entry: Entry, mask_class: str | None = None) -> list[np.ndarray]:
+    """The four views of a pair, each (H, W, 3) uint8 as large as in its file; warns of other colours.
+
+    mask_class: the class that a mask at the second date shows (`data.palette.map_colours`).
+    """
+    views = read_views(tuple(entry[column] for column in COLUMNS), mask_class=mask_class)
+    for column, view in zip(COLUMNS[2:], views[2:], strict=True):
+        if share := unknown_share(view):
+            remedy = "README.md has the table of colours"
+            if share > UNKNOWN_SHARE:
+                remedy = f"the order is IMG_A IMG_B SEG_A SEG_B, {remedy}"
+            percent = max(round(100 * share), 1)
+            print(
+                f"{entry[column]}: {percent}% of its pixels have no class's colour: {remedy}", file=sys.stderr
+            )
     return views
 
 
@@ -65,7 +75,7 @@ def tell_maps(entries: list[Entry], modalities: str, instead: str) -> None:
 
     instead: "void" or "detected" maps.
     """
-    absent = sum(entry["seg_A"] is None for entry in entries)
+    absent = sum(entry["seg_B"] is None for entry in entries)
     if modalities == "sem" and instead == "void":
         print("this model reads maps alone: the images are not used", file=sys.stderr)
     if modalities == "rgb":

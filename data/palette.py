@@ -29,6 +29,11 @@ CLASSES = (
     MapClass("playground", (255, 0, 0), (255, 80, 80)),
 )
 
+GROUND = 2  # place in CLASSES of the one class whose colours are grey
+FEW = 16  # a greyscale map of at most so many values, none of them a class's, holds class numbers
+
+MASK_CLASSES = tuple(row.name for row in CLASSES[1:])  # what a mask can show
+
 # LEVIR-MCI's label values in SECOND's colours: background is void, roads are ground surface.
 LABEL_COLOURS: dict[int, Colour] = {0: VOID, 128: (128, 128, 128), 255: (128, 0, 0)}
 
@@ -39,7 +44,6 @@ def _codes(image: np.ndarray) -> np.ndarray:
     return red << 16 | green << 8 | blue
 
 
-_KNOWN = _codes(np.array([VOID, *(colour for row in CLASSES for colour in row[1:])], dtype=np.uint8))
 _CLASS_OF = np.zeros(1 << 24, dtype=np.uint8)  # by 0xRRGGBB
 for _index, _row in enumerate(CLASSES):
     _CLASS_OF[_codes(np.array(_row[1:], dtype=np.uint8))] = _index
@@ -53,14 +57,82 @@ def void_to_black(image: np.ndarray) -> np.ndarray:
     return black
 
 
-def unknown_colours(image: np.ndarray) -> dict[Colour, int]:
-    """The colours of a map (H, W, 3) uint8 that no class has in either brightness, and their pixels."""
+def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
+    """The pixels of a map's file in the palette's colours, void black; (H, W, 3) uint8 -> the same.
+
+    In a map with colours, black and white are both void: SECOND's maps are white there, prepared ones black.
+    A greyscale map of 0 and 255 (and some values between them, as JPEG leaves them) or of 0 and 1 is a mask
+    and is painted as `mask_class`, a name of MASK_CLASSES. Where `mask_class` is given, so is a wholly white
+    map, which is void otherwise.
+
+    ValueError for a mask where `mask_class` is None, for class numbers, and for LEVIR-MCI's labels.
+    """
+    classes = _CLASS_OF[_codes(image)]
+    if ((classes != 0) & (classes != GROUND)).any() or (image != image[..., :1]).any():
+        return void_to_black(image)
+    grey = image[..., 0]
+    values = np.unique(grey).tolist()
+    if values == [0, 128, 255]:
+        raise ValueError(
+            "holds 0, 128 and 255 as LEVIR-MCI's labels do: paint 255 as a building, (128, 0, 0), or lay the "
+            "data set out as LEVIR-MCI, with a folder label/"
+        )
+    if is_mask(grey, values, wholly_white=mask_class is not None):
+        if mask_class is None:
+            raise ValueError(
+                f"is a mask of {values[0]} and {values[-1]}, no map in the palette's colours: name the class "
+                f"that it shows with --mask_class ({', '.join(MASK_CLASSES)})"
+            )
+        shown = grey > values[-1] // 2
+        return paint_classes(shown * (1 + MASK_CLASSES.index(mask_class))).transpose(1, 2, 0)
+    strangers = [value for value in values if value not in (0, 255)]
+    if strangers and not classes.any() and len(values) <= FEW:
+        raise ValueError(
+            f"holds the greyscale values {strangers[:5]}, which look like class numbers: paint each class in "
+            "its colour (README.md has the table)"
+        )
+    return void_to_black(image)
+
+
+def is_mask(grey: np.ndarray, values: list[int], wholly_white: bool) -> bool:
+    """Whether a greyscale map (H, W) of the sorted `values` is a mask: 0 and 255, or 0 and 1.
+
+    wholly_white: count a map without 0 as a mask, too.
+    """
+    if values == [0, 1] or (wholly_white and values in ([1], [255])):
+        return True
+    return values[0] == 0 and values[-1] == 255 and np.isin(grey, (0, 255)).mean() > 0.5
+
+
+def unknown_colours(image: np.ndarray, most: int | None = None) -> dict[Colour, int]:
+    """The colours of a map (H, W, 3) uint8 that no class has in either brightness, and their pixels.
+
+    most: how many of them, the commonest first; None: all.
+    """
     codes = _codes(image)
-    colours, pixels = np.unique(codes[~np.isin(codes, _KNOWN)], return_counts=True)
+    colours, pixels = np.unique(codes[_unknown(codes)], return_counts=True)
+    if most is not None:
+        first = np.argsort(-pixels, kind="stable")[:most]
+        colours, pixels = colours[first], pixels[first]
     return {
         (code >> 16, code >> 8 & 255, code & 255): count
         for code, count in zip(colours.tolist(), pixels.tolist(), strict=True)
     }
+
+
+def unknown_share(image: np.ndarray) -> float:
+    """The share of a map's pixels whose colour no class has; (H, W, 3) uint8."""
+    return float(_unknown(_codes(image)).mean())
+
+
+def has_class(image: np.ndarray) -> bool:
+    """Whether a map (H, W, 3) uint8 has a pixel in a class's colour."""
+    return bool(_CLASS_OF[_codes(image)].any())
+
+
+def _unknown(codes: np.ndarray) -> np.ndarray:
+    """Where colours, 0xRRGGBB, are neither a class's nor black nor white."""
+    return (_CLASS_OF[codes] == 0) & (codes != 0) & (codes != 0xFFFFFF)
 
 
 def map_classes(maps: np.ndarray) -> np.ndarray:

@@ -101,6 +101,7 @@ class ReleasedReader:
             count, per_pair, self.image_size = _image_shape(file, self.path)
         self.tokens, self.lengths = _read_captions(self.path, self.vocabulary, count, per_pair)
         self.fingerprint = self._fingerprint()
+        self.mask_class = None  # the released files have no place for it
         self.has_human_words = bool(annotations)
         if annotations:
             described = read_annotations(Path(annotations))

@@ -179,8 +179,11 @@ def _image_paths(root: Path, folder: str, filename: str) -> tuple[tuple, Path | 
     if levir.is_dir() and not (second / "rgb").is_dir():
         label = levir / "label" / filename if (levir / "label").is_dir() else None
         return (levir / "A" / filename, levir / "B" / filename, None, None), label
-    rgb, sem = ([second / kind / date / filename for date in "AB"] for kind in ("rgb", "sem"))
-    return (*rgb, *(sem if (second / "sem").is_dir() else (None, None))), None
+    rgb = [second / "rgb" / date / filename for date in "AB"]
+    sem = [second / "sem" / date / filename if (second / "sem" / date).is_dir() else None for date in "AB"]
+    if (second / "sem").is_dir() and sem[1] is None:
+        raise ValueError(f"{second / 'sem' / 'B'} not found: maps belong in sem/A and sem/B, masks in sem/B")
+    return (*rgb, *sem), None
 
 
 def _captions(sentences: object) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], int]:

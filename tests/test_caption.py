@@ -54,12 +54,36 @@ def test_without_maps_both_are_void_and_it_says_so(say, pair, tmp_path):
 def test_photos_in_the_place_of_maps_are_told(say, pair, tmp_path):
     err = say(*pair[2:], *pair[:2])[1]
     assert [line for line in err.splitlines() if "class's colour" in line] == [
-        f"{pair[0]}: 100% of its pixels have no class's colour: the order is IMG_A IMG_B SEG_A SEG_B, "
+        f"{photo}: 100% of its pixels have no class's colour: the order is IMG_A IMG_B SEG_A SEG_B, "
         "README.md has the table of colours"
+        for photo in pair[:2]
     ]
-    mask = tmp_path / "levir.png"  # a mask of LEVIR-MCI, with a mixed edge
-    iio.imwrite(mask, np.repeat(np.uint8([0, 128, 255, 255, 200, 0, 0, 128]), 32)[None].repeat(256, 0))
-    assert "class's colour" not in say(*pair[:2], str(mask), pair[3])[1]
+
+
+def test_any_share_of_other_colours_is_told(say, pair, tmp_path):
+    semantic = iio.imread(pair[3]).copy()
+    semantic[:2, :2] = 1, 2, 3
+    iio.imwrite(tmp_path / "map.png", semantic)
+    err = say(*pair[:3], str(tmp_path / "map.png"))[1]
+    assert f"{tmp_path / 'map.png'}: 1% of its pixels have no class's colour: README.md has the table" in err
+    assert "the order is" not in err
+
+
+def test_a_mask_is_read_as_the_class_named_or_as_the_checkpoint_knows(say, pair, tiny_run, tmp_path, capsys):
+    semantic = np.zeros((256, 256, 3), np.uint8)
+    semantic[64:192, 64:192] = 0, 0, 255
+    colours, mask, void = (tmp_path / name for name in ("map.png", "mask.png", "void.png"))
+    iio.imwrite(colours, semantic)
+    iio.imwrite(mask, semantic[..., 2])
+    iio.imwrite(void, np.zeros_like(semantic))
+    with pytest.raises(ValueError, match=r"mask\.png is a mask of 0 and 255, .*--mask_class"):
+        say(*pair[:2], str(mask))
+    right = say(*pair[:2], str(void), str(colours), "--json")[0]
+    named = say(*pair[:2], str(mask), "--json", "--mask_class", "water")[0]
+    assert json.loads(named)["log_prob"] == json.loads(right)["log_prob"]
+    save_checkpoint(tmp_path / "masks.pt", {**load_checkpoint(tiny_run / "best.pt"), "mask_class": "water"})
+    caption.main([*pair[:2], str(mask), "--json", "--checkpoint", str(tmp_path / "masks.pt")])
+    assert json.loads(capsys.readouterr().out)["log_prob"] == json.loads(right)["log_prob"]
 
 
 @pytest.mark.parametrize(
@@ -126,7 +150,7 @@ def test_a_picture(say, pair, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["a.png"], "a pair is IMG_A IMG_B or .*, got 1 files"),
+        (["a.png"], "a pair is IMG_A IMG_B, .*, got 1 files"),
         (["a.png", "b.png"], "a.png not found"),
         (["--pairs", "none.csv"], "none.csv not found: --pairs takes a CSV or JSON file"),
         (
@@ -147,7 +171,7 @@ def test_mistakes_are_named(say, argv, message):
     [
         ("img_A,img_B\n", "holds no pair: give a header img_A,img_B,seg_A,seg_B"),
         ("before,after\na,b\n", "row 1: a pair needs img_A and img_B"),
-        ("img_A,img_B,seg_A\na,b,c\n", "row 1: .*both maps or none"),
+        ("img_A,img_B,seg_A\na,b,c\n", "row 1: .*both maps, seg_B alone or none"),
         ("img_A,img_B\na.png,b.png\n", "row 1: .*a.png not found"),
     ],
 )

@@ -172,6 +172,67 @@ def test_the_facts_tell_what_is_odd(quirky_folder, capsys):
     assert "augmented copies of another split's pair: 0" in facts
 
 
+@pytest.fixture
+def masked_folder(second_cc_folder) -> Path:
+    """The usual folder with 0/255 masks of what appeared, for the second date alone."""
+    root = second_cc_folder()
+    for path in root.glob("*/sem/A"):
+        shutil.rmtree(path)
+    for path in root.glob("*/sem/B/*.png"):
+        save(path, (iio.imread(path)[..., 1] == 0).astype(np.uint8) * 255)
+    return root
+
+
+def test_masks_are_refused_without_a_class_and_read_as_the_one_named(masked_folder, capsys):
+    with pytest.raises(ValueError, match=r"sem/B/0000\d\.png is a mask of 0 and 255, .*--mask_class"):
+        prepare(masked_folder)
+    assert not (masked_folder.parent / "created").exists()
+    output = prepare(masked_folder, "--mask_class", "water")
+    facts = capsys.readouterr().out.splitlines()
+    assert "changed pairs whose maps are both void: 0 of 4" in facts
+    assert "train: 3 pairs with the second date's map alone, the first is void" in facts
+    reader = SplitReader(split_path(output, "train"))
+    assert reader.mask_class == "water"
+    assert colours(reader.views(0)[3:]) == {(0, 0, 0), (0, 0, 255)}
+    assert colours(reader.views(0)[2:3]) == {(0, 0, 0)}
+
+
+def test_maps_of_the_first_date_alone_are_refused(second_cc_folder):
+    root = second_cc_folder()
+    shutil.rmtree(root / "val" / "sem" / "B")
+    with pytest.raises(ValueError, match=r"sem/B not found: maps belong in sem/A and sem/B, masks in sem/B"):
+        prepare(root)
+
+
+NOISY = """
+import resource, sys
+from pathlib import Path
+import imageio.v3 as iio
+import numpy as np
+from tools.create_input_files import main
+for path in Path(sys.argv[1]).glob("*/sem/*/*.png"):
+    iio.imwrite(path, np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
+main(["--dataset_dir", sys.argv[1], "--output_dir", sys.argv[1] + "/created", "--workers", "1"])
+for line in open("/proc/self/status"):  # getrusage of oneself tells what the parent process had before
+    if line.startswith("VmHWM"):
+        print("peak", line.split()[1])
+print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
+def test_memory_stays_flat_with_maps_of_noise(second_cc_folder):
+    entries = [entry(f"{number:05}.png", "train", "a house appears") for number in range(40)]
+    root = second_cc_folder(entries, size=256)
+    words = [sys.executable, "-c", NOISY, str(root)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=SCRIPT.parents[1])
+    peaks = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak")]
+    assert len(peaks) == 2, done.stderr
+    assert max(peaks) < 300_000, "kB"
+    assert "WARNING: some maps have 32 or more colours outside the palette" in done.stdout
+    assert "pairs with a map in none of the classes' colours (README.md): 40 (" in done.stdout
+
+
 def test_a_folder_without_maps_is_prepared_with_void_ones(second_cc_folder, capsys):
     reader = SplitReader(split_path(prepare(second_cc_folder(with_maps=False)), "train"))
     assert not any(reader.views(index)[2:].any() for index in range(len(reader)))

@@ -3,11 +3,15 @@
 import gzip
 import json
 from collections import Counter
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
 
 from data.facts import (
+    KEPT_COLOURS,
+    MAP_COLOURS,
+    ForeignColours,
     ImageFacts,
     describe_images,
     describe_pairs,
@@ -35,7 +39,17 @@ def pair(filename: str, split: str, *captions: str, changed: bool = True) -> Pai
 
 
 def facts_of(before: str, after: str, *unknown: dict) -> ImageFacts:
-    return ImageFacts(digests=(before, after), unknown=tuple(unknown) or ({}, {}))
+    colours = tuple(unknown) or ({}, {})
+    return ImageFacts((before, after), colours, void=(False, False), strange=(False, False))
+
+
+def counted(facts: Iterable[ImageFacts]) -> ForeignColours:
+    """The colours of the maps of `facts`."""
+    colours = ForeignColours()
+    for fact in facts:
+        for unknown in fact.unknown:
+            colours.add(unknown)
+    return colours
 
 
 @pytest.mark.parametrize(
@@ -82,15 +96,42 @@ def test_identical_images_are_told_by_their_pixels():
 def test_unknown_colours_are_counted_in_pixels_and_files():
     pairs = [pair("1.png", "train"), pair("2.png", "train")]
     facts = [facts_of("a", "b", {(1, 2, 3): 5}, {(1, 2, 3): 1}), facts_of("c", "d", {}, {(9, 9, 9): 7})]
-    line = next(describe_images(pairs, facts))
+    line = next(describe_images(pairs, facts, counted(facts)))
     colours = "(9, 9, 9) in 7 pixels of 1 file; (1, 2, 3) in 6 pixels of 2 files"
     assert line == f"map colours outside the palette: 2 ({colours})"
+
+
+def test_counted_colours_are_bounded_and_the_commonest_stay():
+    colours = ForeignColours()
+    for number in range(1000):
+        rare = {(number % 256, number // 256, shade): 1 for shade in range(1, MAP_COLOURS)}
+        colours.add({(9, 9, 9): 50, **rare})
+    assert len(colours.pixels) <= 4 * KEPT_COLOURS + MAP_COLOURS
+    counts, warning = colours.describe()
+    assert counts.startswith("map colours outside the palette, at least: ")
+    assert "((9, 9, 9) in 50000 pixels of 1000 files; " in counts
+    assert warning.startswith(
+        "WARNING: some maps have 32 or more colours outside the palette: save maps as PNG"
+    )
+
+
+def test_changed_pairs_with_void_maps_and_maps_without_a_class_are_told():
+    black, strange = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 77, np.uint8)
+    building = np.full((4, 4, 3), (128, 0, 0), np.uint8)
+    pairs = [pair(f"{n}.png", "train", changed=n != 3) for n in range(5)]
+    maps = [(black, black), (black, building), (strange, building), (black, black), (building, building)]
+    facts = [image_facts([black, black, *both]) for both in maps]
+    lines = list(describe_images(pairs, facts, counted(facts)))
+    assert lines[1] == "changed pairs whose maps are both void: 1 of 4"
+    assert (
+        lines[2] == "WARNING: pairs with a map in none of the classes' colours (README.md): 1 (train 2.png)"
+    )
 
 
 def test_only_the_first_few_are_named():
     pairs = [pair(f"{number}.png", split) for split in ("train", "test") for number in range(9)]
     facts = [facts_of(f"{number} before", f"{number} after") for _ in range(2) for number in range(9)]
-    *_, line = describe_images(pairs, facts)
+    *_, line = describe_images(pairs, facts, counted(facts))
     assert line.startswith("identical images in two splits: 18 (train 0.png and test 0.png; ")
     assert line.endswith("; ...)")
 

@@ -217,6 +217,34 @@ def test_a_label_with_other_values_or_colours_is_refused(tmp_path):
         read_label(stored(tmp_path / "a.png", Image.fromarray(COLOURS)))
 
 
+def test_a_mask_stands_for_the_second_date_alone(tmp_path):
+    image = stored(tmp_path / "image.png", Image.fromarray(COLOURS))
+    white = stored(tmp_path / "white.png", Image.fromarray(np.full((9, 7), 255, np.uint8)))
+    mask = stored(tmp_path / "mask.png", Image.fromarray(np.uint8(GREY > 128) * 255))
+    bits = stored(tmp_path / "bits.png", Image.fromarray(GREY > 128))
+    with pytest.raises(ValueError, match=r"mask\.png is a mask of 0 and 255, .*--mask_class"):
+        read_views((image, image, None, mask))
+    for path in (mask, bits):
+        views = read_views((image, image, white, path), mask_class="tree")
+        assert not views[2].any()
+        assert (views[3][..., 1] == np.uint8(GREY > 128) * 255).all()
+        assert not views[3][..., [0, 2]].any()
+    with pytest.raises(
+        ValueError, match=r"mask\.png is a mask, which stands for the second date alone: leave"
+    ):
+        read_views((image, image, mask, mask), mask_class="tree")
+
+
+def test_a_label_that_is_a_mask_is_the_class_that_is_named(tmp_path):
+    path = stored(tmp_path / "a.png", Image.fromarray(np.array([[0, 255]], dtype=np.uint8)))
+    assert read_label(path).tolist() == [[[0, 0, 0], [128, 0, 0]]], "LEVIR-MCI's building"
+    assert read_label(path, "water").tolist() == [[[0, 0, 0], [0, 0, 255]]]
+    whu = stored(tmp_path / "b.png", Image.fromarray(np.array([[0, 1]], dtype=np.uint8)))
+    assert read_label(whu, "building").tolist() == [[[0, 0, 0], [128, 0, 0]]]
+    levir = stored(tmp_path / "c.png", Image.fromarray(np.array([[0, 128, 255]], dtype=np.uint8)))
+    assert read_label(levir, "water").tolist() == read_label(levir).tolist()
+
+
 def test_absent_maps_are_void(tmp_path):
     path = stored(tmp_path / "a.png", Image.fromarray(COLOURS))
     views = read_views((path, path, None, None))

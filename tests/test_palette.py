@@ -7,9 +7,12 @@ from data.palette import (
     CLASSES,
     VOID,
     colour_label,
+    has_class,
     map_classes,
+    map_colours,
     paint_classes,
     unknown_colours,
+    unknown_share,
     void_to_black,
 )
 
@@ -29,6 +32,76 @@ def test_only_exact_white_becomes_black():
     cleaned = void_to_black(image)
     assert cleaned.tolist() == picture(VOID, (255, 255, 254), (254, 255, 255), (128, 0, 0), VOID).tolist()
     assert image[0, 0].tolist() == [255, 255, 255], "the input is left alone"
+
+
+def grey(*values: int) -> np.ndarray:
+    """One row of grey pixels: (1, W, 3)."""
+    return picture(*[(value,) * 3 for value in values])
+
+
+BUILDING = (128, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [(0, 255), (255, 0, 0, 0), (0, 1), (0, 3, 250, 255, 255, 0, 255)],
+    ids=["0/255", "mostly void", "0/1", "JPEG"],
+)
+def test_a_mask_is_painted_as_its_class_and_refused_without_one(values):
+    with pytest.raises(
+        ValueError, match=r"is a mask of 0 and (1|255), .*: name the class .* --mask_class \(low"
+    ):
+        map_colours(grey(*values))
+    painted = map_colours(grey(*values), "building")
+    half = max(values) / 2
+    assert painted.tolist() == picture(*[BUILDING if value > half else VOID for value in values]).tolist()
+    assert map_colours(grey(*values), "water").max(axis=(0, 1)).tolist() == [0, 0, 255]
+
+
+def test_white_alone_is_void_unless_masks_are_expected():
+    assert map_colours(grey(255, 255)).tolist() == grey(0, 0).tolist()
+    assert map_colours(grey(0, 0)).tolist() == grey(0, 0).tolist()
+    assert map_colours(grey(255, 255), "building").tolist() == picture(BUILDING, BUILDING).tolist()
+    assert map_colours(grey(0, 0), "building").tolist() == grey(0, 0).tolist()
+
+
+def test_black_and_white_are_both_void_in_a_map_with_colours():
+    for mask_class in (None, "water"):
+        image = picture((0, 0, 0), (255, 255, 255), BUILDING, (1, 2, 3))
+        assert map_colours(image, mask_class).tolist() == picture(VOID, VOID, BUILDING, (1, 2, 3)).tolist()
+
+
+@pytest.mark.parametrize("shade", [128, 208])
+@pytest.mark.parametrize("void", [0, 255])
+def test_the_grey_class_is_no_mask(shade, void):
+    assert map_colours(grey(shade, void)).tolist() == grey(shade, 0).tolist()
+
+
+@pytest.mark.parametrize("values", [(5,), (0, 5), (1, 2, 3), (0, 2), (255, 7), tuple(range(7))])
+@pytest.mark.parametrize("mask_class", [None, "building"])
+def test_class_numbers_are_refused(values, mask_class):
+    with pytest.raises(
+        ValueError, match=r"greyscale values \[\d.*, which look like class numbers: paint each"
+    ):
+        map_colours(grey(*values), mask_class)
+
+
+def test_a_label_of_levir_mci_in_a_maps_place_is_refused():
+    with pytest.raises(
+        ValueError, match=r"holds 0, 128 and 255 .*: paint 255 as a building, \(128, 0, 0\), or"
+    ):
+        map_colours(grey(0, 128, 255), "building")
+
+
+def test_a_greyscale_photo_is_no_mask():
+    photo = grey(*range(256))
+    assert unknown_share(map_colours(photo)) > 0.9
+    assert not has_class(map_colours(grey(*range(20, 60))))
+
+
+def test_the_commonest_unknown_colours_come_first():
+    image = picture(*[(1, 2, 3)] * 3, *[(0, 0, 1)] * 1, *[(9, 9, 9)] * 2, (128, 0, 0))
+    assert list(unknown_colours(image, most=2).items()) == [((1, 2, 3), 3), ((9, 9, 9), 2)]
 
 
 def test_black_and_the_thirteen_colours_are_known():

@@ -34,7 +34,7 @@ class MapFinder:
     ) -> None:
         self.detector = open_detector(checkpoint, size, pick_device(config.decode.device))
         self.maps_to, self.size, self.precision = maps_to, size, config.decode.precision
-        absent = [entry for entry in entries if entry["seg_A"] is None]
+        absent = [entry for entry in entries if entry["seg_B"] is None]
         if not absent:
             raise ValueError("--detector finds absent maps, here all are given: leave it out, or the maps")
         names = Counter(self._files(entry) for entry in absent) if maps_to else {}
@@ -54,7 +54,7 @@ class MapFinder:
 
         pairs: the views of each entry, (H, W, 3) uint8.
         """
-        absent = [number for number, entry in enumerate(entries) if entry["seg_A"] is None]
+        absent = [number for number, entry in enumerate(entries) if entry["seg_B"] is None]
         if not absent:
             return
         views = np.stack([stack_views(pairs[number], self.size) for number in absent])

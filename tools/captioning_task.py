@@ -84,6 +84,7 @@ class CaptioningTask:
             "vocabulary": list(self.vocabulary.words),
             "common_captions": self.common_captions,
             "no_change": list(self.no_change),
+            "mask_class": self.samples.reader.mask_class,
             "image_size": list(self.samples.reader.image_size),
         }
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from itertools import chain, cycle, islice
 from pathlib import Path
@@ -27,6 +28,7 @@ from tqdm import tqdm
 from data import facts, hdf5, released_files
 from data.images import read_views, stack_views
 from data.no_change import no_change_of
+from data.palette import MASK_CLASSES
 from data.sources import SPLITS, Pair, read_pairs
 from data.vocabulary import Vocabulary
 from tools import command
@@ -41,6 +43,7 @@ RECORDED = (
     "captions_per_image",
     "max_length",
     "image_size",
+    "mask_class",
 )
 
 
@@ -72,6 +75,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--max_length", type=int, default=50, help="most words of an encoded caption: %(default)s"
     )
     parser.add_argument("--image_size", type=int, default=256, help="rows and columns: %(default)s")
+    parser.add_argument(
+        "--mask_class",
+        choices=MASK_CLASSES,
+        help="the class that masks (0 and 255, or 0 and 1) at the second date show; default: refuse masks",
+    )
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes: one per core")
     parser.add_argument("--force", action="store_true", help="replace the input files in --output_dir")
     args = parser.parse_args(argv)
@@ -97,7 +105,8 @@ def main(argv: list[str] | None = None) -> None:
         interruptions_noted() as noted,
         ProcessPoolExecutor(min(args.workers, len(pairs)), initializer=ignore_interrupts) as pool,
     ):
-        decoded = in_order(pool, partial(decode, image_size=args.image_size), pairs, ahead=4 * args.workers)
+        reader = partial(decode, image_size=args.image_size, mask_class=args.mask_class)
+        decoded = in_order(pool, reader, pairs, ahead=4 * args.workers)
         write_split = partial(
             FORMATS[args.format].write_split,
             folder,
@@ -105,13 +114,15 @@ def main(argv: list[str] | None = None) -> None:
             settings=settings,
             no_change=no_change_of(pairs),
         )
-        image_facts = write_splits(write_split, pairs, captions, until(noted, decoded), args.image_size)
+        image_facts, colours = write_splits(
+            write_split, pairs, captions, until(noted, decoded), args.image_size
+        )
     for line in (
         *facts.describe_pairs(pairs),
         *facts.describe_no_change(pairs),
         *facts.describe_left_out(left_out, args.max_length),
         *facts.describe_words(pairs, vocabulary, args.max_length, args.vocabulary_splits),
-        *facts.describe_images(pairs, image_facts),
+        *facts.describe_images(pairs, image_facts, colours),
         *facts.describe_names(pairs),
         *describe_files(output_dir),
     ):
@@ -191,13 +202,13 @@ def write_splits(
     captions: Sequence[tuple],
     decoded: Iterable[tuple],
     image_size: int,
-) -> list[facts.ImageFacts]:
+) -> tuple[list[facts.ImageFacts], facts.ForeignColours]:
     """Write every split that has pairs with `write_split`; return what `decoded` tells about the images.
 
     `captions` holds what `encode` gives for each pair, `decoded` yields what `decode` gives for it.
     """
-    image_facts = []
-    views = noting(tqdm(decoded, total=len(pairs), unit="pair", disable=None), image_facts)
+    image_facts, colours = [], facts.ForeignColours()
+    views = noting(tqdm(decoded, total=len(pairs), unit="pair", disable=None), image_facts, colours)
     for split in SPLITS:
         rows = [row for row, pair in enumerate(pairs) if pair.split == split]
         if rows:
@@ -209,19 +220,26 @@ def write_splits(
                 tokens=np.array([captions[row][0] for row in rows]),
                 lengths=np.array([captions[row][1] for row in rows]),
             )
-    return image_facts
+    return image_facts, colours
 
 
-def decode(pair: Pair, image_size: int) -> tuple[np.ndarray, facts.ImageFacts]:
+def decode(pair: Pair, image_size: int, mask_class: str | None) -> tuple[np.ndarray, facts.ImageFacts]:
     """A pair's views (4, 3, image_size, image_size) uint8 and what there is to know about its images."""
-    views = read_views(pair.views, pair.label)
+    views = read_views(pair.views, pair.label, mask_class)
     return stack_views(views, (image_size, image_size)), facts.image_facts(views)
 
 
-def noting(stream: Iterable[tuple[np.ndarray, facts.ImageFacts]], notes: list) -> Iterator[np.ndarray]:
-    """The views of a stream of decoded pairs; their facts are appended to `notes`."""
+def noting(
+    stream: Iterable[tuple[np.ndarray, facts.ImageFacts]], notes: list, colours: facts.ForeignColours
+) -> Iterator[np.ndarray]:
+    """The views of a stream of decoded pairs; their facts are appended to `notes`.
+
+    The colours of the maps are only counted, in `colours`, so that memory stays flat.
+    """
     for views, found in stream:
-        notes.append(found)
+        for unknown in found.unknown:
+            colours.add(unknown)
+        notes.append(replace(found, unknown=({}, {})))
         yield views
 
 
