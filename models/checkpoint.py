@@ -19,6 +19,7 @@ from models import build_model
 from models.change_detector import ChangeDetector
 from models.folding import fold_batchnorm
 from models.mmodalcc import MModalCC
+from models.safe_load import safe_load
 
 FORMAT = "mmodalcc-1"
 ARCHITECTURE = (  # settings that weights belong to
@@ -46,7 +47,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint {path} not found: train one with train.py first")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+        content = safe_load(path, mmap=is_zipfile(path))
     except Exception as error:  # a foreign or damaged file makes the unpickler fail in a dozen ways
         raise ValueError(
             f"{path} is no checkpoint of this code ({why_unreadable(error)}): give a best.pt or last.pt"

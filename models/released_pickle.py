@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoint import why_unreadable
+from models.safe_load import check_stored, safe_load
 
 OWNERS = ("encoder_image", "encoder_image2", "encoder_feat", "decoder")
 
@@ -113,7 +114,7 @@ def read_released(path: Path) -> Released:
     try:
         with _nothing_but(STAND_INS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of strange files, which an error follows
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = safe_load(path)
     except Exception as error:  # a foreign, damaged or hostile file makes the unpickler fail in a dozen ways
         raise ValueError(
             f"{path} is refused ({why_unreadable(error)}): only tensors and the released classes may be in it"
@@ -163,6 +164,10 @@ def _tensors(name: str, state: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
         if value is not None:
             if not isinstance(value, Tensor) or value.is_meta:
                 raise ValueError(f"{name}.{key} of the checkpoint is no tensor")
+            try:
+                check_stored(value)
+            except ValueError as error:
+                raise ValueError(f"{name}.{key} of the checkpoint is refused: {error}") from None
             yield f"{name}.{key}", value.detach()
 
 
