@@ -32,6 +32,7 @@ from models.beam_search import Hypothesis
 from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
 from tools import command, detection_task
+from tools.constants import TrainingCaptions, training_captions
 from tools.meteor import Meteor
 from tools.processes import Processes
 from tools.score_table import format_table
@@ -89,12 +90,14 @@ def main(argv: list[str] | None = None) -> None:
         processes.leave()
         if not processes.writes:
             return
+        training, missing = floor_candidates(content, config, reader.has_human_words, meteor)
         records = [Record(c["filename"], c["caption"], c["references"], c["changed"]) for c in captions]
         scores = score(
             records,
             meteor,
             no_change=sentences_in_use(config.data.no_change, content, reader.no_change),
-            common_captions=content["common_captions"],
+            training=training,
+            no_training=missing,
             released=released,
             decisions={'rule "the given map B is not empty"': map_changed},
             human_words=reader.has_human_words,
@@ -111,6 +114,28 @@ def main(argv: list[str] | None = None) -> None:
         f"\n{number_of(distinct, 'different caption')} of {number_of(len(captions), 'pair')}; "
         f"scores.json and captions.json in {output}"
     )
+
+
+def floor_candidates(
+    content: dict[str, Any], config: Config, human_words: bool, meteor: Meteor
+) -> tuple[TrainingCaptions | None, str]:
+    """The training captions that the floors are chosen from, or why there are none.
+
+    Checkpoints of earlier versions and imported ones hold none: then they are those of the train split in
+    `data.dir`. Without human words there are no floors.
+    """
+    if content.get("train_captions"):
+        return TrainingCaptions(content["train_captions"], content["train_constants"], "the checkpoint"), ""
+    if not human_words:
+        return None, ""
+    try:
+        reader, rows = open_split("train", config.data)
+    except (OSError, ValueError) as error:
+        return None, (
+            "no floors: the checkpoint holds no training captions, and data.dir has none to read instead "
+            f"({error})"
+        )
+    return training_captions(reader, rows, meteor), ""
 
 
 def released_record(caption: str, reader: Reader, row: int) -> ReleasedRecord:

@@ -6,11 +6,12 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from configs import Config, from_dict
+from configs import Config, TrainConfig, from_dict
 from data.dataset import open_samples
 from models.checkpoint import load_checkpoint, restore_model
 from tools.captioning_task import CaptioningTask
 from tools.processes import Processes
+from tools.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -21,23 +22,39 @@ def task_and_model(tiny_run):
     return task, restore_model(content)[0]
 
 
-def test_the_log_has_the_floor_beside_the_scores(tiny_run):
+def test_the_log_has_both_floors_beside_the_scores(tiny_run):
     lines = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
-    assert lines[0]["floor"] == lines[1]["floor"]
-    assert lines[0]["floor"].keys() == lines[0]["val"].keys()
+    for floor in ("floor", "floor_oracle"):
+        assert lines[0][floor] == lines[1][floor]
+        assert lines[0][floor].keys() == lines[0]["val"].keys()
+    assert lines[0]["floor_oracle"]["s_m"] >= lines[0]["floor"]["s_m"]
     captions = json.loads((tiny_run / "val_captions.json").read_text())
     assert lines[1]["distinct_captions"] == len({caption["caption"] for caption in captions})
 
 
-def test_a_collapsed_model_that_says_the_floors_caption_scores_the_floor(task_and_model):
+def test_a_collapsed_model_is_never_above_the_oracle_whatever_training_caption_it_says(task_and_model):
     task, _ = task_and_model
     reader, rows = task.val_samples.reader, task.val_samples.rows
     with task:
-        segments = [("the scene is the same as before", tuple(reader.references[row])) for row in rows]
-        floor = task._floor(segments)
-        assert task._scores(segments)["s_m"] <= floor["s_m"]
-        said = [task._scores([(s, r) for _, r in segments])["s_m"] for s in task.no_change]
-    assert floor["s_m"] == pytest.approx(max(said))
+        s_m = {}
+        for caption in task.training.captions:
+            segments = [(caption, tuple(reader.references[row])) for row in rows]
+            s_m[caption] = task._scores(segments)["s_m"]
+        floors = task.floors
+    assert floors["floor_oracle"]["s_m"] == pytest.approx(max(s_m.values()))
+    assert floors["floor"]["s_m"] == pytest.approx(s_m[task.training.best["all"]])
+
+
+def test_training_warns_where_a_constant_caption_is_as_good(tmp_path, capsys):
+    folder = RunFolder(tmp_path / "run", Config(train=TrainConfig(select_on="s_m")), resume=False)
+    folder.begin("data", [])
+    line = {"epoch": 1, "loss": 1.0, "seconds": 1, "best": True, "distinct_captions": 2}
+    floors = {"floor": {"s_m": 30.0}, "floor_oracle": {"s_m": 40.0}}
+    for s_m, warned in ((39.0, True), (40.0, True), (41.0, False)):
+        folder.write_epoch(1, {**line, **floors, "val": {"s_m": s_m}}, [])
+        said = capsys.readouterr().err
+        assert ("WARNING: no better than a constant caption" in said) is warned
+        assert "floor's s_m 30.0, floor_oracle's 40.0" in said
 
 
 def test_gates_are_the_mean_over_the_words_of_each_caption(task_and_model):
@@ -59,7 +76,16 @@ def test_tensorboard_shows_scores_floor_gates_and_captions(tiny_run):
     events = EventAccumulator(str(tiny_run))
     events.Reload()
     tags = events.Tags()
-    scalars = {"val/s_m", "floor/s_m", "gates/rgb", "gates/sem", "gates/word", "loss", "step/loss"}
+    scalars = {
+        "val/s_m",
+        "floor/s_m",
+        "floor_oracle/s_m",
+        "gates/rgb",
+        "gates/sem",
+        "gates/word",
+        "loss",
+        "step/loss",
+    }
     assert scalars | {"step/gradient_norm", "learning_rate/decoder"} <= set(tags["scalars"])
     assert len(events.Scalars("floor/s_m")) == 2
     assert any(tag.startswith("captions/") for tag in tags["tensors"])

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 import eval as evaluation
+from models.checkpoint import load_checkpoint, save_checkpoint
 from tools import create_input_files
 
 
@@ -38,12 +39,41 @@ def test_captions_stand_in_split_order_with_all_there_is_to_know(evaluated, demo
 
 def test_scores_stand_beside_their_floor(evaluated):
     scores = evaluated[0]
-    for column in ("ours", "released", "floor", "margin"):
+    for column in ("ours", "released", "floor", "floor_oracle", "margin"):
         assert set(scores[column]) == {"all", "changed", "unchanged"}
     assert scores["ours"]["all"]["pairs"] == 9
     interval = scores["ours"]["all"]["bleu_1"]
     assert interval["low"] <= interval["value"] <= interval["high"]
     assert scores["decision"]['rule "the given map B is not empty"']["all"]["value"] == 100
+
+
+def test_a_checkpoint_without_training_captions_takes_those_of_data_dir(
+    tiny_run, evaluated, demo_input, tmp_path
+):
+    """As those of earlier versions and imported ones are; without a train split there are no floors."""
+    content = load_checkpoint(tiny_run / "best.pt")
+    old = {
+        name: value for name, value in content.items() if name not in ("train_captions", "train_constants")
+    }
+    save_checkpoint(tmp_path / "old.pt", old)
+    evaluation.main(
+        ["--checkpoint", str(tmp_path / "old.pt"), "--split", "val", "test", "--output", str(tmp_path)]
+    )
+    scores = read(tmp_path)[0]
+    assert scores["training_captions"]["source"] == str(demo_input / "train.hdf5")
+    for column in ("floor", "floor_oracle"):
+        assert scores[column] == evaluated[0][column]
+    test_only = tmp_path / "test_only"
+    test_only.mkdir()
+    for name in ("test.hdf5", "vocabulary.json"):
+        shutil.copy(demo_input / name, test_only)
+    evaluation.main(
+        ["--checkpoint", str(tmp_path / "old.pt"), "--data.dir", str(test_only), "--output", str(tmp_path)]
+    )
+    scores = read(tmp_path)[0]
+    assert scores["floor"] is scores["floor_oracle"] is scores["margin"] is None
+    assert "checkpoint holds no training captions" in scores["reasons"]["floor"]
+    assert "train.hdf5 not found" in scores["reasons"]["floor"]
 
 
 def test_one_process_or_workers_one_batch_or_many_say_the_same(evaluated, tiny_run, tmp_path):

@@ -100,6 +100,7 @@ def test_scores_stand_beside_the_floor(report, evaluated):
         for column in ("ours", "floor", "released"):
             assert f"{scores[column][part]['rouge_l']['value']:.1f}" in text
         assert scores["floor"][part]["caption"] in text
+        assert scores["floor_oracle"][part]["caption"] in text
     assert f"{scores['decision']['caption']['all']['value']:.1f}" in text
     assert "no cider: left out" in text
 
@@ -168,9 +169,23 @@ def test_a_score_that_failed_is_a_dash_and_its_pair_stands_last(report):
     assert "BLEU-4 \N{EN DASH}, METEOR \N{EN DASH}" in " ".join(last.split())
 
 
+def test_scores_of_an_earlier_version_have_one_floor(report):
+    def earlier(scores):
+        new = ("floor_oracle", "garbled", "no_change", "training_captions")
+        return {key: value for key, value in scores.items() if key not in new}
+
+    text = report(scores=earlier)
+    assert "<th>floor</th>" in text
+    assert "<th>oracle</th>" not in text
+
+
 def test_without_human_words_the_released_column_is_all_there_is(report):
     def released_only(scores):
-        return {**scores, **dict.fromkeys(("ours", "floor", "margin")), "reasons": {"ours": "no human words"}}
+        return {
+            **scores,
+            **dict.fromkeys(("ours", "floor", "floor_oracle", "margin")),
+            "reasons": {"ours": "no human words"},
+        }
 
     text = report(scores=released_only)
     assert "no human words (ours)" in text
@@ -295,7 +310,7 @@ def test_pointing_at_a_word_shows_its_attention(report, browser, tmp_path):
 def test_nothing_reaches_out_of_the_window(report, browser, tmp_path, width):
     def wide(scores):
         interval = dict.fromkeys(("value", "low", "high"), 888.8)
-        for column in ("ours", "floor", "margin", "released"):
+        for column in ("ours", "floor", "floor_oracle", "margin", "released"):
             for part in scores[column].values():
                 part.update(dict.fromkeys(make_report.METRIC_TITLES, interval))
         return scores

@@ -11,7 +11,7 @@ from pycocoevalcap.rouge.rouge import Rouge
 
 from tools.bootstrap import resampling_counts
 from tools.meteor import Meteor, Segment
-from tools.metrics import AVERAGED, METRICS, Measured, measure, scores_from_sums
+from tools.metrics import AVERAGED, METRICS, Measured, cider_rows, has_idf, measure, scores_from_sums
 
 WORDS = ["a", "the", "road", "house", "tree", "is", "built", "near", "river", "some", "appears"]
 
@@ -115,13 +115,25 @@ def test_s_m_is_the_mean_of_four(meteor):
     assert scores["s_m"] == pytest.approx(np.mean([scores[metric] for metric in AVERAGED]))
 
 
-@pytest.mark.parametrize(("pairs", "unchanged"), [(1, False), (3, True)])
-def test_cider_is_left_out_where_it_has_no_meaning(meteor, pairs, unchanged):
-    measured = measure([("no change", ("no change", "all is the same"))] * pairs, meteor, unchanged=unchanged)
+@pytest.mark.parametrize("pairs", [1, 3])
+def test_cider_is_left_out_where_a_perfect_caption_would_have_0(meteor, pairs):
+    references = [("no change", "all is the same"), ("all is the same", "no change"), ("no change",) * 9]
+    references[2] += ("all is the same",)  # the same n-grams in another order and number
+    segments = [("no change", own) for own in references[:pairs]]
+    assert not has_idf([own for _, own in segments])
+    assert (cider_rows(segments) == 0).all()
+    measured = measure(segments, meteor)
     scores = measured.scores(np.ones(pairs))
     assert "cider" not in scores
     assert scores["s_m"] == pytest.approx(np.mean([scores["bleu_4"], scores["meteor"], scores["rouge_l"]]))
     assert list(measured.reasons()) == ["cider"]
+
+
+def test_cider_has_a_value_where_references_differ(meteor):
+    segments = [("no change", ("no change", "all is the same")), ("no change", ("no change",))]
+    assert has_idf([own for _, own in segments])
+    assert "cider" in measure(segments, meteor).scores(np.ones(2))
+    assert cider_rows([("all is the same", own) for _, own in segments])[0] > 0
 
 
 def test_without_java_the_other_metrics_stand(no_java):

@@ -329,7 +329,7 @@ def test_training_and_evaluation_on_the_set_as_it_stands(demo_input, demo_releas
         json.loads((tmp_path / name / "scores.json").read_text()) for name in ("alone", "joined")
     )
     assert alone["ours"] is alone["floor"] is alone["margin"] is None
-    assert set(alone["reasons"]) == {"ours", "floor", "margin"}
+    assert set(alone["reasons"]) == {"ours", "floor", "floor_oracle", "margin"}
     assert alone["released"] == joined["released"]
     assert alone["released"]["all"]["s_m"]["value"] >= 0
     assert joined["reasons"] == {}

@@ -39,7 +39,11 @@ def test_a_run_folder_explains_itself(tiny_run):
     content = load_checkpoint(tiny_run / "last.pt")
     assert (content["epoch"], content["image_size"]) == (2, [32, 32])
     assert "training" not in load_checkpoint(tiny_run / "best.pt")
-    assert "the scene is the same as before" in content["common_captions"]
+    assert "the scene is the same as before" in content["train_captions"]
+    assert len(set(content["train_captions"])) == len(content["train_captions"])
+    assert set(content["train_constants"]) == {"all", "changed", "unchanged"}
+    assert set(content["train_constants"].values()) <= set(content["train_captions"])
+    assert "there is no difference" in content["no_change"]
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(tiny_run, demo_input, tmp_path, capsys):

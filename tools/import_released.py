@@ -43,7 +43,6 @@ def main(argv: list[str] | None = None) -> None:
         "model": our_state(released, config.model, len(vocabulary)),
         "config": config.to_dict(),
         "vocabulary": list(vocabulary.words),
-        "common_captions": [],
         "image_size": list(IMAGE_SIZE),
         "epoch": released.epoch,
         "scores": released.scores,

@@ -46,7 +46,22 @@ SIDE = 256  # pixels, at most, of an image in the report
 QUALITY = 60  # of WebP: about 13 kB an aerial image of 256 x 256
 
 REPORTED = METRIC_TITLES | SPICE_TITLES
-COLUMN_TITLES = {"ours": "this run", "floor": "floor", "margin": "above it", "released": "released"}
+COLUMN_TITLES = {
+    "ours": "this run",
+    "floor": "floor",
+    "floor_oracle": "oracle",
+    "margin": "above floor",
+    "released": "released",
+}
+NEEDED = (
+    "decision",
+    "reasons",
+    "bootstrap",
+    "ours",
+    "floor",
+    "margin",
+    "released",
+)  # of any version of eval.py
 
 Pair = dict[str, Any]  # an entry of captions.json and what the gallery shows besides
 
@@ -54,7 +69,7 @@ Pair = dict[str, Any]  # an entry of captions.json and what the gallery shows be
 def main(argv: list[str] | None = None) -> None:
     config, options = read_command(argv)
     folder = options.eval or options.run / "_".join(options.split)
-    scores = read_results(folder / "scores.json", "decision", "reasons", "bootstrap", *COLUMN_TITLES)
+    scores = read_results(folder / "scores.json", *NEEDED)
     entries = read_results(folder / "captions.json", "filename", "caption", "references", "changed", "scores")
     no_change = scores.get("no_change", config.data.no_change or NO_CHANGE_SENTENCES)  # older ones lack it
     pairs = [judge(entry, no_change) for entry in entries]
@@ -123,7 +138,8 @@ def judge(entry: dict[str, Any], no_change: Sequence[str]) -> Pair:
 def score_tables(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """For each part that has pairs: its number of pairs, a row for each metric, the largest score of all."""
     for part in PARTS:
-        found = {column: scores[column][part] for column in COLUMN_TITLES if (scores[column] or {}).get(part)}
+        columns = {column: scores.get(column) or {} for column in COLUMN_TITLES}
+        found = {column: parts[part] for column, parts in columns.items() if parts.get(part)}
         if found:
             first, *_ = found.values()
             shown = [found[column] for column in found if column != "margin"]
@@ -137,6 +153,7 @@ def score_tables(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 },
                 "largest": max(s[m]["high"] for s in shown for m in REPORTED if s.get(m)) or 1,
                 "floor": found["floor"]["caption"] if "floor" in found else None,
+                "floor_oracle": found["floor_oracle"]["caption"] if "floor_oracle" in found else None,
             }
 
 
@@ -204,6 +221,8 @@ def learning_curves(log: Path) -> list[str]:
     best = max(line["epoch"] for line in lines if line["best"])
     scores = {REPORTED[metric]: [line["val"].get(metric) for line in lines] for metric in shown}
     scores["S*m of the floor"] = [line["floor"].get("s_m") for line in lines]
+    if "floor_oracle" in lines[-1]:
+        scores["S*m of the oracle"] = [line.get("floor_oracle", {}).get("s_m") for line in lines]
     curves = {
         "training loss": {"": [line["loss"] for line in lines]},
         "validation scores": scores,

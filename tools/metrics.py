@@ -29,33 +29,44 @@ _cook_for_cider = lru_cache(maxsize=4096)(cider_scorer.cook_refs)
 
 @dataclass(frozen=True)
 class Measured:
-    """The rows of a corpus, and why metrics have none: `missing` ones failed, `left_out` have no meaning."""
+    """The rows of a corpus, and why metrics have none.
+
+    missing: metrics whose scorer failed. left_out: metrics without a value for these references, which S*m
+    goes without.
+    """
 
     rows: Rows
     missing: dict[str, str]
     left_out: dict[str, str]
 
-    def scores(self, counts: np.ndarray) -> Scores:
+    def averaged(self) -> tuple[str, ...]:
+        """The metrics that S*m averages."""
+        return tuple(metric for metric in AVERAGED if metric not in self.left_out)
+
+    def scores(self, counts: np.ndarray, averaged: Sequence[str] | None = None) -> Scores:
         """Scores of the corpora with pair i counts[..., i] times: counts (..., pairs) -> (...) each.
 
-        np.ones(pairs) gives the corpus itself. S*m is there if all that it averages is; s_m_spice is the
-        mean with SPICE. Resampled scores are exact, but for CIDEr, which keeps the inverse document
-        frequencies of the corpus itself.
+        np.ones(pairs) gives the corpus itself. S*m, the mean of `averaged` (default: `self.averaged()`), has
+        a value if all of them have; s_m_spice is the mean with SPICE. Resampled scores are exact, except
+        CIDEr, which keeps the inverse document frequencies of the corpus itself.
         """
         sums = {scorer: counts @ rows for scorer, rows in self.rows.items()}
         found = scores_from_sums(sums, pairs=counts.shape[-1])
-        averaged = [metric for metric in AVERAGED if metric not in self.left_out]
+        averaged = self.averaged() if averaged is None else averaged
         if all(metric in found for metric in averaged):
             found["s_m"] = np.mean([found[metric] for metric in averaged], axis=0)
             if "spice" in found:
                 found["s_m_spice"] = np.mean([found[metric] for metric in (*averaged, "spice")], axis=0)
         return found
 
-    def reasons(self) -> dict[str, str]:
+    def reasons(self, averaged: Sequence[str] | None = None) -> dict[str, str]:
         """Why a metric has no value: metric or s_m -> reason."""
-        averaged = [metric for metric in AVERAGED if metric in self.missing]
-        no_mean = {"s_m": f"not without {' and '.join(averaged)}"} if averaged else {}
-        return self.left_out | self.missing | no_mean
+        without = self.left_out | self.missing
+        needed = [
+            metric for metric in (self.averaged() if averaged is None else averaged) if metric in without
+        ]
+        no_mean = {"s_m": f"not without {' and '.join(needed)}"} if needed else {}
+        return without | no_mean
 
 
 def measure(
@@ -63,13 +74,12 @@ def measure(
     meteor: Meteor,
     *,
     meteor_words: Sequence[Segment] | None = None,
-    unchanged: bool = False,
     spice: Spice | None = None,
 ) -> Measured:
     """Run the scorers on the segments (METEOR on `meteor_words`, SPICE if given); what fails is missing.
 
-    CIDEr is left out where even a perfect caption would score 0 for want of an inverse document frequency: on
-    `unchanged` pairs alone, whose references are all alike, and on a single pair.
+    CIDEr is left out where the references give no n-gram an inverse document frequency (`has_idf`): even a
+    perfect caption would score 0.
     """
     scorers = {
         "bleu": lambda: bleu_rows(words),
@@ -80,9 +90,11 @@ def measure(
     if spice:
         scorers["spice"] = lambda: spice.rows(words)
     left_out = {}
-    if unchanged or len(words) == 1:
+    if not has_idf([references for _, references in words]):
         del scorers["cider"]
-        left_out["cider"] = "left out, references that are all alike have no inverse document frequency"
+        left_out["cider"] = (
+            "left out, all pairs have the same n-grams, so even a perfect caption would score 0"
+        )
     rows, missing = {}, {}
     for name, scorer in scorers.items():
         try:
@@ -133,6 +145,13 @@ def rouge_rows(segments: Sequence[Segment]) -> np.ndarray:
     """(n, 1) ROUGE-L (0..1) of each pair, beta 1.2."""
     rouge = Rouge()
     return _rows(lambda segment: [rouge.calc_score([segment[0]], segment[1])], segments)
+
+
+def has_idf(references: Sequence[tuple[str, ...]]) -> bool:
+    """Whether some n-gram does not occur in the references of all pairs, so that CIDEr weights it."""
+    ngrams = ({gram for text in _cook_for_cider(own) for gram in text} for own in dict.fromkeys(references))
+    first = next(ngrams, set())
+    return any(own != first for own in ngrams)
 
 
 def cider_rows(segments: Sequence[Segment]) -> np.ndarray:

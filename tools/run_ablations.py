@@ -34,7 +34,7 @@ TITLES = {
     "meteor": "METEOR",
     "rouge_l": "ROUGE-L",
     "cider": "CIDEr",
-    "decision": "change told rightly, %",
+    "decision": "change-decision accuracy, %",
 }
 
 

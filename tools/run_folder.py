@@ -115,9 +115,14 @@ class RunFolder:
         scores = " ".join(f"{name} {value:.1f}" for name, value in line["val"].items())
         chosen_on = self.config.train.select_on
         text = f"epoch {line['epoch']}: loss {line['loss']:.3f}, {scores}, "
-        text += f"floor's {chosen_on} {line['floor'][chosen_on]:.1f}, {line['seconds']:.0f} s"
+        text += f"floor's {chosen_on} {line['floor'][chosen_on]:.1f}, "
+        if oracle := line.get("floor_oracle"):
+            text += f"floor_oracle's {oracle[chosen_on]:.1f}, "
+        text += f"{line['seconds']:.0f} s"
         if line.get("distinct_captions") == 1 < len(captions):
             text += "; COLLAPSED: every validation caption is the same sentence"
+        if oracle and any(line["val"][name] <= oracle[name] for name in (chosen_on, "s_m") if name in oracle):
+            text += "; WARNING: no better than a constant caption (floor_oracle)"
         print(text + (" *" if line["best"] else ""), file=sys.stderr)
 
     def save(self, content: dict[str, Any], training: dict[str, Any], *, best: bool) -> None:

@@ -6,7 +6,7 @@ from tools.bootstrap import PERCENT
 from tools.metrics import METRICS
 from tools.scoring import PARTS
 
-ROWS = ("ours", "floor", "margin", "released")
+ROWS = ("ours", "floor", "floor_oracle", "margin", "released")
 RANGE = f"{PERCENT} %"
 NAMES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "S*m")
 METRIC_TITLES = dict(zip((*METRICS, "s_m"), NAMES, strict=True))
@@ -37,18 +37,33 @@ def _score_lines(result: dict) -> list[str]:
 
 
 def _decision_lines(result: dict) -> list[str]:
-    rows = [["change told rightly, %", *(title for part in PARTS for title in (part, RANGE))]]
+    rows = [["change-decision accuracy, %", *(title for part in PARTS for title in (part, RANGE))]]
     for name, accuracy in result["decision"].items():
         rows.append([f"by the {name}"])
         for part in PARTS:
             rows[-1] += [_value(accuracy[part]), _range(accuracy[part])]
+    if garbled := result["garbled"]:
+        rows.append(
+            ["garbled captions", *(show(garbled[part]) for part in PARTS for show in (_value, _range))]
+        )
     return aligned(rows)
 
 
 def _floor_lines(result: dict) -> list[str]:
-    return [
-        f'floor of {part}: "{floor["caption"]}"' for part, floor in (result["floor"] or {}).items() if floor
-    ]
+    """The captions of the floors, and how far our S*m is above the best constant caption."""
+    lines = []
+    for part in PARTS:
+        if floor := (result["floor"] or {}).get(part):
+            lines.append(f'floor of {part} (best constant caption of training): "{floor["caption"]}"')
+        if oracle := (result["floor_oracle"] or {}).get(part):
+            above = oracle["ours_above"]
+            lines.append(
+                f'floor_oracle of {part} (best on these pairs): "{oracle["caption"]}"; '
+                f"our S*m is {_value(above)} above it ({_range(above)})"
+            )
+    if found := result["training_captions"]:
+        lines.append(f"floors chosen from {found['number']} training captions ({found['source']})")
+    return lines
 
 
 def missing_lines(result: dict) -> list[str]:
@@ -57,7 +72,7 @@ def missing_lines(result: dict) -> list[str]:
     for column in ROWS:
         if column in result["reasons"]:
             places.setdefault(result["reasons"][column], []).append(column)
-        parts = {part: scores["reasons"] for part, scores in (result[column] or {}).items() if scores}
+        parts = {part: scores["reasons"] for part, scores in (result.get(column) or {}).items() if scores}
         for metric, reason in dict.fromkeys(found for own in parts.values() for found in own.items()):
             where = [f"{part} {column}" for part, own in parts.items() if own.get(metric) == reason]
             places.setdefault(f"no {metric}: {reason}", []).extend(

@@ -1,45 +1,54 @@
-"""Scores of captions against their references, each beside its floor and with a bootstrap interval.
+"""Scores of captions against their references, with two floors and bootstrap intervals.
 
     with Meteor() as meteor:                                # Java starts here, in the background
-        result = score(records, meteor, no_change=NO_CHANGE_SENTENCES, common_captions=commonest)
+        training = training_captions(reader, rows, meteor)  # of the training split, tools/constants.py
+        result = score(records, meteor, no_change=reader.no_change, training=training)
     print(format_table(result))                             # of tools/score_table.py
 
 `score` returns what scores.json holds:
 
-    {"ours": PARTS, "floor": PARTS, "margin": PARTS, "released": PARTS, "reasons": {"ours": "...", ...},
-     "decision": {"caption": ACCURACY, ...}, "no_change": ["the scene is the same as before", ...],
+    {"ours": PARTS, "floor": PARTS, "floor_oracle": PARTS, "margin": PARTS, "released": PARTS,
+     "reasons": {"ours": "...", ...}, "training_captions": {"number": 13314, "source": "the checkpoint"},
+     "decision": {"caption": ACCURACY, ...}, "garbled": ACCURACY,
+     "no_change": ["the scene is the same as before", ...],
      "bootstrap": {"resamples": 1000, "seed": 0, "percent": 95}}
     PARTS     {"all": SCORES, "changed": SCORES, "unchanged": SCORES}; None for a part without pairs, and in
               place of a column without human words ("reasons" says so) or not asked for
     SCORES    {"pairs": 1929, "bleu_1": INTERVAL, ..., "cider": INTERVAL, "s_m": INTERVAL, "reasons": {...}};
-              None for a metric without a value, "reasons" says why; the floor's have their "caption" too.
+              None for a metric without a value, "reasons" says why; the floors have their "caption" too.
               Ours and released have "spice", and where it has a value "s_m_spice", the mean with it
     ACCURACY  {"all": INTERVAL, "changed": INTERVAL, "unchanged": INTERVAL}, in per cent
     INTERVAL  {"value": 51.5, "low": 50.1, "high": 52.9}
 
-The floor of a part is its best constant caption by S*m. The margin is ours minus the floor, on the same
-resamples: its interval is that of the difference.
+A floor is the score of one training caption, said of every pair. `floor`: the caption that has the best
+S*m on the same part of the training split. `floor_oracle`: the one that has the best S*m on the scored pairs
+themselves, which no training caption exceeds; its "ours_above" is the INTERVAL of our S*m minus its S*m. The
+margin is ours minus `floor`. Differences are taken on the same resamples.
+
+A caption is garbled if it is empty, or neither a no-change sentence nor like the training captions
+(`is_garbled`). It counts as telling of a change, so a broken decoder misses few changes.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from itertools import pairwise
 
 import numpy as np
 
 from data.sources import changed_as_released
 from tools.bootstrap import PERCENT, interval, resampling_counts
+from tools.constants import TrainingCaptions, best_constants, split_parts
 from tools.meteor import Meteor, Segment
 from tools.metrics import AVERAGED, METRICS, Measured, Scores, measure, scores_from_sums
 from tools.spice import Spice
 
 PARTS = ("all", "changed", "unchanged")
-OWN_COLUMNS = ("ours", "floor", "margin")  # those that need human words
+OWN_COLUMNS = ("ours", "floor", "floor_oracle", "margin")  # those that need human words
+NO_TRAINING_CAPTIONS = "no training captions to choose a floor from"
 NO_HUMAN_WORDS = "no human words, give their JSON with --data.annotations"
 
 Draw = Callable[[int], np.ndarray]  # a number of pairs -> the counts of all resamples (tools/bootstrap.py)
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,8 @@ def score(
     meteor: Meteor,
     *,
     no_change: Sequence[str],
-    common_captions: Sequence[str] = (),
+    training: TrainingCaptions | None,
+    no_training: str = NO_TRAINING_CAPTIONS,
     released: Sequence[ReleasedRecord] = (),
     decisions: Mapping[str, Sequence[bool]] | None = None,
     human_words: bool = True,
@@ -88,35 +98,36 @@ def score(
 ) -> dict:
     """Everything that scores.json holds, in the form given at the top of this file.
 
-    no_change: the sentences that say "no change". common_captions: the commonest training captions, which the
-    changed part's floor is chosen from (if there are none, from no_change). decisions: other predictions of
-    "changed", a value per record, whose accuracy is to stand beside the captions'. human_words: whether the
-    records have any; if not, the released column and the decision are all there is.
+    no_change: the sentences that say "no change". training: the candidates of the floors; without them there
+    are no floors, for the reason `no_training`. decisions: other predictions of "changed", a value per
+    record, whose accuracy is to stand beside the captions'. human_words: whether the records have any; if
+    not, the released column and the decision are all there is.
     """
     changed = [record.changed for record in records]
-    parts = _split(_segments(records), changed) if human_words else dict.fromkeys(PARTS, ())
-    said = no_change or common_captions
-    candidates = {"all": said, "changed": common_captions or said, "unchanged": said}
-    for part in PARTS:  # METEOR works ahead of the other scorers, in the order in which it will be asked
+    parts = split_parts(_segments(records), changed) if human_words else dict.fromkeys(PARTS, ())
+    for part in PARTS:  # METEOR works ahead of the other scorers
         meteor.submit(parts[part])
-        meteor.submit(constant_segments(parts[part], candidates[part]))
+    oracles = _oracles(parts, training, meteor)
     draw = partial(resampling_counts, resamples=resamples, seed=seed)
-    compared = {part: _compare(part, parts[part], candidates[part], meteor, spice, draw) for part in PARTS}
+    compared = {
+        part: _compare(part, parts[part], training, oracles.get(part), meteor, spice, draw) for part in PARTS
+    }
+    averaged = {part: compared[part].pop("averaged", None) for part in PARTS}
     own = {column: {part: compared[part][column] for part in PARTS} for column in OWN_COLUMNS}
+    reasons = dict.fromkeys(OWN_COLUMNS[1:], no_training) if training is None else {}
+    reasons = reasons if human_words else dict.fromkeys(OWN_COLUMNS, NO_HUMAN_WORDS)
     predictions = {"caption": [record.caption not in no_change for record in records], **(decisions or {})}
     return {
-        **(own if human_words else dict.fromkeys(OWN_COLUMNS)),
-        "released": _released_column(released, meteor, spice, draw) if released else None,
-        "reasons": {} if human_words else dict.fromkeys(OWN_COLUMNS, NO_HUMAN_WORDS),
-        "no_change": list(no_change),
+        **{column: None if column in reasons else own[column] for column in OWN_COLUMNS},
+        "released": _released_column(released, averaged, meteor, spice, draw) if released else None,
+        "reasons": reasons,
+        "training_captions": training and {"number": len(training.captions), "source": training.source},
         "decision": {name: _accuracy(predicted, changed, draw) for name, predicted in predictions.items()},
+        "garbled": training
+        and _garbled([record.caption for record in records], changed, no_change, training, draw),
+        "no_change": list(no_change),
         "bootstrap": {"resamples": resamples, "seed": seed, "percent": PERCENT},
     }
-
-
-def constant_segments(segments: Sequence[Segment], candidates: Sequence[str]) -> Iterator[Segment]:
-    """What the floor is chosen from: each candidate as the caption of every pair."""
-    return ((caption, references) for caption in candidates for _, references in segments)
 
 
 def pair_scores(records: Sequence[Record], meteor: Meteor) -> list[dict[str, float | None]]:
@@ -131,66 +142,130 @@ def pair_scores(records: Sequence[Record], meteor: Meteor) -> list[dict[str, flo
     ]
 
 
+def _oracles(
+    parts: Mapping[str, Sequence[Segment]], training: TrainingCaptions | None, meteor: Meteor
+) -> dict[str, str]:
+    """Part -> the training caption that is best on its pairs."""
+    references = {part: [own for _, own in segments] for part, segments in parts.items()}
+    return best_constants(references, training.captions, meteor) if training else {}
+
+
 def _compare(
     part: str,
     segments: Sequence[Segment],
-    candidates: Sequence[str],
+    training: TrainingCaptions | None,
+    oracle: str | None,
     meteor: Meteor,
     spice: Spice | None,
     draw: Draw,
 ) -> dict[str, dict | None]:
-    """A part's scores: ours, the floor's, and the margin between them on the same resamples."""
+    """A part's columns, and the metrics that its S*m averages ("averaged")."""
+    columns = dict.fromkeys(OWN_COLUMNS)
     if not segments:
-        return dict.fromkeys(OWN_COLUMNS)
+        return columns
     counts, pairs = draw(len(segments)), len(segments)
-    measured = measure(segments, meteor, unchanged=part == "unchanged", spice=spice)
-    caption, constant = best_constant(part, segments, candidates, meteor)
-    ours, floor = measured.scores(counts), constant.scores(counts)
+    measured = measure(segments, meteor, spice=spice)
+    ours = measured.scores(counts)
+    columns |= {"ours": _entry(ours, measured.reasons(), pairs), "averaged": measured.averaged()}
+    if training is None:
+        return columns
+    captions, floors = floor_and_oracle(segments, training.best_of(part), oracle, training.captions, meteor)
+    floor, best = (constant.scores(counts) for constant in floors)
     margin = {metric: ours[metric] - floor[metric] for metric in ours.keys() & floor.keys()}
-    no_margin = measured.reasons() | constant.reasons()
-    no_margin.pop("spice", None)  # it would parse every candidate's sentences: the floor goes without
-    return {
-        "ours": _entry(ours, measured.reasons(), pairs),
-        "floor": {"caption": caption, **_entry(floor, constant.reasons(), pairs)},
+    no_margin = measured.reasons() | floors[0].reasons()
+    no_margin.pop("spice", None)  # it would parse every candidate's sentences: the floors go without
+    above = interval(ours["s_m"] - best["s_m"]) if "s_m" in ours and "s_m" in best else None
+    return columns | {
+        "floor": {"caption": captions[0], **_entry(floor, floors[0].reasons(), pairs)},
+        "floor_oracle": {
+            "caption": captions[1],
+            "ours_above": above,
+            **_entry(best, floors[1].reasons(), pairs),
+        },
         "margin": _entry(margin, no_margin, pairs),
     }
 
 
-def best_constant(
-    part: str, segments: Sequence[Segment], candidates: Sequence[str], meteor: Meteor
-) -> tuple[str, Measured]:
-    """The candidate with the best S*m; where metrics are missing, with the best mean of those all have."""
-    measured, found = {}, {}
-    for caption in candidates:
-        constant = list(constant_segments(segments, [caption]))
-        measured[caption] = measure(constant, meteor, unchanged=part == "unchanged")
-        found[caption] = measured[caption].scores(np.ones(len(segments)))
-    common = [metric for metric in AVERAGED if all(metric in scores for scores in found.values())]
-    best = max(candidates, key=lambda caption: sum(found[caption][metric] for metric in common))
-    return best, measured[best]
+def floor_and_oracle(
+    segments: Sequence[Segment], floor: str, oracle: str, candidates: Sequence[str], meteor: Meteor
+) -> tuple[tuple[str, str], tuple[Measured, Measured]]:
+    """The captions of both floors of a part, and their measurements.
+
+    Where `best_constants` had to choose the oracle on a sample, the floor's caption, or the only caption of a
+    model that always says the same training caption, may be better by chance: then it is the oracle.
+    """
+    said = {caption for caption, _ in segments}
+    constant = said if len(said) == 1 and said <= set(candidates) else set()
+    measured = {
+        caption: measure([(caption, references) for _, references in segments], meteor)
+        for caption in dict.fromkeys((oracle, floor, *constant))
+    }
+    oracle = max(measured, key=lambda caption: _mean(measured[caption]))
+    return (floor, oracle), (measured[floor], measured[oracle])
+
+
+def _mean(measured: Measured) -> float:
+    """S*m, or the mean of what it averages that has a value."""
+    pairs = len(next(iter(measured.rows.values())))
+    scores = measured.scores(np.ones(pairs))
+    return float(np.mean([scores[metric] for metric in measured.averaged() if metric in scores]))
 
 
 def _released_column(
-    records: Sequence[ReleasedRecord], meteor: Meteor, spice: Spice | None, draw: Draw
+    records: Sequence[ReleasedRecord],
+    averaged: Mapping[str, Sequence[str] | None],
+    meteor: Meteor,
+    spice: Spice | None,
+    draw: Draw,
 ) -> dict[str, dict | None]:
-    """Scores per part, which are told apart by the stored captions."""
+    """Scores per part, which the stored captions decide; S*m averages the same metrics as in our column."""
     changed = [changed_as_released(record.references) for record in records]
     column = dict.fromkeys(PARTS)
-    for part, chosen in _split(records, changed).items():
+    for part, chosen in split_parts(records, changed).items():
         if chosen:
             ids = [(record.caption_ids, tuple(record.references_ids)) for record in chosen]
-            unchanged = part == "unchanged"
-            measured = measure(_segments(chosen), meteor, meteor_words=ids, unchanged=unchanged, spice=spice)
-            column[part] = _entry(measured.scores(draw(len(chosen))), measured.reasons(), len(chosen))
+            measured = measure(_segments(chosen), meteor, meteor_words=ids, spice=spice)
+            scores = measured.scores(draw(len(chosen)), averaged[part])
+            column[part] = _entry(scores, measured.reasons(averaged[part]), len(chosen))
     return column
 
 
 def _accuracy(predicted: Sequence[bool], changed: Sequence[bool], draw: Draw) -> dict[str, dict | None]:
-    """Share of the pairs whose change was told rightly, per cent, for each part."""
+    """Share of the pairs with the right prediction of "changed", per cent, for each part."""
     right = [bool(said) == bool(true) for said, true in zip(predicted, changed, strict=True)]
+    return _shares(right, changed, draw)
+
+
+def _garbled(
+    captions: Sequence[str],
+    changed: Sequence[bool],
+    no_change: Sequence[str],
+    training: TrainingCaptions,
+    draw: Draw,
+) -> dict[str, dict | None]:
+    """Share of the pairs whose caption is garbled, per cent, for each part."""
+    known = {pair for caption in training.captions for pair in _word_pairs(caption)}
+    return _shares([c not in no_change and is_garbled(c, known) for c in captions], changed, draw)
+
+
+def is_garbled(caption: str, known: Collection[tuple[str, str]]) -> bool:
+    """Whether a caption is empty or at least half of its pairs of neighbouring words are not `known`.
+
+    known: the pairs that occur in training captions. The beginning and the end of a caption count as words.
+    """
+    pairs = _word_pairs(caption)
+    return not caption.split() or 2 * sum(pair not in known for pair in pairs) >= len(pairs)
+
+
+def _word_pairs(caption: str) -> list[tuple[str, str]]:
+    return list(pairwise(["<start>", *caption.split(), "<end>"]))
+
+
+def _shares(flags: Sequence[bool], changed: Sequence[bool], draw: Draw) -> dict[str, dict | None]:
+    """Share of the pairs that have a flag, per cent, for each part."""
     return {
         part: interval(100 * draw(len(chosen)) @ np.array(chosen, float) / len(chosen)) if chosen else None
-        for part, chosen in _split(right, changed).items()
+        for part, chosen in split_parts(flags, changed).items()
     }
 
 
@@ -204,13 +279,3 @@ def _entry(samples: Scores, reasons: dict[str, str], pairs: int) -> dict:
 
 def _segments(records: Sequence[Record | ReleasedRecord]) -> list[Segment]:
     return [(record.caption, tuple(record.references)) for record in records]
-
-
-def _split(items: Sequence[Item], changed: Sequence[bool]) -> dict[str, list[Item]]:
-    """The items of each part."""
-    flagged = list(zip(items, changed, strict=True))
-    return {
-        "all": list(items),
-        "changed": [item for item, flag in flagged if flag],
-        "unchanged": [item for item, flag in flagged if not flag],
-    }
