@@ -19,7 +19,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
@@ -84,12 +84,21 @@ def write_split(
 
 @contextmanager
 def new_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to write, which appears when it is complete; OSError on a full disk."""
+    """An HDF5 file to write, which appears when it is complete; OSError on a full disk.
+
+    Errors of the block itself pass through unchanged.
+    """
     with atomic_write(path) as partial:
+        file = h5py.File(partial, "w")
         try:
-            with h5py.File(partial, "w") as file:
-                yield file
-        except RuntimeError as error:  # h5py reports a full disk so when it closes the file
+            yield file
+        except BaseException:
+            with suppress(RuntimeError):
+                file.close()
+            raise
+        try:
+            file.close()
+        except RuntimeError as error:  # h5py reports a full disk so
             raise cannot_write(path, error) from error
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 # torch's `weights_only` unpickler calls these. They allocate as much memory as a number in the file asks for,
-# or make tensors whose shape says nothing of their memory. Neither our checkpoints nor the authors' have them.
+# or make tensors whose shape says nothing of their memory. Neither our checkpoints nor the authors' hold any.
 REFUSED = {
     "__builtin__ bytearray",
     "builtins bytearray",

@@ -1,22 +1,47 @@
 """How every script here begins and ends: with its result, or with one line that says what to do."""
 
+import re
 import sys
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import NoReturn
 
 from tools.heap import keep_freed_memory
 
 
+def _fail(message: str) -> NoReturn:
+    print(f"{Path(sys.argv[0]).name}: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _killed_worker(error: RuntimeError) -> str | None:
+    """A line for a worker process that was killed; None for another error."""
+    if isinstance(error, BrokenProcessPool):
+        return "a worker process was killed, most likely for lack of memory: use fewer --workers"
+    if found := re.search(r"DataLoader worker \(pid.+?\) (is killed|exited unexpectedly)", str(error)):
+        return (
+            f"{found[0]}, most likely for lack of memory or shared memory: use fewer --data.workers (0 needs no "
+            "shared memory), a smaller batch_size, or in Docker --shm-size 1g"
+        )
+    return None
+
+
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; what a user can cause (ValueError, OSError) becomes one line on standard error and exit
-    code 2."""
+    """Call `main`; errors that a user can cause become one line on standard error and exit code 2.
+
+    These are ValueError, OSError, and a worker process that the system killed.
+    """
     keep_freed_memory()
     try:
         main()
     except (ValueError, OSError) as error:
-        message = " ".join(str(error).split())
-        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except RuntimeError as error:
+        message = _killed_worker(error)
+        if message is None:
+            raise
+        _fail(message)
     except KeyboardInterrupt as interrupt:
         print(f"{Path(sys.argv[0]).name}: interrupted {interrupt}".rstrip(), file=sys.stderr)
         sys.exit(130)

@@ -1,0 +1,75 @@
+"""How scripts end when the system kills one of their worker processes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from data.hdf5 import new_file
+from tests.conftest import CONFIGS, entry
+
+ROOT = CONFIGS.parent
+LOADER = """
+import os, signal
+from torch.utils.data import DataLoader, Dataset
+from tools import command
+class Killed(Dataset):
+    def __len__(self):
+        return 4
+    def __getitem__(self, index):
+        os.kill(os.getpid(), signal.{name})
+def main():
+    list(DataLoader(Killed(), num_workers=1))
+command.run(main)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGBUS"])
+def test_a_killed_data_worker_ends_in_one_line(name):
+    words = [sys.executable, "-c", LOADER.replace("{name}", name)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    line = done.stderr.splitlines()[-1]
+    assert re.search(r"error: DataLoader worker .*memory or shared memory: use fewer --data.workers", line)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('a bug')", "KeyError('a bug')"])
+def test_other_errors_keep_their_traceback(error):
+    script = f"from tools import command\ndef main():\n    raise {error}\ncommand.run(main)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def children(process: subprocess.Popen) -> Sequence[int]:
+    """The processes that a process has started."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(number) for number in listed.read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_a_killed_worker_of_preparation_is_not_called_a_full_disk(second_cc_folder):
+    root = second_cc_folder([entry(f"{n:03}.png", "train", "a house appears") for n in range(60)])
+    words = [sys.executable, str(ROOT / "tools" / "create_input_files.py"), "--dataset_dir", str(root)]
+    words += ["--output_dir", str(root / "created"), "--image_size", "1500", "--workers", "1"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    while not children(process) and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(children(process)[0], signal.SIGKILL)
+    line = process.communicate(timeout=100)[1].splitlines()[-1]
+    assert process.returncode == 2
+    assert "error: a worker process was killed, most likely for lack of memory: use fewer --workers" in line
+    assert not (root / "created").exists()
+
+
+def test_an_error_inside_a_new_file_is_not_called_a_full_disk(tmp_path):
+    with pytest.raises(RuntimeError, match="out of memory"), new_file(tmp_path / "a.hdf5"):
+        raise RuntimeError("CUDA out of memory")
+    assert list(tmp_path.iterdir()) == []
