@@ -60,9 +60,11 @@ def test_a_killed_worker_of_preparation_is_not_called_a_full_disk(second_cc_fold
     words = [sys.executable, str(ROOT / "tools" / "create_input_files.py"), "--dataset_dir", str(root)]
     words += ["--output_dir", str(root / "created"), "--image_size", "1500", "--workers", "1"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    while not children(process) and process.poll() is None:
-        time.sleep(0.01)
-    os.kill(children(process)[0], signal.SIGKILL)
+    while not any(path.stat().st_size > 10_000_000 for path in (root / "created").rglob("train.hdf5*")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.02)
+    for worker in children(process):
+        os.kill(worker, signal.SIGKILL)
     line = process.communicate(timeout=100)[1].splitlines()[-1]
     assert process.returncode == 2
     assert "error: a worker process was killed, most likely for lack of memory: use fewer --workers" in line

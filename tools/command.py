@@ -21,8 +21,8 @@ def _killed_worker(error: RuntimeError) -> str | None:
         return "a worker process was killed, most likely for lack of memory: use fewer --workers"
     if found := re.search(r"DataLoader worker \(pid.+?\) (is killed|exited unexpectedly)", str(error)):
         return (
-            f"{found[0]}, most likely for lack of memory or shared memory: use fewer --data.workers (0 needs no "
-            "shared memory), a smaller batch_size, or in Docker --shm-size 1g"
+            f"{found[0]}, most likely for lack of memory or shared memory: use fewer --data.workers (0 needs "
+            "no shared memory), a smaller batch_size, or in Docker --shm-size 1g"
         )
     return None
 
