@@ -13,6 +13,9 @@ Without --checkpoint the newest runs/*/best.pt answers. Captions go to standard 
 error.
 """
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 import csv
 import io
 import json
@@ -34,7 +37,6 @@ from data.vocabulary import Vocabulary
 from models import autocast, pick_device
 from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
-from tools import command
 from tools.absent_maps import MapFinder
 from tools.wording import number_of
 

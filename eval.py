@@ -12,6 +12,9 @@ python eval.py --checkpoint runs/change_detector/best.pt                  OA, mI
 split and the control. --shuffle_images captions each pair from the images of another one.
 """
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 import json
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,7 +34,7 @@ from models import autocast, pick_device
 from models.beam_search import Hypothesis
 from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
-from tools import command, detection_task
+from tools import detection_task
 from tools.constants import TrainingCaptions, training_captions
 from tools.meteor import Meteor
 from tools.processes import Processes

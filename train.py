@@ -11,6 +11,9 @@ epoch), TensorBoard events, val_captions.json, best.pt (the best validation scor
 --resume goes on as if nothing had happened. Ctrl-C and SIGTERM write last.pt and end the run.
 """
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 import math
 import random
 import time
@@ -32,7 +35,6 @@ from models import autocast, build_model, pick_device
 from models.checkpoint import random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
 from models.optimiser import clip_gradients, decay_decoder, make_optimiser, make_scheduler
-from tools import command
 from tools.captioning_task import CaptioningTask, CaptionLoss
 from tools.detection_task import DetectionLoss, DetectionTask
 from tools.processes import Processes, check_batchnorm, in_parallel

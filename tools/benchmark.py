@@ -28,6 +28,9 @@ from data.atomic_write import write_text
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 import imageio.v3 as iio
 import torch
 from jsonargparse.typing import PositiveInt
@@ -43,7 +46,6 @@ from models.checkpoint import load_checkpoint
 from models.folding import fold_batchnorm
 from models.mmodalcc import MModalCC
 from models.optimiser import make_optimiser
-from tools import command
 from tools.benchmark_subject import Subject, make_subject
 from tools.captioning_task import CaptionLoss
 from tools.make_demo_dataset import write_dataset

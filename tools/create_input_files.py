@@ -22,6 +22,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 import numpy as np
 from tqdm import tqdm
 
@@ -31,7 +34,6 @@ from data.no_change import no_change_of
 from data.palette import MASK_CLASSES
 from data.sources import SPLITS, Pair, read_pairs
 from data.vocabulary import Vocabulary
-from tools import command
 from tools.workers import ignore_interrupts, in_order, interruptions_noted, until
 
 FORMATS = {"ours": hdf5, "released": released_files}

@@ -16,6 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 import numpy as np
 from tqdm import tqdm
 
@@ -25,7 +28,6 @@ from data.detected_maps import write_maps
 from models import autocast, pick_device
 from models.change_detector import ChangeDetector
 from models.checkpoint import load_checkpoint, restore_detector
-from tools import command
 from tools.wording import number_of
 
 

@@ -14,12 +14,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 import configs
 from data.released_files import read_word_map
 from models.checkpoint import save_checkpoint
 from models.released_checkpoint import model_settings, our_state
 from models.released_pickle import read_released
-from tools import command
 
 CONFIG = Path(configs.__file__).parent / "second_cc_released.yaml"
 IMAGE_SIZE = (256, 256)  # of every released set

@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 from data.synthetic import SyntheticPair, make_pair
-from tools import command
 
 ANNOTATIONS = "SECOND-CC-AUG.json"
 MINIMUM_PAIRS = 10  # fewer would leave a split empty

@@ -19,6 +19,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 import jinja2
 import numpy as np
 from jsonargparse.typing import NonNegativeInt
@@ -36,7 +39,6 @@ from data.sources import NO_CHANGE_SENTENCES
 from data.vocabulary import Vocabulary
 from models.checkpoint import load_checkpoint, restore_model
 from models.mmodalcc import MModalCC
-from tools import command
 from tools.drawing import TITLES, curve_svg
 from tools.metrics import AVERAGED
 from tools.score_table import METRIC_TITLES, SPICE_TITLES, missing_lines

@@ -24,13 +24,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 import numpy as np
 import torch
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from configs import CommandLine, Config
 from data.atomic_write import write_text
@@ -42,7 +45,6 @@ from models import autocast, pick_device
 from models.change_detector import ChangeDetector
 from models.checkpoint import load_checkpoint, open_detector, restore_model
 from models.mmodalcc import MModalCC
-from tools import command
 from tools.drawing import draw_robustness
 from tools.meteor import Meteor
 from tools.robustness_scores import (

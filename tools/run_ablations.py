@@ -18,11 +18,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 import yaml
 
 import configs
 from data.atomic_write import write_text
-from tools import command
 from tools.run_seeds import all_scores, make_parser, read_options, read_settings, run_seed, spread
 from tools.score_table import aligned
 

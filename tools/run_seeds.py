@@ -17,9 +17,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+
+# isort: split
 from configs import CommandLine, Config, load
 from data.json_file import read_json
-from tools import command
 from tools.run_folder import MAY_CHANGE, changed_settings
 from tools.score_table import METRIC_TITLES, aligned
 
