@@ -13,16 +13,25 @@ import numpy as np
 # mean the same. "vertical", "horizontal" and "under" are turned only as far as they stay true: people write
 # "vertical roads" for crossing ones too.
 MEANINGS = (
-    (("top", "right", "bottom", "left"), ("upper", "right", "lower", "left")),
+    (
+        ("top", "right", "bottom", "left"),
+        ("upper", "right", "lower", "left"),
+        ("higher", "right", "lower", "left"),
+    ),
     (("north", "east", "south", "west"),),
     (("above", None, "below", None),),
     (("vertical", None, "vertical", None), ("vertically", None, "vertically", None)),
     (("horizontal", None, "horizontal", None), ("horizontally", None, "horizontally", None)),
     ((None, None, "under", None), (None, None, "underneath", None)),
 )
+# Behind these words "left" is a direction, whatever follows it.
+PLACING = ("the", "its", "upper", "lower", "higher", "top", "bottom", "middle")
+NOT_PLACED = "".join(f"(?<!{word} )" for word in PLACING)
 NO_DIRECTION = (
     r"right[ -]angle\w*|on top of(?! the (?:scene|image|picture))|under construction"
-    r"|(?:is|are|was|were|been) left(?! of)"
+    r"|(?:is|are|was|were|be|been|being|ha[sd]|have|having|spaces?|nothing) left(?! of)"  # the verb "leave"
+    rf"|{NOT_PLACED}left (?:an?|the|only|some|nothing|behind)"
+    r"|higher(?! (?:left|right|middle|part|area|corner|side|half|edge|section))"  # a comparison
     r"|(?<!the )(?<!and )(?<!middle )right (?:next|beside|behind|before|after|along)"
 )
 SUFFIXES = r"ern|most|ernmost|ward|wards|-hand"
@@ -32,6 +41,7 @@ WORDINGS = (
     (r"\bon the bottom side\b(?! of)", "in the lower part"),
     (r"\bin the (left|right) part\b", r"on the \1 side"),
     (r"\bon the (top|bottom)\b(?! side|[ -](left|right))", r"at the \1"),
+    (r"\b(?:at|on) (left|right)\b(?![ -](top|bottom|upper|lower))", r"on the \1"),
     (r"\bat the (left|right)\b(?![ -](top|bottom|upper|lower))", r"on the \1"),
 )
 UNSAYABLE = "<unsayable>"  # stands in no vocabulary
