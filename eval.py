@@ -16,6 +16,7 @@ from tools import command  # first: it sets how OpenMP's threads wait, before to
 
 # isort: split
 import json
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     write_text(output / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
     write_text(output / "scores.json", json.dumps(scores, indent=1))
     print(format_table(scores))
+    warn_of_other_sentences(captions, scores["no_change"])
     distinct = len({entry["caption"] for entry in captions})
     print(
         f"\n{number_of(distinct, 'different caption')} of {number_of(len(captions), 'pair')}; "
@@ -139,6 +141,17 @@ def floor_candidates(
             f"({error})"
         )
     return training_captions(reader, rows, meteor), ""
+
+
+def warn_of_other_sentences(captions: list[dict[str, Any]], no_change: list[str]) -> None:
+    """Say so where no unchanged pair has a no-change sentence among its references."""
+    unchanged = [entry["references"] for entry in captions if not entry["changed"]]
+    if unchanged and not any(set(no_change) & set(references) for references in unchanged):
+        print(
+            f"WARNING: none of the {number_of(len(unchanged), 'unchanged pair')} has a no-change sentence among "
+            "its references: check data.no_change, which decides which captions mean no change",
+            file=sys.stderr,
+        )
 
 
 def released_record(caption: str, reader: Reader, row: int) -> ReleasedRecord:

@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from data.no_change import count_no_change
+from data.no_change import NOISE, count_no_change, sentences_of
 from data.palette import Colour, has_class, unknown_colours
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair
 from data.vocabulary import Vocabulary
@@ -97,6 +97,14 @@ def describe_no_change(pairs: Sequence[Pair]) -> Iterator[str]:
     listed = "; ".join(f'"{sentence}" {count}' for sentence, count in list(found.items())[:LISTED])
     more = f"; and {len(found) - LISTED} more" if len(found) > LISTED else ""
     yield f"no-change sentences (number of unchanged pairs): {f'{listed}{more}' if found else 'none'}"
+    for split in SPLITS:
+        unchanged = [pair for pair in pairs if pair.split == split and pair.flagged and not pair.changed]
+        other = sum(found.keys().isdisjoint(sentences_of(pair)) for pair in unchanged)
+        if other > NOISE * len(unchanged):
+            yield (
+                f"WARNING: {split}: {other} of {number_of(len(unchanged), 'unchanged pair')} have none of "
+                "these sentences among their captions: see data.no_change"
+            )
     without = [pair for pair in pairs if not pair.flagged]
     if without:
         unchanged = sum(not pair.changed for pair in without)

@@ -76,6 +76,15 @@ def test_a_checkpoint_without_training_captions_takes_those_of_data_dir(
     assert "train.hdf5 not found" in scores["reasons"]["floor"]
 
 
+def test_references_without_a_no_change_sentence_are_named(capsys):
+    pairs = [{"changed": True, "references": ["a road"]}, {"changed": False, "references": ["all alike"]}]
+    evaluation.warn_of_other_sentences(pairs, ["no change"])
+    assert "none of the 1 unchanged pair has a no-change sentence" in capsys.readouterr().err
+    evaluation.warn_of_other_sentences(pairs, ["no change", "all alike"])
+    evaluation.warn_of_other_sentences(pairs[:1], [])
+    assert capsys.readouterr().err == ""
+
+
 def test_one_process_or_workers_one_batch_or_many_say_the_same(evaluated, tiny_run, tmp_path):
     more = [
         "--split",

@@ -117,6 +117,16 @@ def test_without_changeflags_preparation_says_that_it_cannot_know():
     assert mixed == (SAME, *NO_CHANGE_SENTENCES)
 
 
+def test_a_split_with_other_sentences_than_training_is_named():
+    groups = [*pairs((3, (SAME,), False), (3, (HOUSE,), True)), *pairs((2, (ALIKE,), False), split="test")]
+    assert list(describe_no_change(groups))[1:] == [
+        "WARNING: test: 2 of 2 unchanged pairs have none of these sentences among their captions: "
+        "see data.no_change"
+    ]
+    same = pairs((2, (ALIKE, SAME), False), split="test")
+    assert len(list(describe_no_change([*groups[:6], *same]))) == 1
+
+
 def test_counts_are_printed_and_long_lists_cut():
     groups = [(number, (f"the same {number}",), False) for number in range(2, 15)]
     (line,) = describe_no_change(pairs(*groups))

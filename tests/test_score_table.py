@@ -27,7 +27,7 @@ def test_table_shows_every_column_of_every_part(meteor: Meteor):
     assert rows["by", "the"][:2] == ["map", "66.7"]
     assert f'floor of all (best constant caption of training): "{SAME}"' in lines
     above = result["floor_oracle"]["changed"]["ours_above"]
-    said = f"our S*m is {above['value']:.1f} above it ({above['low']:.1f} to {above['high']:.1f})"
+    said = f"our S*m minus its S*m: {above['value']:.1f} ({above['low']:.1f} to {above['high']:.1f})"
     assert f'floor_oracle of changed (best on these pairs): "a road is built"; {said}' in lines
     assert "floors chosen from 2 training captions (train.hdf5)" in lines
     assert rows["garbled", "captions"][0] == "0.0"

@@ -59,7 +59,7 @@ def _floor_lines(result: dict) -> list[str]:
             above = oracle["ours_above"]
             lines.append(
                 f'floor_oracle of {part} (best on these pairs): "{oracle["caption"]}"; '
-                f"our S*m is {_value(above)} above it ({_range(above)})"
+                f"our S*m minus its S*m: {_value(above)} ({_range(above)})"
             )
     if found := result["training_captions"]:
         lines.append(f"floors chosen from {found['number']} training captions ({found['source']})")
