@@ -83,6 +83,8 @@ def describe_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
         void = sum(pair.views[3] is None and pair.label is None for pair in rows)
         if void:
             yield f"{split}: {number_of(void, 'pair')} without maps, both maps are void"
+            if any(pair.views[3] or pair.label for pair in pairs):
+                yield f"WARNING: other pairs have maps: {split}/sem or images/{split}/label not found"
         alone = sum(pair.views[2] is None and pair.views[3] is not None for pair in rows)
         if alone:
             yield f"{split}: {number_of(alone, 'pair')} with the second date's map alone, the first is void"

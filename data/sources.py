@@ -63,8 +63,16 @@ def read_pairs(dataset_dir: str | Path) -> list[Pair]:
     for pair in pairs:
         for path in (*pair.views, pair.label):
             if path is not None and not path.is_file():
-                raise FileNotFoundError(f"{path} not found: {annotations.name} lists {pair.filename}")
+                raise FileNotFoundError(
+                    f"{path} not found: {annotations.name} lists {pair.filename}{_namesakes(path)}"
+                )
     return pairs
+
+
+def _namesakes(path: Path) -> str:
+    """The files beside an absent one that have its name but for capitals and the ending, for messages."""
+    found = [other.name for other in path.parent.glob("*") if other.stem.lower() == path.stem.lower()]
+    return f", {found[0]} is there: name them alike" if found else ""
 
 
 def parse_pairs(root: Path, annotations: Path) -> list[Pair]:
@@ -102,6 +110,11 @@ def read_entries(annotations: Path) -> list:
     """The list `images` of a JSON file. ValueError where the file is not JSON or has no such list."""
     content = read_json(annotations, FORM)
     entries = content.get("images") if isinstance(content, dict) else None
+    if entries and "annotations" in content:
+        raise ValueError(
+            f"{annotations} has `annotations`, as COCO's captions files do: give each entry of `images` its "
+            "`filename`, `split` and `sentences` (README.md shows the form)"
+        )
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"{annotations} must hold an object with a non-empty list `images`: {FORM}")
     return entries

@@ -40,6 +40,15 @@ def test_a_killed_data_worker_ends_in_one_line(name):
     assert "Traceback" not in done.stderr
 
 
+def test_an_error_in_a_data_worker_ends_in_its_own_line():
+    raising = 'raise ValueError("train.hdf5 is damaged: prepare it again")'
+    script = LOADER.replace("os.kill(os.getpid(), signal.{name})", raising)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("error: train.hdf5 is damaged: prepare it again")
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("error", ["RuntimeError('a bug')", "KeyError('a bug')"])
 def test_other_errors_keep_their_traceback(error):
     script = f"from tools import command\ndef main():\n    raise {error}\ncommand.run(main)"

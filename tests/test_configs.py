@@ -80,3 +80,10 @@ def test_early_option_reads_both_spellings_and_ignores_the_rest():
     assert early_option(["--checkpoint=a.pt", "--split", "val"], "--checkpoint") == "a.pt"
     assert early_option(["x.png", "--checkpoint", "b.pt"], "--checkpoint") == "b.pt"
     assert early_option([], "--checkpoint") is None
+
+
+def test_a_deeply_nested_file_ends_in_one_line(tmp_path):
+    (tmp_path / "deep.yaml").write_text("data: " + "[" * 5000 + "]" * 5000)
+    with pytest.raises(ValueError, match="configuration: ") as caught:
+        configs.load(tmp_path / "deep.yaml")
+    assert len(str(caught.value)) < 500

@@ -197,6 +197,15 @@ def test_masks_are_refused_without_a_class_and_read_as_the_one_named(masked_fold
     assert colours(reader.views(0)[2:3]) == {(0, 0, 0)}
 
 
+def test_a_split_that_alone_has_no_maps_is_warned_of(second_cc_folder, capsys):
+    root = second_cc_folder()
+    (root / "test" / "sem").rename(root / "test" / "SEM")
+    prepare(root)
+    facts = capsys.readouterr().out
+    assert "WARNING: other pairs have maps: test/sem or images/test/label not found" in facts
+    assert facts.count("WARNING: other pairs") == 1
+
+
 def test_maps_of_the_first_date_alone_are_refused(second_cc_folder):
     root = second_cc_folder()
     shutil.rmtree(root / "val" / "sem" / "B")

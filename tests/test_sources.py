@@ -212,6 +212,21 @@ def test_a_folder_without_json_or_without_anything(tmp_path):
         read_pairs(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("name", ["00002.PNG", "00002.jpg"])
+def test_a_file_of_nearly_the_right_name_is_named(second_cc_folder, name):
+    root = second_cc_folder()
+    (root / "train/sem/B/00002.png").rename(root / "train/sem/B" / name)
+    with pytest.raises(FileNotFoundError, match=rf"00002\.png not found: .*, {name} is there"):
+        read_pairs(root)
+
+
+def test_a_captions_file_of_coco_is_recognised(tmp_path):
+    content = {"images": [{"id": 1, "file_name": "1.png"}], "annotations": [{"image_id": 1, "caption": "a"}]}
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="captions.json has `annotations`, as COCO's captions"):
+        read_pairs(tmp_path)
+
+
 @pytest.mark.parametrize("file", ["train/rgb/A/00002.png", "train/rgb/B/00002.png", "train/sem/A/00002.png"])
 def test_an_absent_image_is_named_before_any_is_read(second_cc_folder, file):
     root = second_cc_folder()

@@ -17,6 +17,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def _fail(message: str) -> NoReturn:
+    """End the script with one line."""
+    if message.startswith("Caught ") and "DataLoader worker" in message:  # a traceback, the error at its end
+        message = message.strip().splitlines()[-1].partition(": ")[2]
     print(f"{Path(sys.argv[0]).name}: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
