@@ -21,11 +21,13 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from data.atomic_write import atomic_write, cannot_write
+from data.json_file import parse_json
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair
 from data.vocabulary import Vocabulary
 
@@ -200,7 +202,10 @@ class SplitReader:
         self.vocabulary = Vocabulary.load(vocabulary_path(self.path.parent))
         self._handle = OwnHandle(self.path)
         with whole_file(self.path) as file:
-            self._read(file)
+            try:
+                self._read(file)
+            except KeyError as error:
+                raise ValueError(f"{self.path} is not complete: {REMEDY} --force ({error})") from None
 
     def _read(self, file: h5py.File) -> None:
         """Everything but the images."""
@@ -213,8 +218,8 @@ class SplitReader:
             )
         self.fingerprint: str = file.attrs["fingerprint"]
         stored = file.attrs.get("no_change")  # files of earlier versions lack it
-        self.no_change = NO_CHANGE_SENTENCES if stored is None else tuple(json.loads(stored))
-        self.mask_class: str | None = json.loads(file.attrs["made_with"]).get("mask_class")
+        self.no_change = NO_CHANGE_SENTENCES if stored is None else tuple(self._parsed(stored))
+        self.mask_class: str | None = self._parsed(file.attrs["made_with"]).get("mask_class")
         self.tokens = file["tokens"][:].astype(np.int64)
         self.lengths = file["lengths"][:].astype(np.int64)
         self.changed, self.augmented = file["changed"][:], file["augmented"][:]
@@ -223,6 +228,10 @@ class SplitReader:
         self.references = _rows(file["references"], count)
         self.raw = _rows(file["raw"], count)
         self.image_size: tuple[int, int] = file["rgb"].shape[-2:]
+
+    def _parsed(self, attribute: str) -> Any:
+        """The content of an attribute that holds JSON."""
+        return parse_json(attribute, self.path, f"{REMEDY} --force")
 
     def __len__(self) -> int:
         return len(self.filenames)

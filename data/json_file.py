@@ -14,7 +14,7 @@ def read_json(path: str | Path, remedy: str) -> Any:
     FileNotFoundError without the file; ValueError where it is not JSON, not UTF-8 or nested too deeply.
     `remedy` ends the message: what to do about it.
     """
-    return _parsed(read_text(path, remedy), path, remedy)
+    return parse_json(read_text(path, remedy), path, remedy)
 
 
 def read_json_lines(path: str | Path, remedy: str) -> list[Any]:
@@ -23,9 +23,9 @@ def read_json_lines(path: str | Path, remedy: str) -> list[Any]:
     A last line that is not JSON is left out: the program that wrote the file was stopped within it.
     """
     lines = read_text(path, remedy).splitlines()
-    items = [_parsed(line, path, remedy) for line in lines[:-1]]
+    items = [parse_json(line, path, remedy) for line in lines[:-1]]
     with suppress(ValueError):
-        items += [_parsed(line, path, remedy) for line in lines[-1:]]
+        items += [parse_json(line, path, remedy) for line in lines[-1:]]
     return items
 
 
@@ -50,7 +50,8 @@ def read_text(path: str | Path, remedy: str) -> str:
         ) from None
 
 
-def _parsed(text: str, path: str | Path, remedy: str) -> Any:
+def parse_json(text: str, path: str | Path, remedy: str) -> Any:
+    """The content of a JSON text that stands in a file; ValueError as in `read_json`."""
     try:
         return json.loads(text)
     except RecursionError:

@@ -154,6 +154,27 @@ def test_another_format_is_refused(train, found):
         SplitReader(train)
 
 
+@pytest.mark.parametrize("attribute", ["made_with", "no_change"])
+@pytest.mark.parametrize("text", ["[" * 20_000, "{"])
+def test_an_attribute_that_is_not_json_is_refused(train, attribute, text):
+    with h5py.File(train, "r+") as file:
+        file.attrs[attribute] = text
+    with pytest.raises(
+        ValueError, match=r"train\.hdf5 is not JSON .*: run tools/create_input_files\.py --force"
+    ):
+        SplitReader(train)
+
+
+@pytest.mark.parametrize("part", ["tokens", "rgb"])
+def test_a_file_without_a_part_is_refused(train, part):
+    with h5py.File(train, "r+") as file:
+        del file[part]
+    with pytest.raises(
+        ValueError, match=r"train\.hdf5 is not complete: run tools/create_input_files\.py --force"
+    ):
+        SplitReader(train)
+
+
 @pytest.mark.parametrize("length", [0, 100, -100])
 def test_a_damaged_file_is_refused(train, length):
     train.write_bytes(train.read_bytes()[:length])
