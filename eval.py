@@ -148,7 +148,7 @@ def warn_of_other_sentences(captions: list[dict[str, Any]], no_change: list[str]
     unchanged = [entry["references"] for entry in captions if not entry["changed"]]
     if unchanged and not any(set(no_change) & set(references) for references in unchanged):
         print(
-            f"WARNING: none of the {number_of(len(unchanged), 'unchanged pair')} has a no-change sentence among "
+            f"WARNING: none of {number_of(len(unchanged), 'unchanged pair')} has a no-change sentence among "
             "its references: check data.no_change, which decides which captions mean no change",
             file=sys.stderr,
         )

@@ -45,6 +45,20 @@ def test_a_collapsed_model_is_never_above_the_oracle_whatever_training_caption_i
     assert floors["floor"]["s_m"] == pytest.approx(s_m[task.training.best["all"]])
 
 
+def test_a_metric_without_a_value_is_refused_before_training(tiny_run):
+    content = load_checkpoint(tiny_run / "best.pt")
+    stored = {**content["config"], "train": {**content["config"]["train"], "select_on": "cider"}}
+    config = Config(**from_dict(stored))
+    val_samples = open_samples("val", config)
+    val_samples.rows = [row for row in val_samples.rows if not val_samples.reader.changed[row]]
+    task = CaptioningTask(config, open_samples("train", config), val_samples, Processes())
+    with (
+        pytest.raises(ValueError, match="train.select_on cider has no value .*left out.*choose another"),
+        task,
+    ):
+        pass
+
+
 def test_training_warns_where_a_constant_caption_is_as_good(tmp_path, capsys):
     folder = RunFolder(tmp_path / "run", Config(train=TrainConfig(select_on="s_m")), resume=False)
     folder.begin("data", [])

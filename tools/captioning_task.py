@@ -70,9 +70,13 @@ class CaptioningTask:
 
     def __enter__(self) -> "CaptioningTask":
         self.meteor = Meteor() if self.processes.writes else None
-        if self.meteor:
-            self.training = training_captions(self.samples.reader, self.samples.rows, self.meteor)
-            self.floors = self._floors()
+        try:
+            if self.meteor:
+                self.training = training_captions(self.samples.reader, self.samples.rows, self.meteor)
+                self.floors = self._floors()
+        except BaseException:
+            self.meteor.close()
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -22,7 +22,7 @@ ORDERS = 4  # n-grams of 1 to 4 words
 SIGMA = 6.0  # CIDEr's: of the Gaussian over the difference in length
 BETA = 1.2  # ROUGE-L's
 BLOCK = 1024  # candidates whose longest common subsequences are found together
-PAIRS_AT_ONCE = 256
+REFERENCES_AT_ONCE = 1024
 
 SEGMENTS = 10_000  # captions that METEOR scores, at most, to compare all candidates: 8 s of an idle core
 SHORTLIST = 64  # otherwise: candidates that METEOR compares, at least, on a sample of the pairs
@@ -273,20 +273,20 @@ def _rouge_l(
     words = np.array([len(text.split(" ")) for text in texts], np.float32)[:, None]
     longest = max(len(own) for own in own_texts)
     own = np.array([[*texts_of, *texts_of[:1] * (longest - len(texts_of))] for texts_of in own_texts])
+    step = max(1, REFERENCES_AT_ONCE // longest)
     found = []
     for first in range(0, len(candidates), BLOCK):
         block = [candidate.split(" ") for candidate in candidates[first : first + BLOCK]]
         common = _common_subsequences(block, texts)  # (texts, block)
-        recalls = common / words
         sizes = np.array([len(candidate) for candidate in block])
         total = np.zeros((len(counts), len(block)))
-        for pair in range(0, len(own), PAIRS_AT_ONCE):
-            some = own[pair : pair + PAIRS_AT_ONCE]
+        for start in range(0, len(own), step):
+            some = own[start : start + step]  # (sets, longest)
             precision = common[some].max(axis=1) / sizes
-            recall = recalls[some].max(axis=1).astype(float)
+            recall = (common[some] / words[some]).max(axis=1).astype(float)
             down = recall + BETA**2 * precision
             measure = (1 + BETA**2) * precision * recall / np.where(down == 0, 1, down)
-            total += counts[:, pair : pair + PAIRS_AT_ONCE] @ measure
+            total += counts[:, start : start + step] @ measure
         found.append(total / counts.sum(axis=1, keepdims=True))
     return np.concatenate(found, axis=1)
 
