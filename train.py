@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from configs import CommandLine, Config, TrainConfig
 from data.dataset import Batch, make_loader, open_samples, step_sampler
-from models import autocast, build_model, pick_device
+from models import autocast, build_model, pick_device, usable_precision
 from models.checkpoint import random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
 from models.optimiser import clip_gradients, decay_decoder, make_optimiser, make_scheduler
@@ -97,7 +97,10 @@ def main(argv: list[str] | None = None) -> None:
     task = TASKS[config.model.name](config, samples, val_samples, processes)
     size = f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
     size += number_of(len(val_samples), "val pair")
-    folder.begin(samples.reader.fingerprint, [parameters(model, device), size, *task.remarks()])
+    folder.begin(
+        samples.reader.fingerprint,
+        [parameters(model, device), *precision_remark(config.train.precision, device), size, *task.remarks()],
+    )
 
     def save(scores: dict[str, float] | None = None, best: bool = False) -> None:
         content = {
@@ -241,6 +244,12 @@ def parameters(model: nn.Module, device: torch.device) -> str:
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     every = sum(p.numel() for p in model.parameters())
     return f"{learning / 1e6:.1f} of {every / 1e6:.1f} M parameters learn, on {device}"
+
+
+def precision_remark(precision: str, device: torch.device) -> list[str]:
+    """A line where the precision asked for is replaced by another."""
+    usable = usable_precision(precision, device)
+    return [f"{precision} is slow on this {device.type}, {usable} is used instead"] * (usable != precision)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models import autocast, build_model
+from models import autocast, build_model, has_bf16_units, usable_precision
 from tests.tiny import (
     END,
     PAD,
@@ -138,3 +138,11 @@ def test_precision_says_whether_a_gpu_may_round_to_tf32():
             context = autocast(torch.device("cuda"), precision)
         assert context.fast_dtype == torch.bfloat16
         assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == rounded
+
+
+def test_bf16_runs_only_where_the_cpu_has_bf16_units():
+    cpu = torch.device("cpu")
+    assert usable_precision("float32", cpu) == "float32"
+    assert usable_precision("bf16", cpu) == ("bf16" if has_bf16_units(cpu) else "float32")
+    with autocast(cpu, "bf16"):
+        assert torch.is_autocast_enabled("cpu") == has_bf16_units(cpu)

@@ -40,7 +40,7 @@ from configs import CommandLine, early_option
 from data.dataset import Batch, make_loader
 from data.images import read_rgb
 from eval import predict
-from models import autocast, pick_device
+from models import autocast, pick_device, usable_precision
 from models.beam_search import Hypothesis
 from models.checkpoint import load_checkpoint
 from models.folding import fold_batchnorm
@@ -103,7 +103,7 @@ def evaluation(subject: Subject, repeats: int) -> Result:
         return [released_captions(plain, views, **special)[0] for views in pairs]
 
     works = {"released": Work(released, count)}
-    for precision in PRECISIONS:
+    for precision in precisions(device):
         settings = replace(config, decode=replace(config.decode, precision=precision))
         ours = partial(predict, model, subject.samples, vocabulary, settings, Processes())
         trunks = partial(encode_alone, model, batches, precision)
@@ -112,7 +112,7 @@ def evaluation(subject: Subject, repeats: int) -> Result:
     rows, captions = time_side_by_side(works, repeats, device)
     expected = captions["released"]
     found = {"words in a caption": sum(len(caption.tokens) for caption in expected) / count}
-    for precision in PRECISIONS:
+    for precision in precisions(device):
         answers = list(zip(captions[precision], expected, strict=True))
         same = sum(same_answer(ours, theirs) for ours, theirs in answers)
         in_words = sum(ours.tokens == theirs.tokens for ours, theirs in answers)
@@ -124,6 +124,11 @@ def evaluation(subject: Subject, repeats: int) -> Result:
 
 
 @torch.inference_mode()
+def precisions(device: torch.device) -> list[str]:
+    """Those of PRECISIONS that the device computes in hardware."""
+    return [precision for precision in PRECISIONS if usable_precision(precision, device) == precision]
+
+
 def encode_alone(model: MModalCC, batches: list[Tensor], precision: str) -> None:
     """Both trunks on all four views, void maps too."""
     with autocast(model.mean.device, precision):
@@ -156,7 +161,7 @@ def training(subject: Subject, repeats: int) -> Result:
         train_step(ours, batch, CaptionLoss(pad, precision), adam, config, Progress(), Processes())
 
     works = {"released": Work(released, captions)}
-    for precision in PRECISIONS:
+    for precision in precisions(device):
         trunks = f"trunks alone, {precision}"
         works[trunks] = Work(partial(trunk_step, ours, one["views"], precision), captions, precision)
         works[precision] = Work(partial(step, one, precision), captions, precision, "released", trunks)
@@ -166,7 +171,7 @@ def training(subject: Subject, repeats: int) -> Result:
     rows, _ = time_side_by_side(works, repeats, device)
     seconds = {row.name: row.seconds for row in rows}
     found = {f"seconds of a released step of {captions}": seconds["released"] * captions}
-    for precision in PRECISIONS:
+    for precision in precisions(device):
         share = seconds[f"all captions of a pair, {precision}"] / seconds[precision]
         found[f"epoch with captions_per_step all, share of one's, {precision}"] = share
     return rows, found
