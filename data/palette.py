@@ -30,7 +30,7 @@ CLASSES = (
 )
 
 GROUND = 2  # place in CLASSES of the one class whose colours are grey
-FEW = 16  # a greyscale map of at most so many values, none of them a class's, holds class numbers
+FEW, LOW = 16, 64  # a greyscale map of at most so many values, or of values below, holds class numbers
 
 MASK_CLASSES = tuple(row.name for row in CLASSES[1:])  # what a mask can show
 
@@ -86,7 +86,7 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
         shown = grey > values[-1] // 2
         return paint_classes(shown * (1 + MASK_CLASSES.index(mask_class))).transpose(1, 2, 0)
     strangers = [value for value in values if value not in (0, 255)]
-    if strangers and not classes.any() and len(values) <= FEW:
+    if strangers and not classes.any() and (len(values) <= FEW or values[-1] < LOW):
         raise ValueError(
             f"holds the greyscale values {strangers[:5]}, which look like class numbers: paint each class in "
             "its colour (README.md has the table)"
@@ -95,9 +95,10 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
 
 
 def is_mask(grey: np.ndarray, values: list[int], wholly_white: bool) -> bool:
-    """Whether a greyscale map (H, W) of the sorted `values` is a mask: 0 and 255, or 0 and 1.
+    """Whether a greyscale map (H, W) of the sorted `values` is a mask.
 
-    wholly_white: count a map without 0 as a mask, too.
+    It has 0 and 1 alone, or both 0 and 255 and these in more than half of its pixels. wholly_white: count a map
+    of 1 or 255 alone, too.
     """
     if values == [0, 1] or (wholly_white and values in ([1], [255])):
         return True
