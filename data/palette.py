@@ -97,8 +97,8 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
 def is_mask(grey: np.ndarray, values: list[int], wholly_white: bool) -> bool:
     """Whether a greyscale map (H, W) of the sorted `values` is a mask.
 
-    It has 0 and 1 alone, or both 0 and 255 and these in more than half of its pixels. wholly_white: count a map
-    of 1 or 255 alone, too.
+    It has 0 and 1 alone, or both 0 and 255 and these in more than half of its pixels. wholly_white: count a
+    map of 1 or 255 alone, too.
     """
     if values == [0, 1] or (wholly_white and values in ([1], [255])):
         return True

@@ -25,7 +25,7 @@ command.run(lambda: save_checkpoint(Path(sys.argv[1]), content))
 def test_a_failure_keeps_the_old_file_and_removes_the_new_one(tmp_path):
     path = tmp_path / "scores.json"
     write_text(path, "old")
-    with pytest.raises(KeyboardInterrupt), atomic_write(path) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as partial:  # noqa: PT012
         partial.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old"
