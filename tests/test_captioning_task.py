@@ -59,6 +59,17 @@ def test_a_metric_without_a_value_is_refused_before_training(tiny_run):
         pass
 
 
+@pytest.mark.parametrize(("given", "remedy"), [(["all alike"], "leave data.no_change out"), (None, None)])
+def test_no_change_sentences_that_training_lacks_are_named(tiny_run, given, remedy):
+    content = load_checkpoint(tiny_run / "best.pt")
+    config = Config(
+        **from_dict({**content["config"], "data": {**content["config"]["data"], "no_change": given}})
+    )
+    task = CaptioningTask(config, open_samples("train", config), open_samples("val", config), Processes())
+    assert [remedy in line for line in task.remarks()] == ([True] if remedy else [])
+    assert task.content()["no_change"] == (given or content["no_change"])
+
+
 def test_training_warns_where_a_constant_caption_is_as_good(tmp_path, capsys):
     folder = RunFolder(tmp_path / "run", Config(train=TrainConfig(select_on="s_m")), resume=False)
     folder.begin("data", [])

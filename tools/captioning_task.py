@@ -163,9 +163,14 @@ class CaptioningTask:
         lines = augmented_remark(self.val_samples)
         references = self.samples.reader.references
         if self.no_change and not any(sentence in own for own in references for sentence in self.no_change):
+            remedy = (
+                "prepare the data again, which finds those of the data"
+                if self.config.data.no_change is None
+                else "leave data.no_change out for those of the data"
+            )
             lines.append(
-                f"none of the {len(self.no_change)} no-change sentences is a training caption: every caption "
-                "will count as telling of a change: leave data.no_change out to take those of the data"
+                f"WARNING: none of {len(self.no_change)} no-change sentences is a training caption, so every "
+                f"caption counts as telling of a change: {remedy}"
             )
         if not self.val_samples.reader.has_human_words:
             lines.append(
