@@ -28,7 +28,7 @@ def run(output, *argv):
 
 def check_ratios(rows):
     """Rows in both precisions, beside the released procedure and beside the trunks alone."""
-    for precision in benchmark.PRECISIONS:
+    for precision in benchmark.precisions(torch.device("cpu")):
         ours, trunks = rows[precision], rows[f"trunks alone, {precision}"]
         assert ours["times_released"] == pytest.approx(rows["released"]["seconds"] / ours["seconds"])
         assert ours["above_limit"] == pytest.approx(ours["seconds"] / trunks["seconds"] - 1)
@@ -114,5 +114,5 @@ def test_memory_of_one_work_is_not_the_next_ones():
 def test_operations_and_speed_of_a_product():
     a = torch.ones(32, 16)
     assert count_operations(lambda: a @ a.T) == 2 * 32 * 32 * 16
-    for precision in benchmark.PRECISIONS:
+    for precision in benchmark.precisions(torch.device("cpu")):
         assert product_speed(CPU, precision) > 1e6

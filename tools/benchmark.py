@@ -23,8 +23,6 @@ from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
-from data.atomic_write import write_text
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
@@ -37,6 +35,7 @@ from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from configs import CommandLine, early_option
+from data.atomic_write import write_text
 from data.dataset import Batch, make_loader
 from data.images import read_rgb
 from eval import predict
