@@ -1,4 +1,4 @@
-"""How scripts end when the system kills one of their worker processes."""
+"""How scripts start from any folder, and end when the system kills one of their workers."""
 
 import os
 import re
@@ -84,3 +84,14 @@ def test_an_error_inside_a_new_file_is_not_called_a_full_disk(tmp_path):
     with pytest.raises(RuntimeError, match="out of memory"), new_file(tmp_path / "a.hdf5"):
         raise RuntimeError("CUDA out of memory")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "tools").glob("*.py")), ids=lambda script: script.stem)
+def test_every_script_explains_itself_from_any_folder(script, tmp_path):
+    if "command.run(main)" not in script.read_text():
+        pytest.skip("a library")
+    done = subprocess.run(
+        [sys.executable, str(script), "--help"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage:")
