@@ -38,7 +38,7 @@ from models.mmodalcc import MModalCC
 from tools import detection_task
 from tools.constants import TrainingCaptions, training_captions
 from tools.meteor import Meteor
-from tools.processes import Processes
+from tools.processes import Agree, Processes
 from tools.score_table import format_table
 from tools.scoring import Record, ReleasedRecord, pair_scores, score
 from tools.spice import Spice
@@ -184,10 +184,11 @@ def predict(
     processes: Processes,
     meteor: Meteor | None = None,
     beam_size: int | None = None,
+    agree: Agree | None = None,
 ) -> list[Hypothesis]:
     """The best caption of every pair, in order; processes share the pairs out, and each gets all captions.
 
-    meteor: begins to score each batch's captions while the next is decoded.
+    meteor: begins to score each batch's captions while the next is decoded. agree: called between batches.
     """
     model.eval()
     device = model.mean.device
@@ -195,7 +196,7 @@ def predict(
     loader = make_loader(share, config.data, batch_size=config.decode.batch_size)
     found = []
     bar = tqdm(total=len(share), desc="captioning", unit="pair", leave=False, disable=not processes.writes)
-    for batch in loader:
+    for batch in processes.in_step(loader, len(samples), agree):
         with autocast(device, config.decode.precision):
             answers = model.caption(
                 batch["views"].to(device, non_blocking=True),

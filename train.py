@@ -17,7 +17,7 @@ from tools import command  # first: it sets how OpenMP's threads wait, before to
 import math
 import random
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -32,11 +32,12 @@ from tqdm import tqdm
 from configs import CommandLine, Config, TrainConfig
 from data.dataset import Batch, make_loader, open_samples, step_sampler
 from models import autocast, build_model, pick_device, usable_precision
-from models.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
+from models.checkpoint import random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
-from models.optimiser import clip_gradients, decay_decoder, load_optimiser, make_optimiser, make_scheduler
+from models.optimiser import clip_gradients, decay_decoder, make_optimiser, make_scheduler
 from tools.captioning_task import CaptioningTask, CaptionLoss
 from tools.detection_task import DetectionLoss, DetectionTask
+from tools.folder_lock import locked
 from tools.processes import Processes, check_batchnorm, in_parallel
 from tools.run_folder import RunFolder
 from tools.wording import number_of
@@ -62,14 +63,6 @@ class Progress:
     stale: int = 0
     best: float = float("-inf")
 
-    @classmethod
-    def restored(cls, state: dict[str, Any]) -> "Progress":
-        """Inverse of `asdict`. TypeError on an unknown key or a value that is not a number."""
-        for key, value in state.items():
-            if not isinstance(value, int | float):
-                raise TypeError(f"progress.{key} is not a number but {value!r}")
-        return cls(**state)
-
     def judge(self, score: float) -> bool:
         """Whether an epoch's validation score is the best so far; counts stale epochs, begins the next."""
         improved = score > self.best
@@ -82,6 +75,15 @@ def main(argv: list[str] | None = None) -> None:
     config, run_dir, resume = read_command(argv)
     device = pick_device(config.train.device)
     processes = Processes.join(device)
+    with ExitStack() as stack:
+        with processes.together():
+            if processes.writes:
+                stack.enter_context(locked(run_dir, "wait until it has ended, or give another --run_dir"))
+        train(config, run_dir, resume, device, processes)
+
+
+def train(config: Config, run_dir: Path, resume: bool, device: torch.device, processes: Processes) -> None:
+    """Train in a folder that no other process writes to."""
     check_batchnorm(config.model, processes, device)
     samples, val_samples = open_samples("train", config), open_samples("val", config)
     vocabulary = samples.reader.vocabulary
@@ -96,6 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     seed_everything(config.train.seed + processes.rank)  # processes drop out different values
     optimiser = make_optimiser(model, config.train)
     progress = restore(folder.resumed, model, optimiser, processes) if folder.resumed else Progress()
+    check_same_progress(progress, run_dir, processes)
     scheduler = make_scheduler(optimiser, config.train, sampler.steps, progress.steps)
     if config.train.keep_features:
         for kept in (samples, val_samples):
@@ -105,10 +108,9 @@ def main(argv: list[str] | None = None) -> None:
     task = TASKS[config.model.name](config, samples, val_samples, processes)
     size = f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
     size += number_of(len(val_samples), "val pair")
-    folder.begin(
-        samples.reader.fingerprint,
-        [parameters(model, device), *precision_remark(config.train.precision, device), size, *task.remarks()],
-    )
+    remarks = [*precision_remark(config.train.precision, device), size, *task.remarks()]
+    fingerprints = {**samples.fingerprints, **val_samples.fingerprints}
+    folder.begin(fingerprints, [parameters(model, device), *remarks])
 
     def save(scores: dict[str, float] | None = None, best: bool = False) -> None:
         content = {
@@ -118,9 +120,17 @@ def main(argv: list[str] | None = None) -> None:
             "epoch": progress.epoch - 1,  # whole ones
             "scores": scores,
         }
-        folder.save(content, training_state(optimiser, progress, processes), best=best)
+        state = training_state(optimiser, progress, processes)
+        with processes.together():
+            folder.save(content, state, best=best)
 
-    with task, interruptions_noted() as interrupted:
+    def agree(done: bool = False) -> bool:
+        stop, done = processes.sum(interruption.arrived, done)
+        if stop:
+            raise KeyboardInterrupt(f"after step {progress.steps}: go on with --resume")
+        return bool(done)
+
+    with interruptions_noted() as interruption, task:
         while progress.epoch <= config.train.epochs and progress.stale < config.train.early_stop:
             started = saved = time.monotonic()
             if progress.step == 0:
@@ -136,14 +146,15 @@ def main(argv: list[str] | None = None) -> None:
                     scheduler.step()
                 folder.write_step(progress.steps, progress.loss / progress.count, norm)
                 due = time.monotonic() - saved > 60 * config.train.checkpoint_minutes
-                stop, due = processes.sum(interrupted.is_set(), due)
+                stop, due = processes.sum(interruption.arrived, due)
                 if stop or due:
                     save()
                     saved = time.monotonic()
                 if stop:
                     raise KeyboardInterrupt(f"after step {progress.steps}: go on with --resume")
 
-            judged, captions = task.validate(model)
+            save()  # a run that stops from here on goes on with this validation
+            judged, captions = task.validate(model, agree)
             line = {"epoch": progress.epoch, "loss": progress.loss / progress.count, **judged}
             line["learning_rate"] = {group["part"]: group["lr"] for group in optimiser.param_groups}
             line["best"] = best = progress.judge(judged["val"][config.train.select_on])
@@ -242,13 +253,20 @@ def restore(
             f"a run goes on with as many processes as it had, {len(training['random'])}: "
             f"got {processes.count}, start as many"
         )
-    load_weights(model, content)
-    try:
-        load_optimiser(optimiser, training["optimiser"])
-        set_random_state(training["random"][processes.rank])
-        return Progress.restored(training["progress"])
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise misfit(content, f"its training state cannot be restored ({error})") from None
+    model.load_state_dict(content.pop("model"))  # pop: their memory is not needed again
+    optimiser.load_state_dict(training.pop("optimiser"))
+    set_random_state(training["random"][processes.rank])
+    return Progress(**training["progress"])
+
+
+def check_same_progress(progress: Progress, run_dir: Path, processes: Processes) -> None:
+    """ValueError where processes go on from different places, as on machines without a common run folder."""
+    steps = [each.steps for each in processes.gather(progress)]
+    if len(set(steps)) > 1:
+        raise ValueError(
+            f"all processes must go on after the same step, they are at {', '.join(map(str, steps))}: give a "
+            f"--run_dir that all machines share, or copy {run_dir / 'last.pt'} of the first one to the others"
+        )
 
 
 def parameters(model: nn.Module, device: torch.device) -> str:

@@ -18,7 +18,7 @@ from data.hdf5 import SplitReader, split_path
 from data.palette import MapClasses, classes_by_date
 from data.perturbations import PAINTING
 from data.released_files import ReleasedReader
-from tools.workers import ignore_interrupts
+from tools.workers import ignore_interrupts, interrupts_blocked
 
 Batch = dict[str, Tensor]
 SPARE = -1  # a sample whose captions are all padding and whose index is this: it counts for nothing
@@ -63,6 +63,12 @@ class ChangeCaptions(Dataset):
 
     def __len__(self) -> int:
         return len(self.rows) * (self.captions_per_pair if self.captions == "one" else 1)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the files that the samples are read from."""
+        files = {self.reader.path.name: self.reader.fingerprint}
+        return {**files, self.detected.path.name: self.detected.fingerprint} if self.detected else files
 
     def __getitem__(self, draw: int | Draw) -> Batch:
         sample = draw.sample if isinstance(draw, Draw) else draw
@@ -216,12 +222,20 @@ def step_sampler(samples: ChangeCaptions, config: Config, *, rank: int, count: i
     return StepSampler(len(samples), size, seed=config.train.seed, rank=rank, count=count)
 
 
+class Loader(DataLoader):
+    """A DataLoader whose workers take no notice of Ctrl-C and SIGTERM from their start on."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        with interrupts_blocked():
+            return super().__iter__()
+
+
 def make_loader(
     dataset: Dataset, config: DataConfig, *, batch_size: int = 1, batch_sampler: Iterable[list] | None = None
 ) -> DataLoader:
     """Batches in order, or those of a sampler. Its generator of its own leaves torch's global one alone."""
     order = {"batch_sampler": batch_sampler} if batch_sampler else {"batch_size": batch_size}
-    return DataLoader(
+    return Loader(
         dataset,
         **order,
         generator=torch.Generator(),

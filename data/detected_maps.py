@@ -2,9 +2,11 @@
 
     sem (n, 2, 3, H, W) uint8      before, after: maps as colours, void black; compressed
 
-Attributes: format, fingerprint (of the split), detector (SHA-256 of its checkpoint), command.
+Attributes: format, fingerprint (of the split), detector (SHA-256 of its checkpoint), command, content
+(SHA-256 of the maps; missing in older files).
 """
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,22 +38,24 @@ def write_maps(
         sem = file.create_dataset(
             "sem", (count, 2, 3, *size), np.uint8, chunks=(1, 2, 3, *size), compression="gzip"
         )
-        written = 0
+        written, content = 0, hashlib.sha256()
         for batch in maps:
             sem[written : written + len(batch)] = batch
             written += len(batch)
+            content.update(batch.tobytes())
+        file.attrs["content"] = content.hexdigest()
     return path
 
 
 class DetectedMaps:
     """The detected maps beside a split's file, read on demand.
 
-    fingerprint: of the split. FileNotFoundError without them; ValueError where they are damaged or were found
-    in other pairs.
+    fingerprint: of the split; the attribute `fingerprint` is that of the maps. FileNotFoundError without the
+    file; ValueError where it is damaged or belongs to other pairs.
     """
 
     def __init__(self, split_file: Path, fingerprint: str) -> None:
-        path = maps_path(split_file)
+        self.path = path = maps_path(split_file)
         remedy = f"{REMEDY} --checkpoint DETECTOR --data.dir {split_file.parent}"
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found, data.maps is detected: {remedy}")
@@ -59,6 +63,7 @@ class DetectedMaps:
             attributes = dict(file.attrs)
         if (attributes.get("format"), attributes.get("fingerprint")) != (FORMAT, fingerprint):
             raise ValueError(f"{path} must hold maps of {split_file.name} as it is now: {remedy}")
+        self.fingerprint: str = attributes.get("content", attributes["detector"])
         self._handle = OwnHandle(path)
 
     def maps(self, row: int) -> np.ndarray:

@@ -22,12 +22,17 @@ command.run(lambda: save_checkpoint(Path(sys.argv[1]), content))
 """
 
 
+def interrupted_write(path: Path) -> None:
+    with atomic_write(path) as partial:
+        partial.write_text("half")
+        raise KeyboardInterrupt
+
+
 def test_a_failure_keeps_the_old_file_and_removes_the_new_one(tmp_path):
     path = tmp_path / "scores.json"
     write_text(path, "old")
-    with pytest.raises(KeyboardInterrupt), atomic_write(path) as partial:  # noqa: PT012
-        partial.write_text("half")
-        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_write(path)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,5 +1,6 @@
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from pycocoevalcap.meteor.meteor import Meteor as PackagedMeteor
 
+from tests.conftest import CONFIGS
 from tools.meteor import CHUNK, STATISTICS, Meteor, MeteorError, Segment, java_executable, meteor_score
 
 ROAD = ("a road is built", "a new road appears in the desert")
@@ -132,3 +134,32 @@ def test_closing_stops_a_busy_java(tmp_path):
     assert time.monotonic() - started < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid_file.read_text()), 0)
+
+
+def test_a_signal_to_the_process_group_leaves_java_alive():
+    """As Ctrl-C or torchrun sends it, in a group of its own."""
+    script = """
+import os, signal
+from tools.meteor import Meteor
+with Meteor() as meteor:
+    meteor.statistics([("a road", ("a road",))])
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+        os.killpg(0, number)
+    print(meteor.statistics([("a house", ("a house",))]).shape)
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, cwd=CONFIGS.parent)
+    assert done.stdout == f"(1, {STATISTICS})\n", done.stderr
+
+
+def test_waiting_for_java_can_be_given_up(tmp_path):
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with Meteor(stand_in(tmp_path, "sleep 60")) as meteor:
+        meteor.while_waiting = stop
+        started = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            meteor.statistics(SEGMENTS)
+        assert time.monotonic() - started < 30

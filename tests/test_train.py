@@ -1,19 +1,31 @@
 """Training through its command line: what a run leaves, resuming, refusals, and the recipe's rules."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 import torch
 
 import train
 from configs import TrainConfig
-from models.checkpoint import load_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint
 from models.optimiser import clip_gradients, decay_decoder, make_optimiser
 from tests.conftest import CONFIGS
-from tests.tiny import END, PAD, START, random_tokens, random_views, tiny_model, tiny_settings
+from tests.tiny import (
+    END,
+    PAD,
+    START,
+    random_tokens,
+    random_views,
+    save_tiny_detector,
+    tiny_model,
+    tiny_settings,
+)
+from tools import detect_maps
 from tools.captioning_task import CaptionLoss
 
 BASE = ["--config", str(CONFIGS / "second_cc.yaml")]
@@ -84,6 +96,57 @@ def test_refusals(tiny_run, demo_input, tmp_path):
     with pytest.raises(ValueError, match="device tpu cannot be used"):
         run(demo_input, tmp_path / "run", **{"train.device": "tpu"})
     assert not (tmp_path / "run").exists()  # a refused run leaves nothing
+
+
+def test_resume_refuses_other_validation_pairs(demo_input, tmp_path):
+    shutil.copytree(demo_input, tmp_path / "input")
+    run(tmp_path / "input", tmp_path / "run", **{"train.epochs": 1})
+    with h5py.File(tmp_path / "input" / "val.hdf5", "r+") as file:
+        file.attrs["fingerprint"] = "another"
+    with pytest.raises(ValueError, match=r"val\.hdf5 is not the data that this run began with: put the old"):
+        run(tmp_path / "input", tmp_path / "run", "--resume", **{"train.epochs": 2})
+
+
+def test_resume_refuses_maps_of_another_detector(demo_input, tmp_path):
+    shutil.copytree(demo_input, tmp_path / "input")
+
+    def detect(width: int) -> None:
+        save_tiny_detector(tmp_path / "detector.pt", demo_input, width=width)
+        options = ["--checkpoint", str(tmp_path / "detector.pt"), "--data.dir", str(tmp_path / "input")]
+        detect_maps.main([*options, "--data.workers", "0", "--split", "train", "val"])
+
+    detect(width=8)
+    settings = {"data.maps": "detected", "train.epochs": 1}
+    run(tmp_path / "input", tmp_path / "run", **settings)
+    detect(width=16)
+    with pytest.raises(ValueError, match=r"train\.detected\.hdf5 is not the data that this run began with"):
+        run(tmp_path / "input", tmp_path / "run", "--resume", **{**settings, "train.epochs": 2})
+
+
+def test_a_run_stopped_before_validation_goes_on_with_it(tiny_run, demo_input, tmp_path):
+    """The state that train.py saves before it validates: all steps of the epoch done, no score yet."""
+    content = load_checkpoint(tiny_run / "last.pt")
+    whole = content["training"]["progress"]
+    run(demo_input, tmp_path / "run", **{"train.epochs": 1})
+    before = load_checkpoint(tmp_path / "run" / "last.pt")
+    log = log_of(tmp_path / "run")
+    progress = {**before["training"]["progress"], "epoch": 1, "step": whole["steps"] // 2, "stale": 0}
+    progress |= {"loss": log[0]["loss"], "count": 1.0, "best": float("-inf")}
+    training = {**before["training"], "progress": progress}
+    save_checkpoint(tmp_path / "run" / "last.pt", {**before, "epoch": 0, "training": training})
+    run(demo_input, tmp_path / "run", "--resume", **{"train.epochs": 1})
+    assert log_of(tmp_path / "run") == log
+    after = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert after["training"]["progress"]["steps"] == whole["steps"] // 2
+
+
+def test_progress_must_agree_over_processes(tmp_path):
+    class Two:
+        def gather(self, item):
+            return [item, train.Progress(steps=3)]
+
+    with pytest.raises(ValueError, match=r"same step, they are at 7, 3: give a --run_dir that all machines"):
+        train.check_same_progress(train.Progress(steps=7), tmp_path, Two())
 
 
 def test_resume_without_a_checkpoint_starts_and_says_so(demo_input, tmp_path, capsys):

@@ -41,9 +41,9 @@ def tiny_model(**changes) -> MModalCC:
     return build_model(tiny_config(**changes), VOCABULARY_SIZE)
 
 
-def save_tiny_detector(path: Path, folder: Path) -> None:
+def save_tiny_detector(path: Path, folder: Path, width: int = 8) -> None:
     """A checkpoint of random weights that finds about half of the first val pair in `folder` changed."""
-    settings = {"name": "change_detector", "width": 8}
+    settings = {"name": "change_detector", "width": width}
     model = tiny_model(**settings).eval()
     data = DataConfig(dir=str(folder), workers=0)
     reader = open_reader("val", data)

@@ -17,7 +17,7 @@ from models.mmodalcc import MModalCC
 from tools.constants import TrainingCaptions, best_constants, training_captions
 from tools.meteor import Meteor, Segment
 from tools.metrics import Measured, measure
-from tools.processes import Processes
+from tools.processes import Agree, Processes
 from tools.run_folder import shown
 from tools.scoring import floor_and_oracle
 
@@ -71,11 +71,12 @@ class CaptioningTask:
     def __enter__(self) -> "CaptioningTask":
         self.meteor = Meteor() if self.processes.writes else None
         try:
-            if self.meteor:
-                self.training = training_captions(self.samples.reader, self.samples.rows, self.meteor)
-                self.floors = self._floors()
+            with self.processes.together():
+                if self.meteor:
+                    self.training = training_captions(self.samples.reader, self.samples.rows, self.meteor)
+                    self.floors = self._floors()
         except BaseException:
-            self.meteor.close()
+            self.__exit__()
             raise
         return self
 
@@ -95,24 +96,34 @@ class CaptioningTask:
             "image_size": list(self.samples.reader.image_size),
         }
 
-    def validate(self, model: MModalCC) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def validate(self, model: MModalCC, agree: Agree) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """An epoch's line for the log, the same in every process, and the validation captions.
 
         The line has the scores ("val"), those of the best constant captions of training ("floor") and of the
         validation pairs ("floor_oracle"), the number of different captions, and the mean of MGCA's gates.
+        agree: called between batches and while METEOR is awaited.
         """
         hypotheses = predict(
-            model, self.val_samples, self.vocabulary, self.config, self.processes, self.meteor, beam_size=1
+            model,
+            self.val_samples,
+            self.vocabulary,
+            self.config,
+            self.processes,
+            self.meteor,
+            beam_size=1,
+            agree=agree,
         )
         captions = to_captions(hypotheses, self.val_samples, self.vocabulary)
-        line = {}
-        if self.processes.writes:
+
+        def judge() -> dict[str, Any]:
+            self.meteor.while_waiting = agree
             segments = [(c["caption"], tuple(c["references"])) for c in captions]
-            line["val"] = self._scores(segments)
-            line |= self.floors
+            line = {"val": self._scores(segments), **self.floors}
             line["distinct_captions"] = len({c["caption"] for c in captions})
             line["gates"] = self.gates(model, [hypothesis.tokens for hypothesis in hypotheses])
-        return self.processes.gather(line)[0], captions
+            return line
+
+        return self.processes.gather(self.processes.in_first(judge, agree))[0], captions
 
     def _scores(self, segments: list[Segment]) -> dict[str, float]:
         return self._checked(measure(segments, self.meteor), len(segments))

@@ -34,6 +34,7 @@ from data.no_change import no_change_of
 from data.palette import MASK_CLASSES
 from data.sources import SPLITS, Pair, read_pairs
 from data.vocabulary import Vocabulary
+from tools.folder_lock import locked
 from tools.workers import ignore_interrupts, in_order, interruptions_noted, until
 
 FORMATS = {"ours": hdf5, "released": released_files}
@@ -95,6 +96,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     output_dir = Path(args.output_dir)
+    with locked(output_dir, "wait until it has ended, or give another --output_dir"):
+        prepare(args, output_dir)
+
+
+def prepare(args: argparse.Namespace, output_dir: Path) -> None:
+    """Write the input files and print what they hold."""
     refuse_existing(output_dir, args.force)
     found = read_pairs(args.dataset_dir)
     counted = (pair.captions for pair in found if args.vocabulary_splits in ("all", pair.split))
@@ -104,7 +111,7 @@ def main(argv: list[str] | None = None) -> None:
     settings = {name: getattr(args, name) for name in RECORDED}
     with (
         published(output_dir) as folder,
-        interruptions_noted() as noted,
+        interruptions_noted() as interruption,
         ProcessPoolExecutor(min(args.workers, len(pairs)), initializer=ignore_interrupts) as pool,
     ):
         reader = partial(decode, image_size=args.image_size, mask_class=args.mask_class)
@@ -117,7 +124,7 @@ def main(argv: list[str] | None = None) -> None:
             no_change=no_change_of(pairs),
         )
         image_facts, colours = write_splits(
-            write_split, pairs, captions, until(noted, decoded), args.image_size
+            write_split, pairs, captions, until(interruption, decoded), args.image_size
         )
     for line in (
         *facts.describe_pairs(pairs),
@@ -181,7 +188,6 @@ def published(output_dir: Path) -> Iterator[Path]:
 
     A file that the new ones lack disappears from `output_dir`: it would belong to another vocabulary.
     """
-    is_new = not output_dir.exists()
     folder = output_dir / ".incomplete"
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     folder.mkdir(parents=True)
@@ -193,9 +199,8 @@ def published(output_dir: Path) -> Iterator[Path]:
         for path in input_files(output_dir):
             if path.name not in {new.name for new in fresh}:
                 path.unlink()
-        is_new = False
     finally:
-        shutil.rmtree(output_dir if is_new else folder)
+        shutil.rmtree(folder)
 
 
 def write_splits(

@@ -28,6 +28,7 @@ from data.detected_maps import write_maps
 from models import autocast, pick_device
 from models.change_detector import ChangeDetector
 from models.checkpoint import load_checkpoint, restore_detector
+from tools.folder_lock import locked
 from tools.wording import number_of
 
 
@@ -43,27 +44,33 @@ def main(argv: list[str] | None = None) -> None:
     detector = restore_detector(content).to(pick_device(config.decode.device))
     with options.checkpoint.open("rb") as file:
         made_by = hashlib.file_digest(file, "sha256").hexdigest()
-    for split in options.split:
-        reader = open_reader(split, config.data)
-        check_size(reader, content["image_size"])
-        samples = ChangeCaptions(reader, rows=range(len(reader)), captions="none")
-        attributes = {
-            "fingerprint": reader.fingerprint,
-            "detector": made_by,
-            "command": shlex.join(["detect_maps.py", *(sys.argv[1:] if argv is None else argv)]),
-        }
-        tally: Counter[str] = Counter()
-        path = write_maps(
-            reader.path,
-            counted(detected(detector, samples, config), tally),
-            shape=(len(reader), *reader.image_size),
-            attributes=attributes,
-        )
-        share = tally["changed"] / tally["pixels"]
-        print(
-            f"wrote {path}: {number_of(len(reader), 'pair')}, {share:.2%} of the pixels changed, "
-            f"{path.stat().st_size / 1e6:.1f} MB"
-        )
+    attributes = {
+        "detector": made_by,
+        "command": shlex.join(["detect_maps.py", *(sys.argv[1:] if argv is None else argv)]),
+    }
+    with locked(Path(config.data.dir), "wait until it has ended"):
+        for split in options.split:
+            print(write_split_maps(split, detector, content["image_size"], config, attributes))
+
+
+def write_split_maps(
+    split: str, detector: ChangeDetector, image_size: list[int], config: Config, attributes: dict[str, str]
+) -> str:
+    """Write a split's maps and say what was written."""
+    reader = open_reader(split, config.data)
+    check_size(reader, image_size)
+    samples = ChangeCaptions(reader, rows=range(len(reader)), captions="none")
+    tally: Counter[str] = Counter()
+    path = write_maps(
+        reader.path,
+        counted(detected(detector, samples, config), tally),
+        shape=(len(reader), *reader.image_size),
+        attributes={"fingerprint": reader.fingerprint, **attributes},
+    )
+    return (
+        f"wrote {path}: {number_of(len(reader), 'pair')}, {tally['changed'] / tally['pixels']:.2%} of the "
+        f"pixels changed, {path.stat().st_size / 1e6:.1f} MB"
+    )
 
 
 def detected(detector: ChangeDetector, samples: ChangeCaptions, config: Config) -> Iterator[np.ndarray]:

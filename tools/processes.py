@@ -1,15 +1,30 @@
 """One process, or several that torchrun started: who am I, and how do we agree."""
 
+import math
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 
 from configs import ModelConfig
+
+T = TypeVar("T")
+
+
+class Agree(Protocol):
+    """All processes call it together; returns whether one of them is done.
+
+    KeyboardInterrupt in all of them where one has received a signal.
+    """
+
+    def __call__(self, done: bool = False) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,50 @@ class Processes:
         if self.count > 1:
             dist.all_gather_object(items, item)
         return items
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A ValueError or OSError that ends the block in one process ends it in all of them."""
+        error = None
+        try:
+            yield
+        except (ValueError, OSError) as own:
+            error = own
+        errors = self.gather(str(error) if error else None)
+        if error:
+            raise error
+        for message in errors:
+            if message:
+                raise ValueError(message)
+
+    def in_first(self, work: Callable[[], T], agree: Agree) -> T | None:
+        """The result of `work`, which the first process calls; None in the others.
+
+        Until it ends, the others answer each `agree` that it calls.
+        """
+        result = None
+        with self.together():
+            if not self.writes:
+                while not agree():
+                    pass
+                return None
+            try:
+                result = work()
+            except (ValueError, OSError):
+                agree(done=True)
+                raise
+            agree(done=True)
+        return result
+
+    def in_step(self, loader: DataLoader, samples: int, agree: Agree | None) -> Iterator[dict[str, Tensor]]:
+        """The batches of this process's share of `samples`; every process calls `agree` equally often."""
+        for batch in loader:
+            yield batch
+            if agree:
+                agree()
+        most = math.ceil(math.ceil(samples / self.count) / loader.batch_size)
+        for _ in range(most - len(loader) if agree else 0):
+            agree()
 
     def leave(self) -> None:
         if self.count > 1:

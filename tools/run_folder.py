@@ -47,7 +47,7 @@ class RunFolder:
         self.resumed = self._read_last() if resume and self.last.exists() else None
 
     def _read_last(self) -> dict[str, Any]:
-        content = load_checkpoint(self.last, training=True)
+        content = load_checkpoint(self.last, mmap=False)
         # the rates of one_cycle depend on the number of epochs
         free = MAY_CHANGE - ({"train.epochs"} if self.config.train.schedule == "one_cycle" else set())
         stored = Config(**from_dict(content["config"]))
@@ -58,22 +58,20 @@ class RunFolder:
             )
         return content
 
-    def begin(self, fingerprint: str, lines: list[str]) -> None:
+    def begin(self, fingerprints: dict[str, str], lines: list[str]) -> None:
         """Write what the run is, `lines` to standard error too, and cut the log where the run goes on.
 
-        fingerprint: of the training data; ValueError where a resumed run began with other data.
+        fingerprints: of the data files; ValueError where a resumed run began with other data.
         """
-        self.fingerprint = fingerprint
-        if self.resumed and self.resumed["training"]["data"] != fingerprint:
-            raise ValueError(
-                f"{self.config.data.dir} is not the data that this run began with: start a new run"
-            )
+        self.fingerprints = fingerprints
+        if self.resumed:
+            self._check_data(self.resumed["training"]["data"])
         if not self.writes:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.yaml", yaml.safe_dump(self.config.to_dict(), sort_keys=False))
         with (self.path / "environment.jsonl").open("a") as file:
-            file.write(json.dumps({**environment(), "data": fingerprint}) + "\n")
+            file.write(json.dumps({**environment(), "data": fingerprints}) + "\n")
         epoch, steps = (
             (self.resumed["epoch"], self.resumed["training"]["progress"]["steps"]) if self.resumed else (0, 0)
         )
@@ -84,6 +82,17 @@ class RunFolder:
         elif self.resume:
             lines = [*lines, f"no {self.last}: starting from the beginning"]
         print(f"{self.path}: " + "\n".join(lines), file=sys.stderr)
+
+    def _check_data(self, stored: dict[str, str] | str) -> None:
+        """ValueError where a data file differs; older checkpoints store that of the training file alone."""
+        if isinstance(stored, str):
+            stored = {next(iter(self.fingerprints)): stored}
+        for name, fingerprint in stored.items():
+            if self.fingerprints.get(name) != fingerprint:
+                raise ValueError(
+                    f"{Path(self.config.data.dir, name)} is not the data that this run began with: put the "
+                    "old file back, or start a new run with another --run_dir"
+                )
 
     def _cut_log(self, epoch: int) -> None:
         """Keep the log's lines up to the epoch after which the run goes on."""
@@ -130,7 +139,7 @@ class RunFolder:
         if self.writes and best:
             save_checkpoint(self.best, content)
         if self.writes:
-            save_checkpoint(self.last, {**content, "training": {**training, "data": self.fingerprint}})
+            save_checkpoint(self.last, {**content, "training": {**training, "data": self.fingerprints}})
 
 
 def shown(pairs: Sequence[T]) -> Sequence[T]:

@@ -61,8 +61,7 @@ def _floor_lines(result: dict) -> list[str]:
                 f'floor_oracle of {part} (best on these pairs): "{oracle["caption"]}"; '
                 f"our S*m minus its S*m: {_value(above)} ({_range(above)})"
             )
-    found = result["training_captions"]
-    if lines and found:
+    if found := result["training_captions"]:
         lines.append(f"floors chosen from {found['number']} training captions ({found['source']})")
     return lines
 

@@ -1,12 +1,17 @@
-"""Work spread over processes: results in order, and a Ctrl-C that leaves no file half-written."""
+"""Work in several processes: results in order, and signals that leave no file half-written."""
 
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
-from threading import Event
+from multiprocessing import parent_process
+from threading import Thread
+
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:
@@ -22,29 +27,68 @@ def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) ->
     return results()
 
 
+@dataclass
+class Interruption:
+    """Whether Ctrl-C or SIGTERM has arrived; a plain flag: a signal handler must not wait for a lock."""
+
+    arrived: bool = False
+
+
 @contextmanager
-def interruptions_noted() -> Iterator[Event]:
-    """An event that Ctrl-C or SIGTERM sets. They raise nothing: inside of h5py an exception can get lost."""
-    noted = Event()
-    usual = {
-        number: signal.signal(number, lambda *_: noted.set()) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+def interruptions_noted() -> Iterator[Interruption]:
+    """Ctrl-C and SIGTERM set a flag and raise nothing: inside of h5py an exception can get lost."""
+    interruption = Interruption()
+
+    def note(*_: object) -> None:
+        interruption.arrived = True
+
+    usual = {number: signal.signal(number, note) for number in INTERRUPTS}
     try:
-        yield noted
+        yield interruption
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
 
 
-def until(noted: Event, stream: Iterable) -> Iterator:
-    """The items of a stream; KeyboardInterrupt between two of them once `noted` is set."""
+def until(interruption: Interruption, stream: Iterable) -> Iterator:
+    """The items of a stream; KeyboardInterrupt between two of them after an interruption."""
     for item in stream:
-        if noted.is_set():
+        if interruption.arrived:
             raise KeyboardInterrupt
         yield item
 
 
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until the end of the block; processes that it starts never receive them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def ignore_interrupts(*_: object) -> None:
-    """A worker takes no notice of Ctrl-C, which reaches it too: the parent lets it go."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """Let a worker process end only when its parent ends it or has died.
+
+    Ctrl-C, torchrun and schedulers signal all processes of a group at once, and the parent needs its workers
+    until it has saved its state.
+    """
+    if not hasattr(signal, "sigtimedwait"):  # Windows, macOS
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Exit on a SIGTERM from the parent process, or within a second of the parent's death."""
+    parent = parent_process()
+    while parent.is_alive():
+        received = signal.sigtimedwait({signal.SIGTERM}, 1.0)
+        if received and received.si_pid == parent.pid:
+            break
+    os._exit(0)
