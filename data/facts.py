@@ -1,17 +1,15 @@
 """What a dataset is like and where its splits leak into each other: the facts that preparation prints."""
 
 import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import numpy as np
 
 from data.no_change import NOISE, count_no_change, sentences_of
 from data.palette import Colour, has_class, unknown_colours
-from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair
+from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, original_name
 from data.vocabulary import Vocabulary
 from tools.wording import number_of
 
@@ -163,8 +161,10 @@ def describe_images(
 
 
 def describe_names(pairs: Sequence[Pair]) -> Iterator[str]:
-    """What the file names tell about splits that share a source."""
-    yield _listed("source pictures with tiles in two splits", shared_sources(pairs))
+    """Whether splits share a source image, as far as the JSON's `source` and the file names tell."""
+    unknown = sum(pair.source is None for pair in pairs)
+    line = _listed("source images with tiles in two splits", shared_sources(pairs))
+    yield line + (f"; names tell nothing for {number_of(unknown, 'pair')}" if unknown else "")
     yield _listed("augmented copies of another split's pair", stray_copies(pairs))
 
 
@@ -178,11 +178,11 @@ def shared_images(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> list[st
 
 
 def shared_sources(pairs: Sequence[Pair]) -> list[str]:
-    """The pictures that have tiles in more than one split, as far as file names tell."""
+    """The source images that have tiles in more than one split, where the source is known."""
     places = defaultdict(dict)  # source -> split -> first name there
     for pair in pairs:
-        places[tile_source(pair.filename)].setdefault(pair.split, pair.filename)
-    places.pop(None, None)
+        if pair.source:
+            places[pair.source].setdefault(pair.split, pair.filename)
     return [_places(names) for names in places.values() if len(names) > 1]
 
 
@@ -191,23 +191,9 @@ def stray_copies(pairs: Sequence[Pair]) -> list[str]:
     homes = defaultdict(set)  # stem -> splits of the original
     for pair in pairs:
         if not pair.augmented:
-            homes[_stem(pair.filename)].add(pair.split)
-    copies = [(pair, homes.get(_stem(pair.filename), set())) for pair in pairs if pair.augmented]
+            homes[original_name(pair.filename)].add(pair.split)
+    copies = [(pair, homes.get(original_name(pair.filename), set())) for pair in pairs if pair.augmented]
     return [f"{pair.split} {pair.filename}" for pair, splits in copies if splits and pair.split not in splits]
-
-
-def tile_source(filename: str) -> str | None:
-    """The picture a tile was cut from: the stem without one or two last numbers, `00003_0_256` -> `00003`.
-
-    None where the name tells nothing: no number at the end, or none left to name a picture (`test_000656`).
-    """
-    match = re.fullmatch(r"(.*?\d.*?)([_-]\d+){1,2}", _stem(filename))
-    return match[1] if match else None
-
-
-def _stem(filename: str) -> str:
-    """The name without its ending and without the mark of an augmented copy."""
-    return PurePath(filename).stem.partition("_random_augment")[0]
 
 
 def _places(names: dict[str, str]) -> str:

@@ -9,6 +9,7 @@ n pairs, k captions each, T = maximum caption length + 2:
     references (n, most captions) text    its own captions, words joined by blanks; "" where it has fewer
     raw        (n, most captions) text    the same as written by people
     changed, augmented (n,) bool          filename (n,) text
+    source     (n,) text                  the image a pair was cut from, else the pair's own name
 
 Attributes: format, made_with (settings as JSON), no_change (JSON list: the sentences that say "nothing has
 changed" in this data set), fingerprint (of the content), vocabulary (its fingerprint).
@@ -28,7 +29,7 @@ import numpy as np
 
 from data.atomic_write import atomic_write, cannot_write
 from data.json_file import parse_json
-from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair
+from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, source_of
 from data.vocabulary import Vocabulary
 
 VIEWS = ("rgb_a", "rgb_b", "sem_a", "sem_b")
@@ -138,10 +139,12 @@ def _write_images(
 def _write_captions(
     file: h5py.File, pairs: Sequence[Pair], tokens: np.ndarray, lengths: np.ndarray, content: "hashlib._Hash"
 ) -> None:
-    """All that is not an image; `content` takes it in."""
+    """All that is not an image; `content` takes it in, but for the sources, which earlier versions lack."""
     own = [[" ".join(words) for words in pair.captions] for pair in pairs]
     texts = {"references": _rectangle(own), "raw": _rectangle([pair.raw for pair in pairs])}
     texts["filename"] = np.array([pair.filename for pair in pairs], dtype=object)
+    sources = np.array([source_of(pair.filename, pair.source) for pair in pairs], dtype=object)
+    file.create_dataset("source", data=sources, dtype=h5py.string_dtype("utf-8"))
     numbers = {"tokens": tokens.astype(np.int32), "lengths": lengths.astype(np.int32)}
     numbers["changed"] = np.array([pair.changed for pair in pairs])
     numbers["augmented"] = np.array([pair.augmented for pair in pairs])
@@ -224,6 +227,10 @@ class SplitReader:
         self.lengths = file["lengths"][:].astype(np.int64)
         self.changed, self.augmented = file["changed"][:], file["augmented"][:]
         self.filenames: list[str] = file["filename"].asstr()[:].tolist()
+        if "source" in file:
+            self.sources: list[str] = file["source"].asstr()[:].tolist()
+        else:  # written before there were sources
+            self.sources = [source_of(filename) for filename in self.filenames]
         count = (file["references"].asstr()[:] != "").sum(axis=1)
         self.references = _rows(file["references"], count)
         self.raw = _rows(file["raw"], count)

@@ -23,7 +23,7 @@ from data.atomic_write import write_text
 from data.hdf5 import OwnHandle, fingerprint_of, new_file, whole_file
 from data.json_file import read_json
 from data.no_change import no_change_of
-from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, mostly_no_change, parse_pairs
+from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, mostly_no_change, parse_pairs, source_of
 from data.vocabulary import PAD, Vocabulary
 
 IMAGES = "{split}_IMAGES_{name}.hdf5"
@@ -111,6 +111,7 @@ class ReleasedReader:
             self.no_change = tuple(NO_CHANGE_SENTENCES if no_change is None else no_change)
             pairs = nameless_pairs(split, self)
         self.filenames = [pair.filename for pair in pairs]
+        self.sources = [source_of(pair.filename, pair.source) for pair in pairs]
         self.references = [[" ".join(words) for words in pair.captions] for pair in pairs]
         self.raw = [list(pair.raw) for pair in pairs]
         self.changed = np.array([pair.changed for pair in pairs])

@@ -48,6 +48,7 @@ class Pair:
     label: Path | None = None  # LEVIR-MCI: its building and road label stands for the map of the second date
     wordless: int = 0  # sentences left out because they hold no word
     flagged: bool = True  # the JSON has the pair's `changeflag`; else `changed` follows from its captions
+    source: str | None = None  # the image it was cut from; None where neither the JSON nor the name tells
 
 
 def read_pairs(dataset_dir: str | Path) -> list[Pair]:
@@ -130,6 +131,28 @@ def mostly_no_change(captions: Sequence[str], no_change: Sequence[str]) -> bool:
     return sum(caption in no_change for caption in captions) > len(captions) / 2
 
 
+def tile_source(filename: str) -> str | None:
+    """The image that a tile was cut from: its name without one or two last numbers, `00003_0_256` -> `00003`.
+
+    None if there is no number at the end, or none left to name an image (`test_000656`).
+    """
+    match = re.fullmatch(r"(.*?\d.*?)([_-]\d+){1,2}", original_name(filename))
+    return match[1] if match else None
+
+
+def original_name(filename: str) -> str:
+    """The name without its ending and without the mark of an augmented copy."""
+    return PurePath(filename).stem.partition("_random_augment")[0]
+
+
+def source_of(filename: str, source: str | None = None) -> str:
+    """The source image of a pair: `source`, else what its name tells, else the pair itself.
+
+    A pair and its augmented copies have the same.
+    """
+    return source or tile_source(filename) or original_name(filename)
+
+
 def split_into_words(sentence: str) -> tuple[str, ...]:
     """Lower-case, punctuation dropped, split at blanks: the words of a sentence without `tokens`."""
     return tuple("".join(c for c in sentence.lower() if unicodedata.category(c)[0] not in "PS").split())
@@ -144,6 +167,9 @@ def _pair(root: Path, entry: object) -> Pair:
     split = entry.get("split")
     if not isinstance(split, str) or split not in SPLIT_OF:
         raise ValueError(f"`split` must be one of {', '.join(SPLIT_OF)}, got {shortened(split)}")
+    source = entry.get("source")
+    if source is not None and (not isinstance(source, str) or not source or UNSTORABLE.search(source)):
+        raise ValueError(f"`source` must name the image that a pair was cut from, got {shortened(source)}")
     views, label = _image_paths(root, _folder(root, entry), filename)
     raw, captions, wordless = _captions(entry.get("sentences"))
     return Pair(
@@ -157,6 +183,7 @@ def _pair(root: Path, entry: object) -> Pair:
         label=label,
         wordless=wordless,
         flagged=entry.get("changeflag") is not None,
+        source=source or tile_source(filename),
     )
 
 

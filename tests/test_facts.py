@@ -14,15 +14,15 @@ from data.facts import (
     ForeignColours,
     ImageFacts,
     describe_images,
+    describe_names,
     describe_pairs,
     describe_words,
     image_facts,
     shared_images,
     shared_sources,
     stray_copies,
-    tile_source,
 )
-from data.sources import Pair, parse_pairs
+from data.sources import Pair, parse_pairs, tile_source
 from data.vocabulary import Vocabulary
 
 
@@ -35,6 +35,7 @@ def pair(filename: str, split: str, *captions: str, changed: bool = True) -> Pai
         raw=captions or ("a house",),
         changed=changed,
         augmented="_random_augment" in filename,
+        source=tile_source(filename),
     )
 
 
@@ -76,6 +77,14 @@ def test_tiles_of_one_picture_in_two_splits_are_found():
     assert shared_sources([*pairs, pair("3_1_1.png", "test"), pair("test_000001.png", "test")]) == [
         "train 3_0_0.png and test 3_1_1.png"
     ]
+
+
+def test_pairs_whose_names_tell_no_source_are_counted():
+    pairs = [pair("3_0_0.png", "train"), pair("test_000001.png", "train"), pair("7.png", "test")]
+    first, *_ = describe_names(pairs)
+    assert first == "source images with tiles in two splits: 0; names tell nothing for 2 pairs"
+    first, *_ = describe_names(pairs[:1])
+    assert first == "source images with tiles in two splits: 0"
 
 
 def test_an_augmented_copy_in_its_own_split_is_none_of_another():

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -72,6 +73,27 @@ def test_what_is_written_is_read_back(train):
     assert reader.no_change == ("nichts Neues", "the same")
     assert reader.filenames == ["0.png", "1.png"]
     assert reader.vocabulary.words == VOCABULARY.words
+
+
+def test_sources_are_those_given_else_those_of_the_names(tmp_path):
+    names = [
+        ("5_0_256.png", None),
+        ("5_0_256_random_augment_1.png", None),
+        ("a.png", "tile 7"),
+        ("b.png", None),
+    ]
+    pairs = [replace(pair(0, CAPTIONS[0]), filename=name, source=source) for name, source in names]
+    content = {
+        "pairs": pairs,
+        "tokens": TOKENS[[0] * 4],
+        "lengths": LENGTHS[[0] * 4],
+        "views": VIEWS[[0] * 4],
+    }
+    path = write(tmp_path, **content)
+    assert SplitReader(path).sources == ["5", "5", "tile 7", "b"]
+    with h5py.File(path, "r+") as file:
+        del file["source"]  # a file of an earlier version
+    assert SplitReader(path).sources == ["5", "5", "a", "b"]
 
 
 def test_the_file_explains_itself(train):
@@ -188,3 +210,14 @@ def test_files_of_earlier_versions_have_the_sentences_of_second_cc_and_levir_cc(
     with h5py.File(train, "r+") as file:
         del file.attrs["no_change"]
     assert SplitReader(train).no_change == NO_CHANGE_SENTENCES
+
+
+def test_the_fingerprint_does_not_depend_on_sources(tmp_path):
+    content = {"tokens": TOKENS[:1], "lengths": LENGTHS[:1], "views": VIEWS[:1]}
+    fingerprints = set()
+    for source in ("tile 1", "tile 2"):
+        folder = tmp_path / source
+        folder.mkdir()
+        path = write(folder, pairs=[replace(pair(0, CAPTIONS[0]), source=source)], **content)
+        fingerprints.add(SplitReader(path).fingerprint)
+    assert len(fingerprints) == 1

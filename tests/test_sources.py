@@ -233,3 +233,18 @@ def test_an_absent_image_is_named_before_any_is_read(second_cc_folder, file):
     (root / file).unlink()
     with pytest.raises(FileNotFoundError, match=f"{file} not found: SECOND-CC-AUG.json lists 00002.png"):
         read_pairs(root)
+
+
+def test_the_source_is_the_jsons_else_what_the_name_tells(parsed):
+    pairs = parsed(
+        entry("3_0_256.png", "train", "a house"),
+        entry("4_0_256.png", "train", "a house", source="tile 7"),
+        entry("5.png", "train", "a house"),
+    )
+    assert [pair.source for pair in pairs] == ["3", "tile 7", None]
+
+
+@pytest.mark.parametrize("source", [7, "", ["tile"]])
+def test_a_source_that_is_no_name_is_refused(parsed, source):
+    with pytest.raises(ValueError, match="`source` must name the image that a pair was cut from, got"):
+        parsed(entry("5.png", "train", "a house", source=source))
