@@ -10,26 +10,30 @@ python caption.py before.png after.png --attention words.png          what each 
 python caption.py --pairs pairs.csv --output captions.csv             columns img_A, img_B, seg_A, seg_B
 
 Without --checkpoint the newest runs/*/best.pt answers. Captions go to standard output, remarks to standard
-error.
+error. --pairs writes rows as they are ready. A pair that cannot be read gets its error in the column `error`;
+the others are captioned, and the exit code is 1.
 """
 
 from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 import csv
-import io
 import json
 import math
+import os
 import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import torch
 from jsonargparse.typing import PositiveInt
 
 from configs import CommandLine, Config, early_option
-from data.atomic_write import write_text
+from data.atomic_write import DISK_IS_FULL, cannot_write, check_writable
 from data.images import stack_views
 from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell_maps
 from data.palette import MASK_CLASSES
@@ -40,10 +44,48 @@ from models.mmodalcc import MModalCC
 from tools.absent_maps import MapFinder
 from tools.wording import number_of
 
+Row = dict[str, Any]  # of the output: the pair's files, its caption and log-probability, or its error
+
 
 def main(argv: list[str] | None = None) -> None:
     named = early_option(argv, "--checkpoint")
     checkpoint, content = (named, load_checkpoint(named)) if named else newest_captioner()
+    config, options = make_parser().read(argv, content.get("config"))
+    if not checkpoint:
+        raise FileNotFoundError(
+            "no runs/*/best.pt here: train a model with train.py, or name one with --checkpoint FILE"
+        )
+    if not options.checkpoint:
+        print(f"checkpoint {checkpoint}", file=sys.stderr)
+    entries = read_pairs_file(options.pairs) if options.pairs else [one_pair(options.images)]
+    check_options(options, config)
+    tell_maps(entries, config.model.modalities, "detected" if options.detector else "void")
+
+    model, vocabulary = restore_model(content)
+    model.to(pick_device(config.decode.device))
+    size = tuple(content["image_size"])
+    mask_class = options.mask_class or content.get("mask_class")
+    finder = MapFinder(options.detector, options.maps_to, entries, size, config) if options.detector else None
+
+    def answer(chosen: list[Entry], files: list[list[np.ndarray]]) -> tuple[list[Row], np.ndarray]:
+        """A row of the output for each pair, and the views (B, 4, 3, H, W) that the model saw; maps that are
+        found replace the absent ones in `files`."""
+        if finder:
+            finder.complete(chosen, files)
+        batch = np.stack([fit(entry, views, size) for entry, views in zip(chosen, files, strict=True)])
+        found = caption_pairs(model, batch, vocabulary, config, options.answers)
+        return [describe(entry, own) for entry, own in zip(chosen, found, strict=True)], batch
+
+    if options.pairs:
+        caption_table(entries, answer, options, config.decode.batch_size, mask_class)
+        return
+    files = [read_files(entries[0], mask_class)]
+    (row,), batch = answer(entries, files)
+    print_answers(row, options.json)
+    draw(options, files[0], model, batch[0], row["caption"], vocabulary)
+
+
+def make_parser() -> CommandLine:
     parser = CommandLine(__doc__, "decode")
     parser.add_argument("images", nargs="*", metavar="IMG_A IMG_B [[SEG_A] SEG_B]", help="one pair's files")
     parser.add_argument(
@@ -68,34 +110,43 @@ def main(argv: list[str] | None = None) -> None:
         type=Literal[MASK_CLASSES] | None,
         help="the class that maps of 0 and 255 show; default: that of the checkpoint's training data",
     )
-    config, options = parser.read(argv, content.get("config"))
-    if not checkpoint:
-        raise FileNotFoundError(
-            "no runs/*/best.pt here: train a model with train.py, or name one with --checkpoint FILE"
-        )
-    if not options.checkpoint:
-        print(f"checkpoint {checkpoint}", file=sys.stderr)
-    entries = read_pairs_file(options.pairs) if options.pairs else [one_pair(options.images)]
-    check_options(options, config)
-    tell_maps(entries, config.model.modalities, "detected" if options.detector else "void")
+    return parser
 
-    model, vocabulary = restore_model(content)
-    model.to(pick_device(config.decode.device))
-    size = tuple(content["image_size"])
-    mask_class = options.mask_class or content.get("mask_class")
-    finder = MapFinder(options.detector, options.maps_to, entries, size, config) if options.detector else None
-    captions = []
-    for first in range(0, len(entries), config.decode.batch_size):
-        chosen = entries[first : first + config.decode.batch_size]
-        pairs = [read_files(entry, mask_class) for entry in chosen]
-        if finder:
-            finder.complete(chosen, pairs)
-        batch = np.stack([fit(entry, views, size) for entry, views in zip(chosen, pairs, strict=True)])
-        captions += caption_pairs(model, batch, vocabulary, config, options.answers)
-    answers = [describe(entry, found) for entry, found in zip(entries, captions, strict=True)]
-    if options.picture or options.attention:
-        draw(options, pairs[0], model, batch[0], answers[0]["caption"], vocabulary)
-    publish(answers, options)
+
+def caption_table(
+    entries: list[Entry],
+    answer: Callable[[list[Entry], list[list[np.ndarray]]], tuple[list[Row], np.ndarray]],
+    options: Any,
+    batch_size: int,
+    mask_class: str | None,
+) -> None:
+    """Write a row for each pair, in order, a batch at a time. Exit code 1 if pairs could not be read."""
+    failed = 0
+    with open_table(options) as table:
+        for first in range(0, len(entries), batch_size):
+            chosen = entries[first : first + batch_size]
+            read = [read_or_error(entry, mask_class) for entry in chosen]
+            good = [number for number, views in enumerate(read) if isinstance(views, list)]
+            rows, _ = answer([chosen[n] for n in good], [read[n] for n in good]) if good else ([], None)
+            captioned = dict(zip(good, rows, strict=True))
+            for number, entry in enumerate(chosen):
+                table.write(captioned.get(number) or without_caption(entry, read[number]))
+            table.flush()
+            failed += len(chosen) - len(good)
+    if options.output:
+        print(f"{number_of(len(entries) - failed, 'caption')} in {options.output}", file=sys.stderr)
+    if failed:
+        said = f"{failed} of {number_of(len(entries), 'pair')} could not be read: see the column error"
+        print(said, file=sys.stderr)
+        sys.exit(1)
+
+
+def read_or_error(entry: Entry, mask_class: str | None) -> list[np.ndarray] | str:
+    """The four views of a pair, or why they cannot be read."""
+    try:
+        return read_files(entry, mask_class)
+    except (ValueError, OSError) as error:
+        return " ".join(str(error).split())
 
 
 def newest_captioner() -> tuple[Path | None, dict[str, Any]]:
@@ -119,6 +170,27 @@ def check_options(options: Any, config: Config) -> None:
         raise ValueError("--output takes the captions of --pairs: one pair's caption goes to standard output")
     if options.maps_to and not options.detector:
         raise ValueError("--maps_to takes the maps that a change detector finds: add --detector FILE")
+    if options.maps_to:
+        check_writable(options.maps_to, "--maps_to", folder=True)
+    for name in ("output", "picture", "attention"):
+        if path := getattr(options, name):
+            check_output(path, f"--{name}", [Path(file) for file in (*options.images, options.pairs) if file])
+    if options.picture and options.picture == options.attention:
+        raise ValueError(f"--picture and --attention are both {options.picture}: choose two files")
+
+
+def check_output(path: Path, option: str, read: list[Path]) -> None:
+    """Raise ValueError or OSError where a file cannot be written, has a suffix that no picture has, or is one
+    of those that are read."""
+    check_writable(path, option)
+    if any(os.path.exists(path) and os.path.exists(file) and path.samefile(file) for file in read):
+        raise ValueError(f"{option} {path} is a file that is read: choose another file")
+    if option != "--output":
+        from tools.drawing import FORMATS  # matplotlib takes a second
+
+        if path.suffix[1:].lower() not in ("", *FORMATS):
+            endings = ", ".join(f".{name}" for name in sorted(FORMATS))
+            raise ValueError(f"{option} {path} must end with one of {endings}: choose another name")
 
 
 def fit(entry: Entry, views: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
@@ -147,11 +219,17 @@ def caption_pairs(
     ]
 
 
-def describe(entry: Entry, found: list[dict[str, Any]]) -> dict[str, Any]:
+def describe(entry: Entry, found: list[dict[str, Any]]) -> Row:
     """A row of the output: the pair's files, its best caption, and all answers where several were asked
     for."""
-    row = {column: str(path) if path else "" for column, path in entry.items()} | found[0]
+    row = without_caption(entry, None) | found[0]
     return row | ({"answers": found} if len(found) > 1 else {})
+
+
+def without_caption(entry: Entry, error: str | None) -> Row:
+    """A row of the output for a pair without a caption: its files, and why it has none."""
+    files = {column: str(path) if path else "" for column, path in entry.items()}
+    return {**files, "caption": None, "log_prob": None, "error": error}
 
 
 def draw(
@@ -163,6 +241,8 @@ def draw(
     vocabulary: Vocabulary,
 ) -> None:
     """The pictures asked for; they show the four images (H, W, 3) uint8 as large as in their files."""
+    if not (options.picture or options.attention):
+        return
     from tools.drawing import draw_attention, draw_pair  # matplotlib takes a second, and only this needs it
 
     shown = np.stack(files).transpose(0, 3, 1, 2)
@@ -199,33 +279,67 @@ def attention_of(
     return [vocabulary.words[token] for token in tokens[1:]], rgb, sem, gates.cpu().numpy()
 
 
-def publish(answers: list[dict[str, Any]], options: Any) -> None:
-    """One sentence a line for people; JSON or CSV for scripts."""
-    if not options.pairs:
-        found = answers[0].get("answers", [answers[0]])
-        text = (
-            json.dumps(answers[0], indent=1)
-            if options.json
-            else "\n".join(
-                f"{a['caption']}\t{a['log_prob']:.3f}" if len(found) > 1 else a["caption"] for a in found
-            )
-        )
-    elif options.json or (options.output and options.output.suffix == ".json"):
-        text = json.dumps(answers, indent=1)
+def print_answers(row: Row, as_json: bool) -> None:
+    """One sentence a line for people, or JSON for scripts."""
+    found = row.get("answers", [row])
+    if as_json:
+        print(json.dumps({name: value for name, value in row.items() if name != "error"}, indent=1))
+    elif len(found) == 1:
+        print(found[0]["caption"])
     else:
-        table = io.StringIO()
-        writer = csv.DictWriter(
-            table, [*COLUMNS, "caption", "log_prob"], extrasaction="ignore", lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(answers)
-        text = table.getvalue().rstrip("\n")
-    if options.output:
-        options.output.parent.mkdir(parents=True, exist_ok=True)
-        write_text(options.output, text + "\n")
-        print(f"{number_of(len(answers), 'caption')} in {options.output}", file=sys.stderr)
-    else:
-        print(text)
+        print("\n".join(f"{answer['caption']}\t{answer['log_prob']:.3f}" for answer in found))
+
+
+class Table:
+    """Rows of captions as CSV, or as a JSON list, written one by one."""
+
+    def __init__(self, file: IO[str], as_json: bool) -> None:
+        self.file, self.rows, self.csv = file, 0, None
+        if not as_json:
+            columns = [*COLUMNS, "caption", "log_prob", "error"]
+            self.csv = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+            self.csv.writeheader()
+
+    def write(self, row: Row) -> None:
+        if self.csv:
+            self.csv.writerow(row)
+        else:
+            start = ",\n" if self.rows else "[\n"
+            self.file.write(start + textwrap.indent(json.dumps(row, indent=1), " "))
+        self.rows += 1
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def close(self) -> None:
+        """End the list, which may lack rows."""
+        if not self.csv:
+            self.file.write("\n]\n" if self.rows else "[]\n")
+        self.flush()
+
+
+@contextmanager
+def open_table(options: Any) -> Iterator[Table]:
+    """The table of --pairs, in --output or on standard output. What was written stays if the script ends
+    early; OSError on a full disk."""
+    as_json = options.json or bool(options.output and options.output.suffix == ".json")
+    if not options.output:
+        table = Table(sys.stdout, as_json)
+        yield table
+        table.close()
+        return
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with options.output.open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+            table = Table(file, as_json)
+            try:
+                yield table
+            finally:
+                table.close()
+    except OSError as error:
+        if error.errno in DISK_IS_FULL:
+            raise cannot_write(options.output, error.strerror) from error
+        raise
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from configs import CommandLine, Config, early_option
-from data.atomic_write import write_text
+from data.atomic_write import check_writable, write_text
 from data.dataset import ChangeCaptions, Reader, check_size, make_loader, open_split
 from data.hdf5 import VIEWS
 from data.no_change import sentences_in_use
@@ -69,13 +69,16 @@ def main(argv: list[str] | None = None) -> None:
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
     processes = Processes.join(device)
+    if processes.writes:
+        check_writable(output, "--output", folder=True)
     model.to(device)
 
+    opened = [open_split(split, config.data) for split in options.split]
+    for reader, _ in opened:
+        check_size(reader, content["image_size"])
     captions, released, map_changed = [], [], []
     with Meteor() if processes.writes else nullcontext() as meteor:
-        for split in options.split:
-            reader, rows = open_split(split, config.data)
-            check_size(reader, content["image_size"])
+        for reader, rows in opened:
             samples = ChangeCaptions(
                 reader,
                 rows=rows,
@@ -109,10 +112,12 @@ def main(argv: list[str] | None = None) -> None:
         )
         for entry, own in zip(captions, pair_scores(records, meteor), strict=True):
             entry["scores"] = own
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
-    write_text(output / "scores.json", json.dumps(scores, indent=1))
-    print(format_table(scores))
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(output / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+        write_text(output / "scores.json", json.dumps(scores, indent=1))
+    finally:  # a disk may be full by now
+        print(format_table(scores))
     warn_of_other_sentences(captions, scores["no_change"])
     distinct = len({entry["caption"] for entry in captions})
     print(

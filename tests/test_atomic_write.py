@@ -1,5 +1,6 @@
 """Files appear complete or not at all, whatever ends the writing."""
 
+import json
 import os
 import resource
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data.atomic_write import atomic_write, remove_partial_files, write_text
+from data.atomic_write import atomic_write, check_writable, remove_partial_files, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 SAVE = """
@@ -104,3 +105,41 @@ def test_what_killed_processes_left_is_removed(tmp_path):
         (tmp_path / name).write_text("")
     remove_partial_files(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_trying_a_place_leaves_nothing(tmp_path):
+    (tmp_path / "old.json").write_text("old")
+    check_writable(tmp_path / "old.json", "--output")
+    check_writable(tmp_path / "new" / "deep" / "scores.json", "--output")
+    check_writable(tmp_path / "new" / "results", "--output", folder=True)
+    check_writable("/dev/null", "--output")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("place", "folder"),
+    [
+        ("file/scores.json", False),
+        ("file/deep/scores.json", False),
+        ("folder", False),
+        ("file", True),
+        ("file/results", True),
+        ("x" * 300, False),
+        ("x" * 300, True),
+        ("loop", True),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_told_with_the_option(tmp_path, place, folder):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(OSError, match=r"^\S+ cannot be written \(.+\): choose another place with --output$"):
+        check_writable(tmp_path / place, "--output", folder=folder)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_text_that_is_no_unicode_is_escaped(tmp_path):
+    write_text(tmp_path / "a.json", json.dumps(["\udcff"], ensure_ascii=False))
+    assert json.loads((tmp_path / "a.json").read_text()) == ["\udcff"]

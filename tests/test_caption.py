@@ -1,5 +1,6 @@
 """Captioning one's own pairs: one, many, with and without maps, of any size; and every mistake."""
 
+import argparse
 import csv
 import json
 import subprocess
@@ -172,7 +173,6 @@ def test_mistakes_are_named(say, argv, message):
         ("img_A,img_B\n", "holds no pair: give a header img_A,img_B,seg_A,seg_B"),
         ("before,after\na,b\n", "row 1: a pair needs img_A and img_B"),
         ("img_A,img_B,seg_A\na,b,c\n", "row 1: .*both maps, seg_B alone or none"),
-        ("img_A,img_B\na.png,b.png\n", "row 1: .*a.png not found"),
     ],
 )
 def test_mistakes_in_a_table_are_named(say, tmp_path, content, message):
@@ -203,3 +203,75 @@ def test_the_newest_run_answers_by_default(tiny_run, pair, tmp_path):
     assert done.returncode == 0
     assert "checkpoint runs/tiny/best.pt" in done.stderr
     assert done.stdout.count("\n") == 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json"])
+def test_a_pair_that_cannot_be_read_costs_one_row(say, pair, tmp_path, suffix, capsys):
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(pair[0]).read_bytes()[:500])
+    rows = [[*pair[:2]], [str(broken), pair[1]], ["absent.png", pair[1]], ["nul\0.png", pair[1]], [*pair[:2]]]
+    (tmp_path / "pairs.json").write_text(json.dumps([{"img_A": a, "img_B": b} for a, b in rows]))
+    output = tmp_path / f"out{suffix}"
+    with pytest.raises(SystemExit) as exit_code:
+        say("--pairs", str(tmp_path / "pairs.json"), "--output", str(output), "--decode.batch_size", "3")
+    assert exit_code.value.code == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "3 of 5 pairs could not be read: see the column error"
+    text = output.read_text()
+    found = json.loads(text) if suffix == ".json" else list(csv.DictReader(text.splitlines()))
+    assert [row["caption"] or "" for row in found] == [
+        say(*pair[:2])[0].strip("\n") if n in (0, 4) else "" for n in range(5)
+    ]
+    errors = [row["error"] or "" for row in found]
+    assert errors[0] == errors[4] == ""
+    assert "broken.png is no image that can be read in full" in errors[1]
+    assert "absent.png not found" in errors[2]
+    assert errors[3]
+
+
+def write_one_row(output: Path) -> None:
+    with caption.open_table(argparse.Namespace(output=output, json=False)) as table:
+        table.write(caption.without_caption({"img_A": Path("a"), "img_B": Path("b")}, "damaged"))
+        raise KeyboardInterrupt
+
+
+def test_rows_stay_where_captioning_ends_early(tmp_path):
+    for suffix in (".csv", ".json"):
+        output = tmp_path / f"out{suffix}"
+        with pytest.raises(KeyboardInterrupt):
+            write_one_row(output)
+        text = output.read_text()
+        found = json.loads(text) if suffix == ".json" else list(csv.DictReader(text.splitlines()))
+        assert [row["error"] for row in found] == ["damaged"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (
+            ["--picture", "{tmp}/file/a.png"],
+            "file/a.png cannot be written .*: choose another .* --picture",
+        ),
+        (["--attention", "{tmp}/folder"], "folder cannot be written .*directory.*with --attention"),
+        (["--picture", "{tmp}/a.xyz"], r"--picture \S+a.xyz must end with one of .*\.png"),
+        (["--picture", "{tmp}/a.png", "--attention", "{tmp}/a.png"], "are both .*a.png: choose two files"),
+        (["--picture", "{tmp}/image.png"], "--picture .*image.png is a file that is read"),
+        (["--detector", "x.pt", "--maps_to", "{tmp}/file"], "file cannot be written .*with --maps_to"),
+    ],
+)
+def test_outputs_are_tried_before_anything_is_read(say, tmp_path, argv, message):
+    """The images are damaged: whoever reads them first says so."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "image.png").write_text("damaged")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises((ValueError, OSError), match=message):
+        say(*[str(tmp_path / "image.png")] * 2, *(word.format(tmp=tmp_path) for word in argv))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_table_of_captions_is_tried_before_anything_is_read(say, tmp_path):
+    (tmp_path / "pairs.csv").write_text("img_A,img_B\na.png,b.png\n")
+    with pytest.raises(OSError, match=r"pairs.csv/out.csv cannot be written .*: choose another .* --output"):
+        say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv" / "out.csv"))
+    with pytest.raises(ValueError, match="--output .*pairs.csv is a file that is read"):
+        say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv"))

@@ -95,3 +95,47 @@ def test_every_script_explains_itself_from_any_folder(script, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage:")
+
+
+def script(body: str, after: str = "", **environment: str) -> subprocess.CompletedProcess:
+    """Run `body` as the main function of a script, its output going through the shell words `after`."""
+    code = f"from tools import command\ndef main():\n    {body}\ncommand.run(main)"
+    words = ["bash", "-c", f'{sys.executable} -c "$0" {after}; echo "exit ${{PIPESTATUS[0]}}" >&2', code]
+    return subprocess.run(words, capture_output=True, cwd=ROOT, env={**os.environ, **environment})
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_letters_that_the_encoding_lacks_are_escaped(encoding):
+    done = script(r"print('a \u524d \udcff b')", PYTHONIOENCODING=encoding)
+    assert done.stdout == rb"a \u524d \udcff b" + b"\n"
+    assert done.stderr == b"exit 0\n"
+
+
+def test_bytes_of_file_names_do_not_end_a_script():
+    assert script(r"print('a \udcff b')", PYTHONIOENCODING="utf-8").stdout == rb"a \udcff b" + b"\n"
+
+
+@pytest.mark.parametrize(
+    "body", ["print('line\\n' * 100000)", "[print('line', flush=True) for _ in range(9999)]"]
+)
+def test_a_reader_that_has_enough_ends_a_script_quietly(body):
+    done = script(body, "| head -1")
+    assert done.stdout == b"line\n"
+    assert done.stderr == b"exit 141\n"
+
+
+def test_an_error_is_told_though_the_reader_has_gone():
+    done = script("print('line'); raise ValueError('too large: use less')", "| true", PYTHONUNBUFFERED="")
+    assert done.stderr == b"-c: error: too large: use less\nexit 2\n"
+
+
+def test_the_help_of_a_script_can_be_cut():
+    done = script("print('line' * 100000, end=''); raise SystemExit", "| true")
+    assert b"Exception ignored" not in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_behind_standard_output_is_told_in_one_line():
+    done = script("print('line')", "> /dev/full")
+    assert done.stderr == b"-c: error: [Errno 28] No space left on device\nexit 2\n"

@@ -2,12 +2,25 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import h5py
 import pytest
 
 import eval as evaluation
 from models.checkpoint import load_checkpoint, save_checkpoint
-from tools import create_input_files
+from tests.conftest import CONFIGS
+from tests.tiny import save_tiny_detector
+from tools import (
+    benchmark,
+    create_input_files,
+    import_released,
+    make_demo_dataset,
+    make_report,
+    robustness,
+)
 
 
 def evaluate(tiny_run, *more: str) -> None:
@@ -127,3 +140,67 @@ def test_refusals(tiny_run, demo_input, tmp_path):
     create_input_files.main([*argv, "--image_size", "48", "--workers", "1"])
     with pytest.raises(ValueError, match=r"images of \(48, 48\).*learnt on \(32, 32\).*--image_size 32"):
         evaluate(tiny_run, "--data.dir", str(tmp_path / "larger"))
+
+
+def broken_copy(demo_input: Path, folder: Path) -> str:
+    """A copy of the input files in which every split but train lacks images but the first: what reads them
+    stumbles over them."""
+    shutil.copytree(demo_input, folder)
+    for split in ("val", "test"):
+        with h5py.File(folder / f"{split}.hdf5", "r+") as file:
+            first = file["rgb"][:1]
+            del file["rgb"]
+            file["rgb"] = first
+    return str(folder)
+
+
+COMMANDS = {
+    "eval.py": lambda run, data, output: evaluation.main(
+        ["--checkpoint", f"{run}/best.pt", "--data.dir", data, "--output", output]
+    ),
+    "robustness.py": lambda run, data, output: robustness.main(
+        ["--checkpoint", f"{run}/best.pt", "--data.dir", data, "--output", output]
+    ),
+    "benchmark.py": lambda run, data, output: benchmark.main(
+        ["--checkpoint", f"{run}/best.pt", "--data.dir", data, "--split", "test", "--output", output]
+    ),
+    "make_report.py": lambda run, data, output: make_report.main([str(run), "--output", output]),
+    "import_released.py": lambda run, data, output: import_released.main(
+        ["absent", "--word_map", "absent", "--output", output]
+    ),
+    "make_demo_dataset.py": lambda run, data, output: make_demo_dataset.main(
+        ["--pairs", "10", "--seed", "1", "--output", output]
+    ),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=list(COMMANDS))
+def test_the_place_of_the_output_is_tried_before_the_work(tiny_run, demo_input, tmp_path, command):
+    data = broken_copy(demo_input, tmp_path / "data")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file/results cannot be written .*: choose another .* --output"):
+        command(tiny_run, data, str(tmp_path / "file" / "results"))
+
+
+def test_the_detectors_scores_are_tried_before_the_work(demo_input, tmp_path):
+    detector = str(tmp_path / "detector.pt")
+    save_tiny_detector(detector, demo_input)
+    data = broken_copy(demo_input, tmp_path / "data")
+    with pytest.raises(OSError, match="detector.pt/results cannot be written"):
+        evaluation.main(["--checkpoint", detector, "--data.dir", data, "--output", f"{detector}/results"])
+
+
+def test_the_table_is_printed_though_the_disk_is_full(tiny_run, tmp_path):
+    argv = [sys.executable, str(CONFIGS.parent / "eval.py"), "--checkpoint", str(tiny_run / "best.pt")]
+    words = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *argv, "--output", str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "cannot be written in full" in done.stderr
+    assert any(line.startswith("all") and "ours" in line for line in done.stdout.splitlines())
+
+
+def test_a_split_that_is_missing_is_told_before_another_is_captioned(tiny_run, demo_input, tmp_path):
+    data = broken_copy(demo_input, tmp_path / "data")
+    (tmp_path / "data" / "val.hdf5").unlink()
+    with pytest.raises(FileNotFoundError, match="val.hdf5 not found"):
+        evaluate(tiny_run, "--data.dir", data, "--split", "test", "val", "--output", str(tmp_path / "out"))

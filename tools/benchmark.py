@@ -35,7 +35,7 @@ from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
 from configs import CommandLine, early_option
-from data.atomic_write import write_text
+from data.atomic_write import check_writable, write_text
 from data.dataset import Batch, make_loader
 from data.images import read_rgb
 from eval import predict
@@ -72,6 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"))
     config, options = parser.read(argv, content.get("config"))
 
+    check_writable(options.output, "--output")
     where = machine(pick_device(config.decode.device))
     print("\n".join(f"{name}: {value}" for name, value in where.items()))
     report = {"machine": where, "config": config.to_dict(), "repeats": options.repeats, "parts": {}}
@@ -83,6 +84,7 @@ def main(argv: list[str] | None = None) -> None:
             facts = [f"{name}: {value:.3f}" for name, value in found.items()]
             print("", format_rows(part, unit, rows), *facts, sep="\n")
             report["parts"][part] = {"unit": unit, "rows": [asdict(row) for row in rows], "found": found}
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(options.output, json.dumps(report, indent=1))
     print(f"\nwritten to {options.output}")
 

@@ -1,5 +1,6 @@
 """How every script starts and ends. Scripts import this module before torch, for `OMP_WAIT_POLICY`."""
 
+import io
 import os
 import re
 import sys
@@ -14,6 +15,8 @@ from tools.heap import keep_freed_memory
 # process they spin while a thread waits for its core, and two threads are up to 15 times slower than one.
 # Passive threads sleep instead. OpenMP reads the setting once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+BROKEN_PIPE = 128 + 13  # exit code: what a shell reports of a process that SIGPIPE ends
 
 
 def _fail(message: str) -> NoReturn:
@@ -36,14 +39,35 @@ def _killed_worker(error: RuntimeError) -> str | None:
     return None
 
 
+def _escape_letters() -> None:
+    """Let letters that the encoding of an output stream lacks be printed as escapes such as \\u524d."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard_unwritten() -> None:
+    """Discard what an output stream cannot write, which Python would complain of at its exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def run(main: Callable[[], None]) -> None:
     """Call `main`; errors that a user can cause become one line on standard error and exit code 2.
 
-    These are ValueError, OSError, and a worker process that the system killed.
+    These are ValueError, OSError, and a worker process that the system killed. Where the reader of an output
+    stream has gone (`| head -1`), the script ends without a word, with the exit code of SIGPIPE.
     """
     keep_freed_memory()
+    _escape_letters()
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        sys.exit(BROKEN_PIPE)
     except (ValueError, OSError) as error:
         _fail(str(error))
     except RuntimeError as error:
@@ -54,3 +78,5 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt as interrupt:
         print(f"{Path(sys.argv[0]).name}: interrupted {interrupt}".rstrip(), file=sys.stderr)
         sys.exit(130)
+    finally:
+        _discard_unwritten()

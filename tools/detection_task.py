@@ -12,7 +12,7 @@ from torch.utils.data import Subset
 from tqdm import tqdm
 
 from configs import Config
-from data.atomic_write import write_text
+from data.atomic_write import check_writable, write_text
 from data.dataset import (
     SPARE,
     Batch,
@@ -120,11 +120,14 @@ def evaluate(content: dict[str, Any], config: Config, splits: list[str], output:
     """Score a checkpoint's detector on splits, print the table and write scores.json into `output`."""
     device = pick_device(config.decode.device)
     processes = Processes.join(device)
+    if processes.writes:
+        check_writable(output, "--output", folder=True)
     model = restore_detector(content).to(device)
     pixels = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
-    for split in splits:
-        reader, rows = open_split(split, config.data)
+    opened = [open_split(split, config.data) for split in splits]
+    for reader, _ in opened:
         check_size(reader, content["image_size"])
+    for reader, rows in opened:
         samples = ChangeCaptions(reader, rows=rows, captions="none")
         pixels += confusion_of(model, samples, config, processes)
     processes.leave()
@@ -132,6 +135,9 @@ def evaluate(content: dict[str, Any], config: Config, splits: list[str], output:
         return
     scores = {"ours": detection_scores(pixels), "floor": detection_scores(nothing_changed(pixels))}
     classes = {"classes": [row.name for row in CLASSES], "confusion": pixels.tolist()}
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(output / "scores.json", json.dumps({**scores, **classes}, indent=1))
-    print(f"{format_table(scores)}\n\nscores.json in {output}")
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(output / "scores.json", json.dumps({**scores, **classes}, indent=1))
+    finally:  # a disk may be full by now
+        print(format_table(scores))
+    print(f"\nscores.json in {output}")

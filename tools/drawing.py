@@ -14,6 +14,7 @@ matplotlib.use("agg")
 from matplotlib import colormaps
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -24,6 +25,7 @@ TITLES = ("before", "after", "map before", "map after")
 GATES = {"image gate": "#2166ac", "map gate": "#b2560d", "word gate": "#777777"}
 HEAT = colormaps["autumn"]  # red to yellow, as in the report
 OPACITY = 0.8  # of the largest weight
+FORMATS = frozenset(FigureCanvasAgg.get_supported_filetypes())  # of pictures, by their suffix
 MOST_COLUMNS = 8  # words side by side
 PANELS = 7  # of robustness, side by side
 LEAST_TOP = 10  # of the axis of a score

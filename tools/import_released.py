@@ -18,6 +18,7 @@ from tools import command  # first: it sets how OpenMP's threads wait, before to
 
 # isort: split
 import configs
+from data.atomic_write import check_writable
 from data.released_files import read_word_map
 from models.checkpoint import save_checkpoint
 from models.released_checkpoint import model_settings, our_state
@@ -37,6 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     if options.output.exists() and options.output.samefile(options.checkpoint):
         raise ValueError(f"--output {options.output} is the checkpoint that is read: choose another file")
+    check_writable(options.output, "--output")
     vocabulary = read_word_map(options.word_map)
     released = read_released(options.checkpoint)
     config = configs.load(CONFIG)

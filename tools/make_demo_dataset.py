@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
+from data.atomic_write import check_writable
 from data.synthetic import SyntheticPair, make_pair
 
 ANNOTATIONS = "SECOND-CC-AUG.json"
@@ -73,6 +74,7 @@ def write_dataset(output: Path, pairs: int, seed: int, workers: int) -> None:
         raise ValueError(f"--seed must be 0 or more, got {seed}: choose another")
     if output.exists():
         raise FileExistsError(f"--output must be a new folder, {output} exists: delete it or choose another")
+    check_writable(output, "--output", folder=True)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f"{output.name}.") as scratch:
         folder = Path(scratch) / "dataset"

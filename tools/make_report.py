@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from caption import attention_of
 from configs import CommandLine, Config, DataConfig, load
-from data.atomic_write import write_text
+from data.atomic_write import check_writable, write_text
 from data.dataset import ChangeCaptions, open_split
 from data.images import stack_views
 from data.json_file import read_json, read_json_lines
@@ -71,6 +71,8 @@ Pair = dict[str, Any]  # an entry of captions.json and what the gallery shows be
 def main(argv: list[str] | None = None) -> None:
     config, options = read_command(argv)
     folder = options.eval or options.run / "_".join(options.split)
+    output = options.output or folder / "report.html"
+    check_writable(output, "--output")
     scores = read_results(folder / "scores.json", *NEEDED)
     entries = read_results(folder / "captions.json", "filename", "caption", "references", "changed", "scores")
     no_change = scores.get("no_change", config.data.no_change or NO_CHANGE_SENTENCES)  # older ones lack it
@@ -84,7 +86,6 @@ def main(argv: list[str] | None = None) -> None:
         if rank < options.attention:
             pair["words"] = looked_at(*model, pair, views)
 
-    output = options.output or folder / "report.html"
     page = render(
         name=f"{options.run.resolve().name}, {folder.name}",
         pairs=pairs,

@@ -36,7 +36,7 @@ from jsonargparse.typing import NonNegativeInt
 from torch import Tensor
 
 from configs import CommandLine, Config
-from data.atomic_write import write_text
+from data.atomic_write import check_writable, write_text
 from data.dataset import ChangeCaptions, check_size, open_split
 from data.no_change import sentences_in_use
 from data.perturbations import PERTURBATIONS, SEVERITIES
@@ -83,6 +83,7 @@ def main(argv: list[str] | None = None) -> None:
     subjects = [open_subject(path, argv) for path in options.checkpoint]  # what is wrong shows at once
     folder = "robustness" + f"_{subjects[0].maps}_maps" * (subjects[0].maps != "given")
     output = options.output or options.checkpoint[0].parent / folder
+    check_writable(output, "--output", folder=True)
     truth = common_truth(subjects)
     runs: list[dict[str, Any]] = []
     with Meteor() as meteor:
@@ -93,8 +94,10 @@ def main(argv: list[str] | None = None) -> None:
                 captions[cell] += said
             scores = score_cells(captions, truth, subject.no_change, meteor)
             runs.append({"label": label, "checkpoint": str(subject.path), **as_intervals(scores)})
-            print("\n\n".join([f"{label} ({subject.path})", *tables(runs[-1])]), end="\n\n", flush=True)
-            write(output, options, truth, runs)
+            try:
+                write(output, options, truth, runs)
+            finally:  # a disk may be full by now
+                print("\n\n".join([f"{label} ({subject.path})", *tables(runs[-1])]), end="\n\n", flush=True)
     if len(runs) > 1:
         print("\n\n".join(comparison(runs)), end="\n\n")
     unchanged = int((~truth.changed).sum())

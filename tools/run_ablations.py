@@ -24,7 +24,7 @@ from tools import command  # first: it sets how OpenMP's threads wait, before to
 import yaml
 
 import configs
-from data.atomic_write import write_text
+from data.atomic_write import check_writable, write_text
 from tools.run_seeds import all_scores, make_parser, read_options, read_settings, run_seed, spread
 from tools.score_table import aligned
 
@@ -48,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     settings = {name: [*options.settings, *as_options(changes)] for name, changes in ablations.items()}
     for own in settings.values():  # a mistake is found before hours of training
         read_settings(options.config, own)
+    output = Path("runs") / f"{options.name}_ablations.json"
+    check_writable(output, "--name")
     report = {"config": str(options.config), "settings": options.settings, "seeds": options.seeds}
     report["ablations"] = {}
     for name, changes in ablations.items():
@@ -55,9 +57,10 @@ def main(argv: list[str] | None = None) -> None:
         results = [run_seed(options.config, run, seed, settings[name]) for seed in options.seeds]
         report["ablations"][name] = {"settings": changes, "scores": summary(results)}
         report["floor"] = all_scores(results[0], "floor")
-    print(table(report))
-    output = Path("runs") / f"{options.name}_ablations.json"
-    write_text(output, json.dumps(report, indent=1))
+    try:
+        write_text(output, json.dumps(report, indent=1))
+    finally:  # a disk may be full by now
+        print(table(report))
     print(f"\nwritten to {output}")
 
 
