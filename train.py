@@ -32,9 +32,9 @@ from tqdm import tqdm
 from configs import CommandLine, Config, TrainConfig
 from data.dataset import Batch, make_loader, open_samples, step_sampler
 from models import autocast, build_model, pick_device, usable_precision
-from models.checkpoint import random_state, set_random_state, start_from
+from models.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
-from models.optimiser import clip_gradients, decay_decoder, make_optimiser, make_scheduler
+from models.optimiser import clip_gradients, decay_decoder, load_optimiser, make_optimiser, make_scheduler
 from tools.captioning_task import CaptioningTask, CaptionLoss
 from tools.detection_task import DetectionLoss, DetectionTask
 from tools.folder_lock import locked
@@ -62,6 +62,14 @@ class Progress:
     steps: int = 0
     stale: int = 0
     best: float = float("-inf")
+
+    @classmethod
+    def restored(cls, state: dict[str, Any]) -> "Progress":
+        """Inverse of `asdict`. TypeError on an unknown key or a value that is not a number."""
+        for key, value in state.items():
+            if not isinstance(value, int | float):
+                raise TypeError(f"progress.{key} is not a number but {value!r}")
+        return cls(**state)
 
     def judge(self, score: float) -> bool:
         """Whether an epoch's validation score is the best so far; counts stale epochs, begins the next."""
@@ -253,10 +261,14 @@ def restore(
             f"a run goes on with as many processes as it had, {len(training['random'])}: "
             f"got {processes.count}, start as many"
         )
-    model.load_state_dict(content.pop("model"))  # pop: their memory is not needed again
-    optimiser.load_state_dict(training.pop("optimiser"))
-    set_random_state(training["random"][processes.rank])
-    return Progress(**training["progress"])
+    load_weights(model, content)
+    del content["model"]  # its memory is not needed again
+    try:
+        load_optimiser(optimiser, training.pop("optimiser"))
+        set_random_state(training["random"][processes.rank])
+        return Progress.restored(training["progress"])
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise misfit(content, f"its training state cannot be restored ({error})") from None
 
 
 def check_same_progress(progress: Progress, run_dir: Path, processes: Processes) -> None:

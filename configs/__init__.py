@@ -8,7 +8,7 @@ refused before any data is touched, with the key, the value and the rule.
 import argparse
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
@@ -212,6 +212,27 @@ def early_option(argv: list[str] | None, name: str) -> str | None:
 def from_dict(values: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Sections of a stored configuration as dataclasses."""
     return {name: SECTIONS[name](**section) for name, section in values.items()}
+
+
+def read_stored(stored: dict[str, Any]) -> Config:
+    """The configuration that a checkpoint keeps; settings that an older one lacks have their defaults.
+
+    ValueError names the section or setting that is missing, unknown or out of range.
+    """
+    for name, section in SECTIONS.items():
+        if not isinstance(stored.get(name), dict):
+            raise ValueError(f"its settings have no section {name}")
+        known = {setting.name for setting in fields(section)}
+        if unknown := [key for key in stored[name] if key not in known]:
+            raise ValueError(f"a newer version wrote it, with the unknown setting {name}.{unknown[0]}")
+    if unknown := [name for name in stored if name not in SECTIONS]:
+        raise ValueError(f"a newer version wrote it, with the unknown section {unknown[0]}")
+    try:
+        parser = CommandLine(None)
+        given = parser.instantiate(parser.parse_object(stored))
+        return Config(**{name: getattr(given, name) for name in SECTIONS})
+    except (ArgumentError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"its settings are not valid ({error})") from None
 
 
 def load(path: str | Path) -> Config:

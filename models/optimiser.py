@@ -1,5 +1,7 @@
 """Adam over the model's parts, the schedules of its rates, and gradient clamping (the training recipe)."""
 
+from typing import Any
+
 from torch import nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
@@ -15,6 +17,22 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> Optimizer:
         if learning:
             groups.append({"part": part, "params": learning})
     return Adam(groups, lr=config.learning_rate, fused=True)
+
+
+def load_optimiser(optimiser: Optimizer, state: dict[str, Any]) -> None:
+    """Inverse of `optimiser.state_dict()`. ValueError where groups, settings or shapes are others."""
+    settings = [set(group) for group in optimiser.param_groups]
+    optimiser.load_state_dict(state)
+    for group, expected in zip(optimiser.param_groups, settings, strict=True):
+        if missing := sorted(expected - set(group)):
+            raise ValueError(f"the optimiser's group {group.get('part')} lacks {missing[0]}")
+        for parameter in group["params"]:
+            for name, value in optimiser.state[parameter].items():
+                if value.shape not in ((), parameter.shape):
+                    raise ValueError(
+                        f"the optimiser's {name} has shape {tuple(value.shape)} for a parameter of shape "
+                        f"{tuple(parameter.shape)}"
+                    )
 
 
 def make_scheduler(optimiser: Optimizer, config: TrainConfig, steps: int, done: int) -> OneCycleLR | None:

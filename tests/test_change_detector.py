@@ -172,13 +172,11 @@ def test_a_checkpoint_comes_back_and_each_network_is_refused_where_the_other_is_
     views = random_views(1)
     torch.testing.assert_close(restored(views), tiny_detector().eval()(views), rtol=1e-4, atol=1e-4)
     with pytest.raises(
-        ValueError, match="must hold a captioning model, got a change_detector: caption.py takes"
+        ValueError, match="a captioning model is needed, .* holds change_detector: caption.py takes"
     ):
         restore_model(content)
     captioner = {"config": Config().to_dict()}
-    with pytest.raises(
-        ValueError, match="a change detector is needed, the checkpoint holds mmodalcc: train one"
-    ):
+    with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc: train one"):
         restore_detector(captioner)
 
 

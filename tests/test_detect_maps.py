@@ -126,11 +126,11 @@ def test_the_released_set_of_files_takes_them_too(data, detector, demo_input, tm
 
 
 def test_a_captioner_detects_nothing_and_a_detector_says_nothing(tiny_run, detector, pair, say):
-    with pytest.raises(ValueError, match="a change detector is needed, the checkpoint holds mmodalcc"):
+    with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc"):
         detect_maps.main(["--checkpoint", str(tiny_run / "best.pt")])
-    with pytest.raises(ValueError, match="a change detector is needed, the checkpoint holds mmodalcc"):
+    with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc"):
         say(*pair[:2], "--detector", tiny_run / "best.pt")
-    with pytest.raises(ValueError, match="must hold a captioning model, got a change_detector"):
+    with pytest.raises(ValueError, match="a captioning model is needed, .* holds change_detector"):
         caption.main([*pair, "--checkpoint", str(detector)])
 
 

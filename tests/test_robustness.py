@@ -240,7 +240,7 @@ def test_maps_that_do_not_fit_are_refused(tiny_run, detector, tmp_path):
         ValueError, match="--detector and data.maps void exclude each other: leave --detector"
     ):
         run("--checkpoint", best, "--detector", detector, "--data.maps", "void")
-    with pytest.raises(ValueError, match="a change detector is needed, the checkpoint holds mmodalcc"):
+    with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc"):
         run("--checkpoint", best, "--detector", best)
     save_checkpoint(tmp_path / "large.pt", {**load_checkpoint(detector), "image_size": [48, 48]})
     with pytest.raises(ValueError, match=r"must have learnt on \(32, 32\) images .* got \(48, 48\)"):

@@ -47,7 +47,7 @@ class RunFolder:
         self.resumed = self._read_last() if resume and self.last.exists() else None
 
     def _read_last(self) -> dict[str, Any]:
-        content = load_checkpoint(self.last, mmap=False)
+        content = load_checkpoint(self.last, training=True)
         # the rates of one_cycle depend on the number of epochs
         free = MAY_CHANGE - ({"train.epochs"} if self.config.train.schedule == "one_cycle" else set())
         stored = Config(**from_dict(content["config"]))
