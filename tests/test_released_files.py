@@ -321,7 +321,10 @@ def test_training_and_evaluation_on_the_set_as_it_stands(demo_input, demo_releas
     assert "validation scores against the stored captions" in capsys.readouterr().err
     evaluation.main(["--checkpoint", str(run / "best.pt"), "--output", str(tmp_path / "alone")])
     printed = capsys.readouterr().out
-    assert "no human words, give their JSON with --data.annotations (ours, floor, margin)" in printed
+    assert (
+        "no human words, give their JSON with --data.annotations (ours, floor, floor_oracle, margin)"
+        in printed
+    )
     whole = ["--data.annotations", str(annotations(demo_input.parent / "dataset"))]
     evaluation.main(["--checkpoint", str(run / "best.pt"), "--output", str(tmp_path / "joined"), *whole])
 

@@ -61,7 +61,8 @@ def _floor_lines(result: dict) -> list[str]:
                 f'floor_oracle of {part} (best on these pairs): "{oracle["caption"]}"; '
                 f"our S*m minus its S*m: {_value(above)} ({_range(above)})"
             )
-    if found := result["training_captions"]:
+    found = result["training_captions"]
+    if lines and found:
         lines.append(f"floors chosen from {found['number']} training captions ({found['source']})")
     return lines
 
