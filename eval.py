@@ -76,7 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     opened = [open_split(split, config.data) for split in options.split]
     for reader, _ in opened:
         check_size(reader, content["image_size"])
-    captions, released, map_changed = [], [], []
+    captions, released, map_changed, sources = [], [], [], []
     with Meteor() if processes.writes else nullcontext() as meteor:
         for reader, rows in opened:
             samples = ChangeCaptions(
@@ -92,13 +92,17 @@ def main(argv: list[str] | None = None) -> None:
             released += [
                 released_record(entry["caption"], reader, row) for entry, row in zip(found, rows, strict=True)
             ]
+            sources += [reader.sources[row] for row in rows]
             map_changed += [bool(reader.views(row)[VIEWS.index("sem_b")].any()) for row in rows]
 
         processes.leave()
         if not processes.writes:
             return
         training, missing = floor_candidates(content, config, reader.has_human_words, meteor)
-        records = [Record(c["filename"], c["caption"], c["references"], c["changed"]) for c in captions]
+        records = [
+            Record(c["filename"], c["caption"], c["references"], c["changed"], source)
+            for c, source in zip(captions, sources, strict=True)
+        ]
         scores = score(
             records,
             meteor,
@@ -166,7 +170,7 @@ def released_record(caption: str, reader: Reader, row: int) -> ReleasedRecord:
     caption_ids, *reference_ids = (
         id_string(sentence, reader.vocabulary) for sentence in [caption, *references]
     )
-    return ReleasedRecord(caption, references, caption_ids, reference_ids)
+    return ReleasedRecord(caption, references, caption_ids, reference_ids, reader.sources[row])
 
 
 def id_string(sentence: str, vocabulary: Vocabulary) -> str:

@@ -17,12 +17,25 @@ from models.checkpoint import load_checkpoint, restore_detector, save_checkpoint
 from tests.tiny import random_views, save_tiny_detector, tiny_config, tiny_model
 from tools import robustness
 from tools.processes import Processes
-from tools.robustness_scores import CLEAN, IMAGES_MEAN, Cell, Truth, as_intervals, score_cells
+from tools.robustness_scores import (
+    CLEAN,
+    IMAGES_MEAN,
+    Cell,
+    Truth,
+    as_intervals,
+    differences,
+    score_cells,
+    tables,
+    trained_on,
+)
 from tools.robustness_views import PerturbedPairs, batches, perturbation_seed, show_cells
 
 SAME = "the scene is the same as before"
 BUILT = "a house is built"
-TRUTH = Truth([(SAME,), (SAME, "nothing has changed"), (BUILT,)], np.array([False, False, True]))
+TRUTH = Truth(
+    [(SAME,), (SAME, "nothing has changed"), (BUILT,)], np.array([False, False, True]), ["a", "b", "c"]
+)
+ALL = np.array([True, True, True])
 
 
 @pytest.mark.parametrize("modalities", ["both", "rgb", "sem"])
@@ -119,8 +132,14 @@ def test_clean_captions_are_those_of_eval_and_struck_ones_those_of_the_struck_pa
         model.fusion.project_rgb.weight.mul_(10)  # captions that follow the images without any training
     cells = [CLEAN, Cell("noise", 5), Cell("map_void", 5), Cell("viewpoint", 5)]
     found = {cell: [] for cell in cells}
-    for cell, said in robustness.caption_cells(subject._replace(model=model), cells, 0, meteor):
+    altered = {cell: [] for cell in cells}
+    for cell, said, differs in robustness.caption_cells(subject._replace(model=model), cells, 0, meteor):
         found[cell] += said
+        altered[cell] += differs
+    assert all(altered[CLEAN])
+    assert all(altered[Cell("noise", 5)])
+    drawn = [bool(sample["views"][2:].any()) for sample in pairs]
+    assert altered[Cell("map_void", 5)] == drawn  # void maps stay void
     expected = predict(model, pairs, vocabulary, config, Processes())
     assert found[CLEAN] == [vocabulary.decode(hypothesis.tokens) for hypothesis in expected]
     samples = PerturbedPairs(pairs, cells, split="test", seed=0)
@@ -160,20 +179,75 @@ def test_rates_by_hand(meteor):
         Cell("haze", 1): [SAME, BUILT, BUILT],
         Cell("jpeg", 1): [BUILT, BUILT, SAME],
     }
-    result = as_intervals(score_cells(captions, TRUTH, [SAME], meteor))
+    result = as_intervals(score_cells(captions, dict.fromkeys(captions, ALL), TRUTH, [SAME], meteor))
     values = {
         name: {measure: found["value"] for measure, found in curve[1].items()}
         for name, curve in result["curves"].items()
     }
-    assert result["clean"]["false_change"] == {"value": 0, "low": 0, "high": 0}
+    clean = result["clean"]["false_change"]
+    assert (clean["value"], clean["low"], clean["n"]) == (0, 0, 2)
+    assert clean["high"] == pytest.approx(84.19, abs=0.01)  # of two pairs none: the exact interval
     assert result["clean"]["s_m"]["value"] > values["haze"]["s_m"] > values["jpeg"]["s_m"]
     assert [values[name]["false_change"] for name in ("haze", "jpeg", IMAGES_MEAN)] == [50, 100, 75]
     assert [values[name]["missed_change"] for name in ("haze", "jpeg", IMAGES_MEAN)] == [0, 100, 50]
     assert values["haze"]["change_accuracy"] == pytest.approx(200 / 3)
     assert values["jpeg"]["change_accuracy"] == 0
     assert "mean of map noise" not in values
-    interval = result["curves"]["haze"][1]["false_change"]
-    assert (interval["low"], interval["high"]) == (0, 100)
+
+
+def test_rates_count_only_pairs_that_were_altered(meteor):
+    """Four kinds of map noise leave void maps alone: they must not dilute the rate of the fifth."""
+    captions = {
+        CLEAN: [SAME, SAME, BUILT],
+        Cell("map_invented", 3): [BUILT, SAME, BUILT],
+        Cell("map_missing", 3): [SAME, SAME, SAME],
+        Cell("map_void", 3): [SAME, SAME, BUILT],
+    }
+    altered = {
+        CLEAN: ALL,
+        Cell("map_invented", 3): np.array([True, False, False]),
+        Cell("map_missing", 3): np.array([False, False, True]),
+        Cell("map_void", 3): np.array([False, False, False]),
+    }
+    result = as_intervals(score_cells(captions, altered, TRUTH, [SAME], meteor))
+    curves = {name: curve[3] for name, curve in result["curves"].items()}
+    invented = curves["map_invented"]["false_change"]
+    assert (invented["value"], invented["n"]) == (100, 1)
+    assert curves["map_invented"]["missed_change"] is None
+    assert curves["map_missing"]["false_change"] is None
+    assert curves["map_missing"]["missed_change"]["value"] == 100
+    assert curves["map_void"]["change_accuracy"] is None
+    mean = curves["mean of map noise"]
+    assert (mean["false_change"]["value"], mean["false_change"]["n"]) == (100, 1)
+    assert mean["missed_change"]["value"] == 100
+    assert mean["change_accuracy"]["value"] == 0  # both altered pairs got the wrong caption
+    assert "-" in next(line for line in tables(result)[0].splitlines() if line.startswith("map_missing"))
+
+
+def test_models_are_compared_pair_by_pair(meteor):
+    cell = Cell("haze", 3)
+    truth = Truth([(SAME,)] * 20 + [(BUILT,)] * 20, np.arange(40) >= 20, [str(i) for i in range(40)])
+    every = dict.fromkeys((CLEAN, cell), np.ones(40, dtype=bool))
+    right, wrong = [SAME] * 20 + [BUILT] * 20, [BUILT] * 6 + [SAME] * 14 + [BUILT] * 20
+    plain = score_cells({CLEAN: right, cell: wrong}, every, truth, [SAME], meteor)
+    better = score_cells({CLEAN: right, cell: right}, every, truth, [SAME], meteor)
+    found = differences(plain, better)
+    haze = found["curves"]["haze"][3]
+    assert haze["false_change"]["value"] == -30
+    assert haze["false_change"]["p"] == pytest.approx(2 / 2**6)  # six pairs differ, all in one direction
+    assert haze["s_m"]["value"] > 0
+    assert found["clean"]["false_change"]["value"] == 0
+    assert found["clean"]["false_change"]["p"] == 1
+
+
+def test_rows_say_which_perturbations_were_trained_on():
+    augment = ["flips", "haze", "gamma", "brightness", "contrast", "colour_cast", "noise"]
+    assert trained_on("haze", augment) == " (trained)"
+    assert trained_on("gaussian_blur", augment) == " (held out)"
+    assert trained_on("mean of photometric", augment) == " (trained)"
+    assert trained_on("mean of map noise", augment) == " (held out)"
+    assert trained_on(IMAGES_MEAN, augment) == " (partly trained)"
+    assert trained_on("haze", ["flips"]) == ""
 
 
 def run(*argv: object) -> None:
@@ -194,6 +268,9 @@ def test_from_checkpoints_to_table_json_and_plot(tiny_run, tmp_path, capsys):
     assert [run["label"] for run in content["runs"]] == ["plain", "augmented"]
     plain, augmented = content["runs"]
     assert plain["curves"] == augmented["curves"]
+    assert plain["sha256"] == augmented["sha256"]
+    assert "difference" not in plain
+    assert augmented["difference"]["curves"]["haze"]["3"]["s_m"]["value"] == 0
     assert {"haze", "map_missing", IMAGES_MEAN} < set(plain["curves"])
     assert set(plain["curves"]["haze"]) == {"1", "3"}
     assert set(plain["clean"]) == {"false_change", "missed_change", "change_accuracy", "s_m"}
@@ -202,12 +279,15 @@ def test_from_checkpoints_to_table_json_and_plot(tiny_run, tmp_path, capsys):
 
     blocks = capsys.readouterr().out.split("\n\n")
     assert blocks[0] == f"plain ({files[0]})"
-    assert blocks[1].splitlines()[0].split() == ["false", "change,", "%", "clean", "1", "3"]
+    assert blocks[1].splitlines()[0].split() == ["false-change", "rate,", "%", "clean", "1", "3", "n"]
     row = blocks[1].splitlines()[1].split()
     expected = [plain["clean"], *plain["curves"]["haze"].values()]
-    assert row == ["haze", *(f"{scores['false_change']['value']:.1f}" for scores in expected)]
-    compared = next(block for block in blocks if block.startswith(f"false change, %: {IMAGES_MEAN}"))
-    assert [line.split()[0] for line in compared.splitlines()[1:]] == ["plain", "augmented"]
+    values = [f"{scores['false_change']['value']:.1f}" for scores in expected]
+    assert row == ["haze", *values, str(expected[1]["false_change"]["n"])]
+    compared = next(block for block in blocks if block.startswith(f"false-change rate, %: {IMAGES_MEAN}"))
+    lines = compared.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["plain", "augmented", "augmented", "augmented"]
+    assert lines[-1].startswith("augmented - plain, severity 3: +0.0 [0.0, 0.0], p 1.000")
 
 
 def test_refusals(tiny_run):

@@ -1,6 +1,7 @@
 import gzip
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from data.sources import NO_CHANGE_SENTENCES
 from tools.constants import TrainingCaptions, training_captions
 from tools.meteor import Meteor, java_executable
 from tools.metrics import AVERAGED, METRICS
+from tools.score_table import format_table
 from tools.scoring import PARTS, Record, ReleasedRecord, pair_scores, score
 from tools.spice import Spice
 
@@ -52,7 +54,7 @@ def values(scores: dict) -> dict[str, float | None]:
 def test_parts_and_their_sizes(result):
     for column in ("ours", "floor", "floor_oracle", "margin"):
         assert [result[column][part]["pairs"] for part in PARTS] == [7, 3, 4]
-    assert result["bootstrap"] == {"resamples": 200, "seed": 0, "percent": 95}
+    assert result["bootstrap"] == {"resamples": 200, "seed": 0, "percent": 95, "sources": len(RECORDS)}
     json.dumps(result, allow_nan=False)
 
 
@@ -103,7 +105,12 @@ def test_decision_by_hand(result):
     assert accuracy["caption"]["unchanged"]["value"] == pytest.approx(100 * 3 / 4)
     assert accuracy["caption"]["all"]["value"] == pytest.approx(100 * 5 / 7)
     assert accuracy["map"]["all"]["value"] == pytest.approx(100 * 6 / 7)
-    assert accuracy["map"]["changed"] == {"value": 100, "low": 100, "high": 100}
+    assert accuracy["map"]["changed"] == {
+        "value": 100,
+        "low": pytest.approx(29.24, abs=0.01),
+        "high": 100,
+        "n": 3,
+    }
     assert accuracy["caption"]["all"]["low"] < 100 * 5 / 7 < accuracy["caption"]["all"]["high"]
 
 
@@ -386,3 +393,18 @@ def test_floors_of_the_levir_cc_test_split(meteor, real_data: Path):
         assert [floor[metric]["value"] for metric in METRICS] == pytest.approx(known, abs=0.1)
     changed = [found[column]["changed"]["caption"] for column in ("floor", "floor_oracle")]
     assert changed == ["houses are built along the road on the bareland"] * 2
+
+
+def test_pairs_of_one_source_widen_the_intervals(meteor):
+    """Every pair four times, as four tiles of one image: the pairs alone would halve the intervals."""
+    tiles = [replace(record, source=f"{place}") for place, record in enumerate(RECORDS) for _ in range(4)]
+    independent = [replace(record, source=None) for record in tiles]
+    clustered, pairs = (score(records, meteor, **OPTIONS) for records in (tiles, independent))
+    assert clustered["bootstrap"]["sources"] == len(RECORDS)
+    widths = [
+        found["ours"]["all"]["bleu_1"]["high"] - found["ours"]["all"]["bleu_1"]["low"]
+        for found in (clustered, pairs)
+    ]
+    assert widths[0] > 1.5 * widths[1]
+    assert "come from 7 source images" in format_table(clustered)
+    assert "source image" not in format_table(pairs)

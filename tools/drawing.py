@@ -161,6 +161,9 @@ def curve_svg(title: str, epochs: Sequence[int], series: Mapping[str, Sequence[f
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
+NO_VALUE = dict.fromkeys(("value", "low", "high"), float("nan"))  # matplotlib draws nothing there
+
+
 def draw_robustness(path: Path, runs: Sequence[Mapping], measures: Mapping[str, str]) -> None:
     """For each measure a panel a perturbation: a checkpoint's scores over severity with their intervals, and
     dotted its score on clean pairs.
@@ -204,7 +207,7 @@ def _distinct(runs: Sequence[Mapping]) -> list[str]:
 def _draw_severities(axis: Axes, runs: Sequence[Mapping], panel: str, measure: str) -> None:
     """One panel: a line for each checkpoint over its interval, and its score on clean pairs."""
     for number, run in enumerate(runs):
-        scores = {severity: found[measure] for severity, found in run["curves"][panel].items()}
+        scores = {severity: found[measure] or NO_VALUE for severity, found in run["curves"][panel].items()}
         values, lows, highs = ([s[key] for s in scores.values()] for key in ("value", "low", "high"))
         colour = f"C{number}"
         line = {"marker": ".", "linewidth": 1.4, "clip_on": False, "zorder": 3}

@@ -51,7 +51,7 @@ class Measured:
         CIDEr, which keeps the inverse document frequencies of the corpus itself.
         """
         sums = {scorer: counts @ rows for scorer, rows in self.rows.items()}
-        found = scores_from_sums(sums, pairs=counts.shape[-1])
+        found = scores_from_sums(sums, pairs=counts.sum(-1))
         averaged = self.averaged() if averaged is None else averaged
         if all(metric in found for metric in averaged):
             found["s_m"] = np.mean([found[metric] for metric in averaged], axis=0)
@@ -105,7 +105,7 @@ def measure(
     return Measured(rows, missing, left_out)
 
 
-def scores_from_sums(sums: Rows, pairs: int = 1) -> Scores:
+def scores_from_sums(sums: Rows, pairs: int | np.ndarray = 1) -> Scores:
     """Scores of corpora of `pairs` pairs whose rows add up to sums[scorer] (..., numbers) -> (...) each.
 
     A row taken alone is a corpus of one pair: the sentence's own score.

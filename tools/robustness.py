@@ -1,22 +1,25 @@
-"""Caption perturbed pairs: how many changes does a model invent where nothing has changed?
+"""Measure how perturbed images and maps change a model's captions and its decision whether anything changed.
 
 python tools/robustness.py --checkpoint runs/second_cc/best.pt
 python tools/robustness.py --checkpoint runs/plain/best.pt runs/augmented/best.pt --severities 1 3 5
 python tools/robustness.py --checkpoint FILE --perturbations haze registration --decode.beam_size 1
 python tools/robustness.py --checkpoint FILE --detector runs/change_detector/best.pt      without given maps
 
-Every perturbation of data/perturbations strikes every pair of the split at every severity; how is drawn for
-each pair, the same at all severities. Printed for each checkpoint: the false-change rate (of the unchanged
-pairs, those whose caption tells of a change), the missed-change rate (of the changed pairs, those whose
-caption tells of none), the accuracy of that decision, and S*m; at the end the means of several checkpoints
-side by side. --output DIR (default: robustness/, or robustness_detected_maps/ and the like, beside the first
-checkpoint) gets robustness.json, with bootstrap intervals, and robustness.png, anew after each checkpoint.
+Every perturbation of data/perturbations is applied to every pair of the split at every severity, drawn for
+each pair, the same at all severities. Printed for each checkpoint: the false-change rate (the share of
+unchanged pairs whose caption describes a change), the missed-change rate (of changed pairs, those whose
+caption describes none), the accuracy of that decision, and S*m. Rates count the pairs that the perturbation
+really altered; n is their number (map noise leaves void maps alone). For models trained with data.augment,
+rows say whether their perturbation was trained on or held out. Several checkpoints are compared with the
+first one by paired tests. --output DIR (default: robustness/, or robustness_detected_maps/ and the like, beside the first
+checkpoint) gets robustness.json, with intervals and differences, and robustness.png, after each checkpoint.
 
-With --detector no given map is looked at: a change detector finds the maps in the images that the captioning
-model sees, perturbed as they are. Map noise strikes the maps that it finds in the clean images. Maps found
+With --detector no given map is used: a change detector finds the maps in the images that the captioning
+model sees, perturbed as they are. Map noise alters the maps that it finds in the clean images. Maps found
 beforehand (data.maps detected) are those of the clean images, better than those of perturbed ones: refused.
 """
 
+import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,9 +55,11 @@ from tools.robustness_scores import (
     CLEAN,
     HEADLINES,
     Cell,
+    Samples,
     Truth,
     as_intervals,
     comparison,
+    differences,
     s_m,
     score_cells,
     tables,
@@ -86,14 +91,19 @@ def main(argv: list[str] | None = None) -> None:
     check_writable(output, "--output", folder=True)
     truth = common_truth(subjects)
     runs: list[dict[str, Any]] = []
+    first: dict[Cell, Samples] = {}
     with Meteor() as meteor:
         s_m([("a", ("a",))], meteor, np.ones(1))  # so does a Java that does not run
         for subject, label in zip(subjects, labels(subjects), strict=True):
             captions = {cell: [] for cell in cells}
-            for cell, said in caption_cells(subject, cells, options.seed, meteor):
-                captions[cell] += said
-            scores = score_cells(captions, truth, subject.no_change, meteor)
-            runs.append({"label": label, "checkpoint": str(subject.path), **as_intervals(scores)})
+            altered = {cell: [] for cell in cells}
+            for cell, predicted, differs in caption_cells(subject, cells, options.seed, meteor):
+                captions[cell] += predicted
+                altered[cell] += differs
+            altered = {cell: np.array(flags) for cell, flags in altered.items()}
+            scores = score_cells(captions, altered, truth, subject.no_change, meteor)
+            first = first or scores
+            runs.append(describe_run(subject, label, scores, first))
             try:
                 write(output, options, truth, runs)
             finally:  # a disk may be full by now
@@ -102,6 +112,23 @@ def main(argv: list[str] | None = None) -> None:
         print("\n\n".join(comparison(runs)), end="\n\n")
     unchanged = int((~truth.changed).sum())
     print(f"{len(truth.changed)} pairs, {unchanged} unchanged; robustness.json, robustness.png in {output}")
+
+
+def describe_run(
+    subject: Subject, label: str, scores: dict[Cell, Samples], first: dict[Cell, Samples]
+) -> dict[str, Any]:
+    """An entry of "runs" in robustness.json; later checkpoints have their difference to the first."""
+    with subject.path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    run = {
+        "label": label,
+        "checkpoint": str(subject.path),
+        "sha256": digest,
+        "augment": list(subject.config.data.augment),
+        "settings": {"data.maps": subject.maps, "decode.beam_size": subject.config.decode.beam_size},
+        **as_intervals(scores),
+    }
+    return run if scores is first else {**run, "difference": differences(first, scores)}
 
 
 def read_command(argv: list[str] | None, stored: dict | None = None) -> tuple[Config, Namespace]:
@@ -183,16 +210,18 @@ def what_people_say(splits: Iterable[ChangeCaptions]) -> Truth:
     return Truth(
         references=[tuple(reader.references[row]) for reader, row in places],
         changed=np.array([bool(reader.changed[row]) for reader, row in places]),
+        sources=[reader.sources[row] for reader, row in places],
     )
 
 
 @torch.inference_mode()
 def caption_cells(
     subject: Subject, cells: Sequence[Cell], seed: int, meteor: Meteor
-) -> Iterator[tuple[Cell, list[str]]]:
+) -> Iterator[tuple[Cell, list[str], list[bool]]]:
     """The captions of some pairs in every cell, of which the first is the clean one; then of the next pairs.
 
-    meteor: begins to score them while the next are decoded.
+    Yields which of the pairs the cell's perturbation altered, too; of the clean cell, all. meteor: begins to
+    score captions while the next are decoded.
     """
     model, vocabulary, config = subject.model, subject.vocabulary, subject.config
     for split, pairs in subject.pairs.items():
@@ -216,7 +245,7 @@ def caption_cells(
             captions = [vocabulary.decode(ranked[0].tokens) for ranked in answers]
             references = (tuple(pairs.reader.references[row]) for row in rows)
             meteor.submit(zip(captions, references, strict=True))
-            yield cell, captions
+            yield cell, captions, [True] * len(rows) if cell == CLEAN else differs.any(1).tolist()
 
 
 @torch.inference_mode()
@@ -225,10 +254,10 @@ def mixed_features(model: MModalCC, clean: Tensor, views: Tensor, differs: Tenso
     the others' features are the clean ones (B, 2M, C, grid, grid)."""
     features = clean.clone()
     for modality, (encoder, dates) in zip(features.split(2, dim=1), model.encoders(), strict=True):
-        struck = differs[:, dates]
-        if struck.any():
-            images = model.normalised(views[:, dates][struck])  # (n, 3, H, W)
-            modality[struck] = encoder(images.unsqueeze(1)).squeeze(1)
+        altered = differs[:, dates]
+        if altered.any():
+            images = model.normalised(views[:, dates][altered])  # (n, 3, H, W)
+            modality[altered] = encoder(images.unsqueeze(1)).squeeze(1)
     return features
 
 
@@ -237,6 +266,7 @@ def write(output: Path, options: Namespace, truth: Truth, runs: Sequence[dict[st
         "split": options.split,
         "pairs": len(truth.changed),
         "unchanged": int((~truth.changed).sum()),
+        "sources": len(set(truth.sources)),
         "detector": str(options.detector) if options.detector else None,
         "seed": options.seed,
         "levels": {

@@ -1,6 +1,8 @@
-"""What tools/robustness.py shows a model: pairs as every cell of its table strikes them, with their maps."""
+"""The input of the models of tools/robustness.py: perturbed pairs and their maps for every cell."""
 
+import tempfile
 from collections.abc import Iterator, Sequence
+from typing import IO
 from zlib import crc32
 
 import numpy as np
@@ -68,19 +70,35 @@ def show_cells(
     Yields the cell, the pairs' places in the file, their views (B, 4, 3, H, W) uint8 on the device, and which
     of these are not the clean ones, (B, 4) bool. detector: finds the maps, those of clean images once.
     """
-    maps = np.concatenate(list(detected(detector, pairs, config))) if detector else None
     order = batches(len(pairs), len(cells), config.decode.batch_size)
-    loader = make_loader(
-        PerturbedPairs(pairs, cells, split=split, seed=seed, maps=maps), config.data, batch_sampler=order
-    )
-    for places, batch in zip(order, tqdm(loader, "captioning", unit="batch", leave=False), strict=True):
-        cell, views = cells[places[0][0]], batch["views"].to(device, non_blocking=True)
-        if cell == CLEAN:
-            clean = views
-        if detector:
-            with autocast(device, config.decode.precision):
-                find_again(detector, clean, views)
-        yield cell, batch["index"].tolist(), views, (views != clean).flatten(2).any(2)
+    with tempfile.TemporaryFile() as file:
+        maps = detected_on_disk(detector, pairs, config, file) if detector else None
+        samples = PerturbedPairs(pairs, cells, split=split, seed=seed, maps=maps)
+        loader = make_loader(samples, config.data, batch_sampler=order)
+        for places, batch in zip(order, tqdm(loader, "captioning", unit="batch", leave=False), strict=True):
+            cell, views = cells[places[0][0]], batch["views"].to(device, non_blocking=True)
+            if cell == CLEAN:
+                clean = views
+            if detector:
+                with autocast(device, config.decode.precision):
+                    find_again(detector, clean, views)
+            yield cell, batch["index"].tolist(), views, (views != clean).flatten(2).any(2)
+
+
+def detected_on_disk(
+    detector: ChangeDetector, pairs: ChangeCaptions, config: Config, file: IO[bytes]
+) -> np.ndarray:
+    """The maps found in the clean images of all pairs, (pairs, 2, 3, H, W) uint8, mapped from a file.
+
+    The maps of a whole split need not fit into memory.
+    """
+    shape = (len(pairs), 2, 3, *pairs.reader.image_size)
+    maps = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    done = 0
+    for found in detected(detector, pairs, config):
+        maps[done : done + len(found)] = found
+        done += len(found)
+    return maps
 
 
 def batches(pairs: int, cells: int, size: int) -> list[list[tuple[int, int]]]:
@@ -95,6 +113,6 @@ def find_again(detector: ChangeDetector, clean: Tensor, views: Tensor) -> None:
 
     clean, views: (B, 4, 3, H, W) uint8, the maps of `views` are replaced.
     """
-    struck = (views[:, :2] != clean[:, :2]).flatten(1).any(1)
-    if struck.any():
-        views[struck, 2:] = detector.detect(views[struck]).to(views.device)
+    altered = (views[:, :2] != clean[:, :2]).flatten(1).any(1)
+    if altered.any():
+        views[altered, 2:] = detector.detect(views[altered]).to(views.device)

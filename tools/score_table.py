@@ -16,7 +16,8 @@ SPICE_TITLES = {"spice": "SPICE", "s_m_spice": "S*m of 5"}
 
 def format_table(result: dict) -> str:
     """What `tools.scoring.score` returned: scores, change decision, the floor's captions, what is missing."""
-    blocks = [_score_lines(result), _decision_lines(result), [*_floor_lines(result), *missing_lines(result)]]
+    notes = [*_floor_lines(result), *missing_lines(result), *_interval_lines(result)]
+    blocks = [_score_lines(result), _decision_lines(result), notes]
     return "\n\n".join("\n".join(lines) for lines in blocks)
 
 
@@ -47,6 +48,21 @@ def _decision_lines(result: dict) -> list[str]:
             ["garbled captions", *(show(garbled[part]) for part in PARTS for show in (_value, _range))]
         )
     return aligned(rows)
+
+
+def _interval_lines(result: dict) -> list[str]:
+    """What the intervals rest on where several pairs were cut from one image."""
+    sources, pairs = result["bootstrap"].get("sources"), result["decision"]["caption"]["all"].get("n")
+    if not sources or not pairs or sources == pairs:
+        return []
+    if sources == 1:
+        return [
+            f"the {pairs} pairs come from one source image: intervals take them as independent, too narrow"
+        ]
+    return [
+        f"the {pairs} pairs come from {sources} source images, which the intervals of scores resample; the "
+        "intervals of rates take pairs as independent"
+    ]
 
 
 def _floor_lines(result: dict) -> list[str]:

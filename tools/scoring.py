@@ -11,14 +11,15 @@
      "reasons": {"ours": "...", ...}, "training_captions": {"number": 13314, "source": "the checkpoint"},
      "decision": {"caption": ACCURACY, ...}, "garbled": ACCURACY,
      "no_change": ["the scene is the same as before", ...],
-     "bootstrap": {"resamples": 1000, "seed": 0, "percent": 95}}
+     "bootstrap": {"resamples": 1000, "seed": 0, "percent": 95, "sources": 120}}
     PARTS     {"all": SCORES, "changed": SCORES, "unchanged": SCORES}; None for a part without pairs, and in
               place of a column without human words ("reasons" says so) or not asked for
     SCORES    {"pairs": 1929, "bleu_1": INTERVAL, ..., "cider": INTERVAL, "s_m": INTERVAL, "reasons": {...}};
               None for a metric without a value, "reasons" says why; the floors have their "caption" too.
               Ours and released have "spice", and where it has a value "s_m_spice", the mean with it
-    ACCURACY  {"all": INTERVAL, "changed": INTERVAL, "unchanged": INTERVAL}, in per cent
-    INTERVAL  {"value": 51.5, "low": 50.1, "high": 52.9}
+    ACCURACY  {"all": RATE, "changed": RATE, "unchanged": RATE}, in per cent; None for a part without pairs
+    INTERVAL  {"value": 51.5, "low": 50.1, "high": 52.9}, by bootstrap over source images
+    RATE      {"value": 97.5, "low": 92.9, "high": 99.5, "n": 120}, with its exact binomial interval
 
 A floor is the score of one training caption, said of every pair. `floor`: the caption that has the best
 S*m on the same part of the training split. `floor_oracle`: the one that has the best S*m on the scored pairs
@@ -37,7 +38,7 @@ from itertools import pairwise
 import numpy as np
 
 from data.sources import changed_as_released
-from tools.bootstrap import PERCENT, interval, resampling_counts
+from tools.bootstrap import PERCENT, interval, rate_interval, resampling_counts
 from tools.constants import TrainingCaptions, best_constants, split_parts
 from tools.meteor import Meteor, Segment
 from tools.metrics import AVERAGED, METRICS, Measured, Scores, measure, scores_from_sums
@@ -48,7 +49,7 @@ OWN_COLUMNS = ("ours", "floor", "floor_oracle", "margin")  # those that need hum
 NO_TRAINING_CAPTIONS = "no training captions to choose a floor from"
 NO_HUMAN_WORDS = "no human words, give their JSON with --data.annotations"
 
-Draw = Callable[[int], np.ndarray]  # a number of pairs -> the counts of all resamples (tools/bootstrap.py)
+Draw = Callable[[Sequence], np.ndarray]  # records -> the counts of all resamples (tools/bootstrap.py)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Record:
     caption: str
     references: Sequence[str]
     changed: bool
+    source: str | None = None  # the image that the pair was cut from; None: its own
 
     def __post_init__(self) -> None:
         if not self.references:
@@ -80,6 +82,7 @@ class ReleasedRecord:
     references: Sequence[str]
     caption_ids: str
     references_ids: Sequence[str]
+    source: str | None = None
 
 
 def score(
@@ -108,9 +111,11 @@ def score(
     for part in PARTS:  # METEOR works ahead of the other scorers
         meteor.submit(parts[part])
     oracles = _oracles(parts, training, meteor)
-    draw = partial(resampling_counts, resamples=resamples, seed=seed)
+    draw = partial(_resample, resamples=resamples, seed=seed)
+    drawn = {part: draw(chosen) for part, chosen in split_parts(records, changed).items()}
     compared = {
-        part: _compare(part, parts[part], training, oracles.get(part), meteor, spice, draw) for part in PARTS
+        part: _compare(part, parts[part], training, oracles.get(part), meteor, spice, drawn[part])
+        for part in PARTS
     }
     averaged = {part: compared[part].pop("averaged", None) for part in PARTS}
     own = {column: {part: compared[part][column] for part in PARTS} for column in OWN_COLUMNS}
@@ -122,11 +127,16 @@ def score(
         "released": _released_column(released, averaged, meteor, spice, draw) if released else None,
         "reasons": reasons,
         "training_captions": training and {"number": len(training.captions), "source": training.source},
-        "decision": {name: _accuracy(predicted, changed, draw) for name, predicted in predictions.items()},
+        "decision": {name: _accuracy(predicted, changed) for name, predicted in predictions.items()},
         "garbled": training
-        and _garbled([record.caption for record in records], changed, no_change, training, draw),
+        and _garbled([record.caption for record in records], changed, no_change, training),
         "no_change": list(no_change),
-        "bootstrap": {"resamples": resamples, "seed": seed, "percent": PERCENT},
+        "bootstrap": {
+            "resamples": resamples,
+            "seed": seed,
+            "percent": PERCENT,
+            "sources": len(set(_sources(records))),
+        },
     }
 
 
@@ -157,13 +167,13 @@ def _compare(
     oracle: str | None,
     meteor: Meteor,
     spice: Spice | None,
-    draw: Draw,
+    counts: np.ndarray,
 ) -> dict[str, dict | None]:
     """A part's columns, and the metrics that its S*m averages ("averaged")."""
     columns = dict.fromkeys(OWN_COLUMNS)
     if not segments:
         return columns
-    counts, pairs = draw(len(segments)), len(segments)
+    pairs = len(segments)
     measured = measure(segments, meteor, spice=spice)
     ours = measured.scores(counts)
     columns |= {"ours": _entry(ours, measured.reasons(), pairs), "averaged": measured.averaged()}
@@ -225,15 +235,15 @@ def _released_column(
         if chosen:
             ids = [(record.caption_ids, tuple(record.references_ids)) for record in chosen]
             measured = measure(_segments(chosen), meteor, meteor_words=ids, spice=spice)
-            scores = measured.scores(draw(len(chosen)), averaged[part])
+            scores = measured.scores(draw(chosen), averaged[part])
             column[part] = _entry(scores, measured.reasons(averaged[part]), len(chosen))
     return column
 
 
-def _accuracy(predicted: Sequence[bool], changed: Sequence[bool], draw: Draw) -> dict[str, dict | None]:
+def _accuracy(predicted: Sequence[bool], changed: Sequence[bool]) -> dict[str, dict | None]:
     """Share of the pairs with the right prediction of "changed", per cent, for each part."""
     right = [bool(said) == bool(true) for said, true in zip(predicted, changed, strict=True)]
-    return _shares(right, changed, draw)
+    return _shares(right, changed)
 
 
 def _garbled(
@@ -241,11 +251,10 @@ def _garbled(
     changed: Sequence[bool],
     no_change: Sequence[str],
     training: TrainingCaptions,
-    draw: Draw,
 ) -> dict[str, dict | None]:
     """Share of the pairs whose caption is garbled, per cent, for each part."""
     known = {pair for caption in training.captions for pair in _word_pairs(caption)}
-    return _shares([c not in no_change and is_garbled(c, known) for c in captions], changed, draw)
+    return _shares([c not in no_change and is_garbled(c, known) for c in captions], changed)
 
 
 def is_garbled(caption: str, known: Collection[tuple[str, str]]) -> bool:
@@ -261,12 +270,21 @@ def _word_pairs(caption: str) -> list[tuple[str, str]]:
     return list(pairwise(["<start>", *caption.split(), "<end>"]))
 
 
-def _shares(flags: Sequence[bool], changed: Sequence[bool], draw: Draw) -> dict[str, dict | None]:
-    """Share of the pairs that have a flag, per cent, for each part."""
-    return {
-        part: interval(100 * draw(len(chosen)) @ np.array(chosen, float) / len(chosen)) if chosen else None
-        for part, chosen in split_parts(flags, changed).items()
-    }
+def _shares(flags: Sequence[bool], changed: Sequence[bool]) -> dict[str, dict | None]:
+    """Share of the pairs that have a flag, per cent, for each part, with its exact interval."""
+    return {part: rate_interval(chosen) for part, chosen in split_parts(flags, changed).items()}
+
+
+def _resample(records: Sequence[Record | ReleasedRecord], resamples: int, seed: int) -> np.ndarray:
+    """The counts of all resamples (1 + resamples, pairs); pairs of one source image are drawn together."""
+    if not records:
+        return np.ones((1 + resamples, 0))
+    return resampling_counts(len(records), resamples, seed, _sources(records))
+
+
+def _sources(records: Sequence[Record | ReleasedRecord]) -> list[str]:
+    """The source of each pair; a pair without one is a source of its own."""
+    return [record.source or f"pair {place}" for place, record in enumerate(records)]
 
 
 def _entry(samples: Scores, reasons: dict[str, str], pairs: int) -> dict:
