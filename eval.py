@@ -8,8 +8,10 @@ python eval.py --checkpoint runs/second_cc/best.pt --data.maps detected   after 
 python eval.py --checkpoint runs/second_cc/best.pt --shuffle_images       control: what the images give
 python eval.py --checkpoint runs/change_detector/best.pt                  OA, mIoU, SeK, F_scd
 
---output DIR gets scores.json and captions.json; by default a folder beside the checkpoint, named after the
-split and the control. --shuffle_images captions each pair from the images of another one.
+--output DIR gets scores.json and captions.json; by default a folder beside the checkpoint: `test` for the
+standard evaluation, other settings add what differs, as in test_beam_size_1 or test_void_maps. scores.json
+records checkpoint, data and settings (`evaluation`). --shuffle_images captions each pair from the images of
+another one.
 """
 
 from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
@@ -17,6 +19,7 @@ from tools import command  # first: it sets how OpenMP's threads wait, before to
 # isort: split
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,10 +28,11 @@ import numpy as np
 from torch.utils.data import Subset
 from tqdm import tqdm
 
-from configs import CommandLine, Config, early_option
+from configs import CommandLine, Config, early_option, from_dict
 from data.atomic_write import check_writable, write_text
 from data.dataset import ChangeCaptions, Reader, check_size, make_loader, open_split
 from data.hdf5 import VIEWS
+from data.json_file import read_json
 from data.no_change import sentences_in_use
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
@@ -39,6 +43,7 @@ from tools import detection_task
 from tools.constants import TrainingCaptions, training_captions
 from tools.meteor import Meteor
 from tools.processes import Agree, Processes
+from tools.provenance import describe_evaluation, folder_name
 from tools.score_table import format_table
 from tools.scoring import Record, ReleasedRecord, pair_scores, score
 from tools.spice import Spice
@@ -48,23 +53,22 @@ from tools.wording import number_of
 def main(argv: list[str] | None = None) -> None:
     checkpoint = early_option(argv, "--checkpoint")
     content = load_checkpoint(checkpoint) if checkpoint else {}
-    parser = CommandLine(__doc__, "data", "decode")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a run folder")
-    parser.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
-    parser.add_argument(
-        "--shuffle_images", action="store_true", help="control: show each pair another one's images"
+    config, options = make_parser().read(argv, content.get("config"))
+    standard = Config(**from_dict(content["config"]))
+    name = folder_name(options.split, config, options.shuffle_images, standard)
+    name += "_last" * (options.checkpoint.name == "last.pt")
+    output = options.output or options.checkpoint.parent / name
+    if model_name(content) == "change_detector" and options.shuffle_images:
+        raise ValueError(
+            "--shuffle_images is a control of captions, a change detector has none: leave it out"
+        )
+    evaluation = describe_evaluation(
+        options.checkpoint, config, options.split, shuffled=options.shuffle_images
     )
-    parser.add_argument("--output", type=Path | None, help="folder for scores.json and captions.json")
-    config, options = parser.read(argv, content.get("config"))
-    output = options.output or options.checkpoint.parent / output_name(
-        options.split, config, options.shuffle_images
-    )
+    if not options.output:
+        refuse_other_data(output / "scores.json", evaluation)
     if model_name(content) == "change_detector":
-        if options.shuffle_images:
-            raise ValueError(
-                "--shuffle_images is a control of captions, a change detector has none: leave it out"
-            )
-        detection_task.evaluate(content, config, options.split, output)
+        detection_task.evaluate(content, config, evaluation, output)
         return
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
@@ -74,8 +78,10 @@ def main(argv: list[str] | None = None) -> None:
     model.to(device)
 
     opened = [open_split(split, config.data) for split in options.split]
-    for reader, _ in opened:
+    for reader, rows in opened:
         check_size(reader, content["image_size"])
+        if options.shuffle_images:
+            other_pairs(rows)  # what is wrong shows at once
     captions, released, map_changed, sources = [], [], [], []
     with Meteor() if processes.writes else nullcontext() as meteor:
         for reader, rows in opened:
@@ -84,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
                 rows=rows,
                 captions="none",
                 maps=config.data.maps,
-                images_of=np.random.default_rng(0).permutation(rows) if options.shuffle_images else None,
+                images_of=other_pairs(rows) if options.shuffle_images else None,
             )
             hypotheses = predict(model, samples, vocabulary, config, processes, meteor)
             found = to_captions(hypotheses, samples, vocabulary)
@@ -116,10 +122,53 @@ def main(argv: list[str] | None = None) -> None:
         )
         for entry, own in zip(captions, pair_scores(records, meteor), strict=True):
             entry["scores"] = own
+    publish(scores, captions, evaluation, output)
+
+
+def make_parser() -> CommandLine:
+    parser = CommandLine(__doc__, "data", "decode")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a run folder")
+    parser.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
+    parser.add_argument(
+        "--shuffle_images", action="store_true", help="control: show each pair another one's images"
+    )
+    parser.add_argument("--output", type=Path | None, help="folder for scores.json and captions.json")
+    return parser
+
+
+def refuse_other_data(path: Path, evaluation: dict[str, Any]) -> None:
+    """ValueError where a scores.json of the same checkpoint on other data would be replaced."""
+    if not path.is_file():
+        return
+    scores = read_json(path, "delete it, or name another folder with --output")
+    old = scores.get("evaluation") if isinstance(scores, dict) else None
+    if old and old.get("sha256") == evaluation["sha256"] and old.get("data") != evaluation["data"]:
+        raise ValueError(
+            f"{path} holds the scores on other data ({old.get('data_dir')}): name another folder with "
+            "--output, or delete it"
+        )
+
+
+def other_pairs(rows: Sequence[int]) -> list[int]:
+    """For each pair another one of them, each once: a random permutation that leaves no pair in its place."""
+    if len(rows) < 2:
+        raise ValueError(
+            "--shuffle_images shows each pair the images of another one, the split has one pair: leave it out"
+        )
+    order = np.random.default_rng(0).permutation(len(rows))
+    shown = np.empty_like(order)
+    shown[order] = np.roll(order, 1)
+    return [rows[place] for place in shown]
+
+
+def publish(
+    scores: dict[str, Any], captions: list[dict[str, Any]], evaluation: dict[str, Any], output: Path
+) -> None:
+    """Write scores.json and captions.json, and print the table."""
     try:
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
-        write_text(output / "scores.json", json.dumps(scores, indent=1))
+        write_text(output / "scores.json", json.dumps({**scores, "evaluation": evaluation}, indent=1))
     finally:  # a disk may be full by now
         print(format_table(scores))
     warn_of_other_sentences(captions, scores["no_change"])
@@ -177,12 +226,6 @@ def id_string(sentence: str, vocabulary: Vocabulary) -> str:
     """ "the scene is" -> "12 5 88"."""
     words = sentence.split()
     return " ".join(str(token) for token in vocabulary.encode(words, len(words))[1:-1])
-
-
-def output_name(splits: list[str], config: Config, shuffled: bool) -> str:
-    """Folder beside the checkpoint: the splits and what was taken from the model."""
-    controls = [f"{config.data.maps}_maps"] * (config.data.maps != "given") + ["shuffled"] * shuffled
-    return "_".join(splits + controls)
 
 
 def predict(

@@ -19,6 +19,7 @@ from data.palette import map_classes
 from models.checkpoint import load_checkpoint, restore_detector, save_checkpoint
 from tests.tiny import save_tiny_detector
 from tools import create_input_files, detect_maps
+from tools.provenance import folder_name
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_a_file_says_where_it_is_from(written):
 def test_training_and_evaluation_take_them_by_a_setting(written):
     config = Config(data=DataConfig(dir=str(written), maps="detected"))
     assert torch.equal(open_samples("val", config)[0]["views"], samples(written, maps="detected")[0]["views"])
-    assert evaluation.output_name(["test"], config, False) == "test_detected_maps"
+    assert folder_name(["test"], config, False, Config()) == "test_detected_maps"
 
 
 def test_maps_that_are_not_there_or_of_other_pairs_are_refused(written, tmp_path):

@@ -116,15 +116,18 @@ def confusion_of(
     return sum(processes.gather(pixels))
 
 
-def evaluate(content: dict[str, Any], config: Config, splits: list[str], output: Path) -> None:
-    """Score a checkpoint's detector on splits, print the table and write scores.json into `output`."""
+def evaluate(content: dict[str, Any], config: Config, evaluation: dict[str, Any], output: Path) -> None:
+    """Score a checkpoint's detector, print the table and write scores.json, with `evaluation`, into `output`.
+
+    evaluation: as in tools/provenance.py; its splits are scored.
+    """
     device = pick_device(config.decode.device)
     processes = Processes.join(device)
     if processes.writes:
         check_writable(output, "--output", folder=True)
     model = restore_detector(content).to(device)
     pixels = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
-    opened = [open_split(split, config.data) for split in splits]
+    opened = [open_split(split, config.data) for split in evaluation["splits"]]
     for reader, _ in opened:
         check_size(reader, content["image_size"])
     for reader, rows in opened:
@@ -135,9 +138,10 @@ def evaluate(content: dict[str, Any], config: Config, splits: list[str], output:
         return
     scores = {"ours": detection_scores(pixels), "floor": detection_scores(nothing_changed(pixels))}
     classes = {"classes": [row.name for row in CLASSES], "confusion": pixels.tolist()}
+    found = {**scores, **classes, "evaluation": evaluation}
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_text(output / "scores.json", json.dumps({**scores, **classes}, indent=1))
+        write_text(output / "scores.json", json.dumps(found, indent=1))
     finally:  # a disk may be full by now
         print(format_table(scores))
     print(f"\nscores.json in {output}")

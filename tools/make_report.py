@@ -41,6 +41,7 @@ from models.checkpoint import load_checkpoint, restore_model
 from models.mmodalcc import MModalCC
 from tools.drawing import TITLES, curve_svg
 from tools.metrics import AVERAGED
+from tools.provenance import data_fingerprints, differences, recorded, sha256_of
 from tools.score_table import METRIC_TITLES, SPICE_TITLES, missing_lines
 from tools.scoring import PARTS
 
@@ -75,6 +76,7 @@ def main(argv: list[str] | None = None) -> None:
     check_writable(output, "--output")
     scores = read_results(folder / "scores.json", *NEEDED)
     entries = read_results(folder / "captions.json", "filename", "caption", "references", "changed", "scores")
+    check_belongs(scores, folder / "scores.json", config, options)
     no_change = scores.get("no_change", config.data.no_change or NO_CHANGE_SENTENCES)  # older ones lack it
     pairs = [judge(entry, no_change) for entry in entries]
     pairs.sort(key=lambda pair: (pair["mean"] is None, pair["mean"]))
@@ -124,6 +126,26 @@ def read_results(path: Path, *keys: str) -> Any:
                 f"{path} must have {key!r}, as eval.py writes it for a captioning model: run eval.py again"
             )
     return content
+
+
+def check_belongs(scores: dict[str, Any], path: Path, config: Config, options: Any) -> None:
+    """ValueError where the scores are not those of the run's checkpoint, or of other pairs or maps than the
+    report would show."""
+    if not (record := recorded(scores, path)):
+        return
+    expected = {
+        "data": data_fingerprints(config, options.split),
+        "splits": options.split,
+        "settings": {"data.maps": config.data.maps},
+    }
+    checkpoint = options.run / Path(str(record.get("checkpoint"))).name
+    if checkpoint.is_file():
+        expected["sha256"] = sha256_of(checkpoint)
+    if other := differences(record, expected):
+        raise ValueError(
+            f"{path} does not belong to {options.run}, it has {', '.join(other)}: run eval.py again, or name "
+            "what it was made with (--eval, --split, --data.dir, --data.maps)"
+        )
 
 
 def judge(entry: dict[str, Any], no_change: Sequence[str]) -> Pair:

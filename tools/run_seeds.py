@@ -4,10 +4,12 @@ python tools/run_seeds.py --config configs/second_cc.yaml --seeds 1 2 3
 python tools/run_seeds.py --config configs/demo.yaml --seeds 1 2 3 --name all -- --train.captions_per_step all
 
 What stands behind `--` goes to train.py. Seed 2 runs in runs/<name>_seed2 (name: the config's); seeds that
-were tested already are not run again, and those that were cut off go on where they were.
+were tested already are not run again, and those that were cut off go on where they were. Scores of another
+checkpoint, test set or setting are made anew; a run that was trained on other data is refused.
 """
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
@@ -21,7 +23,8 @@ from tools import command  # first: it sets how OpenMP's threads wait, before to
 
 # isort: split
 from configs import CommandLine, Config, load
-from data.json_file import read_json
+from data.json_file import read_json, read_json_lines
+from tools.provenance import data_fingerprints, describe_evaluation, differences, recorded
 from tools.run_folder import MAY_CHANGE, changed_settings
 from tools.score_table import METRIC_TITLES, aligned
 
@@ -66,18 +69,57 @@ def read_settings(config: Path, settings: Sequence[str]) -> Config:
 
 
 def run_seed(config: Path, name: str, seed: int, settings: Sequence[str]) -> dict:
-    """One seed's scores.json, trained and tested if it is not there.
+    """One seed's scores.json, trained and tested if it is not there; tested anew if it belongs to another
+    checkpoint, data set or setting.
 
-    ValueError where it is there and was made with other settings.
+    ValueError where it is there and was trained with other settings or on other data.
     """
     run, settings = Path("runs") / f"{name}_seed{seed}", [*settings, "--train.seed", str(seed)]
-    scores = run / "test" / "scores.json"
+    scores, asked = run / "test" / "scores.json", read_settings(config, settings)
+    remedy = "delete it and run the same command again"
     if not scores.exists():
         call("train.py", "--config", config, "--run_dir", run, "--resume", *settings)
-        call("eval.py", "--checkpoint", run / "best.pt", "--output", scores.parent)
-    elif changed := changed_settings(load(run / "config.yaml"), read_settings(config, settings), MAY_DIFFER):
-        raise ValueError(f"{run} was made with other settings, {', '.join(changed)}: choose another --name")
-    return read_json(scores, "delete it and run the same command again")
+        score_run(run, asked)
+    else:
+        if changed := changed_settings(load(run / "config.yaml"), asked, MAY_DIFFER):
+            raise ValueError(
+                f"{run} was made with other settings, {', '.join(changed)}: choose another --name"
+            )
+        check_training_data(run, asked)
+        if other := outdated(read_json(scores, remedy), run, asked):
+            print(f"{scores} belongs to {', '.join(other)}: testing anew", file=sys.stderr)
+            score_run(run, asked)
+    return read_json(scores, remedy)
+
+
+def score_run(run: Path, asked: Config) -> None:
+    """Write the run's test/scores.json."""
+    data = ("--data.dir", asked.data.dir, "--data.no_change", json.dumps(asked.data.no_change))
+    call("eval.py", "--checkpoint", run / "best.pt", "--output", run / "test", *data)
+
+
+def check_training_data(run: Path, asked: Config) -> None:
+    """ValueError where the files in `data.dir` are not those that the run was trained on."""
+    path = run / "environment.jsonl"
+    lines = read_json_lines(path, f"choose another --name, or delete {run}") if path.is_file() else []
+    known = lines[-1].get("data") if lines else None
+    now = data_fingerprints(asked, ["train", "val"])
+    if isinstance(known, str):  # an earlier version kept that of the training file alone
+        known = {next(iter(now)): known}
+    for name, fingerprint in (known or {}).items():
+        if now.get(name) != fingerprint:
+            raise ValueError(
+                f"{run} was trained on other data than {Path(asked.data.dir, name)}: choose another --name"
+            )
+
+
+def outdated(scores: dict, run: Path, asked: Config) -> list[str]:
+    """What the run's test scores have other than those asked for; [] where an earlier version wrote them or
+    where the checkpoint is no longer there."""
+    record = recorded(scores, run / "test" / "scores.json")
+    if not record or not (run / "best.pt").is_file():
+        return []
+    return differences(record, describe_evaluation(run / "best.pt", asked, ["test"]))
 
 
 def call(script: str, *arguments: object) -> None:
