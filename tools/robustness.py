@@ -11,8 +11,9 @@ unchanged pairs whose caption describes a change), the missed-change rate (of ch
 caption describes none), the accuracy of that decision, and S*m. Rates count the pairs that the perturbation
 really altered; n is their number (map noise leaves void maps alone). For models trained with data.augment,
 rows say whether their perturbation was trained on or held out. Several checkpoints are compared with the
-first one by paired tests. --output DIR (default: robustness/, or robustness_detected_maps/ and the like, beside the first
-checkpoint) gets robustness.json, with intervals and differences, and robustness.png, after each checkpoint.
+first one by paired tests. --output DIR (default: robustness/, or robustness_detected_maps/ and the like,
+beside the first checkpoint) gets robustness.json, with intervals and differences, and robustness.png, after
+each checkpoint.
 
 With --detector no given map is used: a change detector finds the maps in the images that the captioning
 model sees, perturbed as they are. Map noise alters the maps that it finds in the clean images. Maps found
