@@ -255,6 +255,7 @@ def predict(
                 start=vocabulary.start,
                 end=vocabulary.end,
                 beam_size=beam_size or config.decode.beam_size,
+                plain=batch.get("plain"),
             )
         best = [ranked[0] for ranked in answers]
         if meteor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from tqdm import tqdm
 
 from configs import Config, DataConfig
@@ -18,6 +18,7 @@ from data.hdf5 import SplitReader, split_path
 from data.palette import MapClasses, classes_by_date
 from data.perturbations import PAINTING
 from data.released_files import ReleasedReader
+from data.views import plain_colours
 from tools.workers import ignore_interrupts, interrupts_blocked
 
 Batch = dict[str, Tensor]
@@ -230,14 +231,26 @@ class Loader(DataLoader):
             return super().__iter__()
 
 
+def collate(samples: list[Batch]) -> Batch:
+    """Samples as one batch, with `plain` (B, 4): `plain_colours` of the views, unless these are features."""
+    batch = default_collate(samples)
+    if batch["views"].is_floating_point():
+        return batch
+    return {**batch, "plain": plain_colours(batch["views"])}
+
+
 def make_loader(
     dataset: Dataset, config: DataConfig, *, batch_size: int = 1, batch_sampler: Iterable[list] | None = None
 ) -> DataLoader:
-    """Batches in order, or those of a sampler. Its generator of its own leaves torch's global one alone."""
+    """Batches in order, or those of a sampler, as `collate` makes them.
+
+    Its generator of its own leaves torch's global one alone.
+    """
     order = {"batch_sampler": batch_sampler} if batch_sampler else {"batch_size": batch_size}
     return Loader(
         dataset,
         **order,
+        collate_fn=collate,
         generator=torch.Generator(),
         num_workers=config.workers,
         worker_init_fn=ignore_interrupts,

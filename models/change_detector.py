@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.palette import CLASSES, paint_classes
+from data.views import plain_colours
 from models.encoder import Trunk, pixel_statistics
 
 NORM_GROUPS = 8
@@ -47,16 +48,19 @@ class ChangeDetector(nn.Module):
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
 
-    def forward(self, views: Tensor) -> Detection:
-        """views (B, 2 or 4, 3, H, W) uint8, the images first."""
+    def forward(self, views: Tensor, plain: Tensor | None = None) -> Detection:
+        """views (B, 2 or 4, 3, H, W) uint8, the images first; plain, as long: as in `MModalCC.features`."""
+        plain = (plain_colours(views[:, :2]) if plain is None else plain)[:, :2]
         images = (views[:, :2].to(self.mean.dtype) / 255 - self.mean) / self.std
-        features = self.trunk.each_date(lambda date: self.decoder.pyramid(self.trunk.stages(date)), images)
+        features = self.trunk.each_date(
+            lambda date: self.decoder.pyramid(self.trunk.stages(date)), images, plain
+        )
         return self.decoder(features, views.shape[-2:])
 
     @torch.inference_mode()
-    def classify(self, views: Tensor) -> Tensor:
+    def classify(self, views: Tensor, plain: Tensor | None = None) -> Tensor:
         """views (B, 2 or 4, 3, H, W) uint8 -> places in CLASSES (B, 2, H, W), 0 (void) where unchanged."""
-        found = self(views)
+        found = self(views, plain)
         return found.classes.argmax(2) * (found.change > 0).unsqueeze(1)
 
     def detect(self, views: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from data.views import SEVERAL
+
 STAGES = ("conv1", "layer1", "layer2", "layer3")
 PARTS = ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3")
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -63,18 +65,24 @@ class Trunk(nn.Sequential):
         """images (B, 3, H, W) -> what layer3 makes of them, (B, C, h, w)."""
         return self.stages(images)[-1]
 
-    def each_date(self, function: Callable[[Tensor], Tensor], dates: Tensor) -> Tensor:
-        """A function that calls the trunk, applied to each of T dates (B, T, 3, H, W) -> (B, T, ...).
+    def each_date(
+        self, function: Callable[[Tensor], Tensor], dates: Tensor, plain: Tensor | None = None
+    ) -> Tensor:
+        """Apply a function that calls the trunk to each of T dates (B, T, 3, H, W) -> (B, T, ...).
 
-        Void maps, of which most batches have many, are computed once, but where batch statistics count them.
+        plain (B, T): `data.views.plain_colours` of the dates, on the CPU. Dates of the same plain colour,
+        such as void maps, are computed once, unless batch statistics count each of them.
         """
         if self.training and self.batchnorm == "live":
             return torch.stack([function(_channels_last(date)) for date in dates.unbind(1)], dim=1)
-        images, places = distinct(dates.flatten(0, 1))
-        found = function(_channels_last(images))
-        if len(images) < len(places):
-            found = found.index_select(0, places)  # on a CPU it adds up gradients in a fixed order
-        return found.unflatten(0, dates.shape[:2])
+        images = dates.flatten(0, 1)
+        kept, places = distinct(torch.full(dates.shape[:2], SEVERAL) if plain is None else plain)
+        if len(kept) == len(places):
+            return function(_channels_last(images)).unflatten(0, dates.shape[:2])
+        kept, places = (index.to(images.device, non_blocking=True) for index in (kept, places))
+        found = function(_channels_last(images[kept]))
+        # index_select adds up gradients in a fixed order on a CPU
+        return found.index_select(0, places).unflatten(0, dates.shape[:2])
 
 
 class Encoder(nn.Module):
@@ -86,22 +94,24 @@ class Encoder(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(grid)
         self.channels = self.trunk.channels[-1]
 
-    def forward(self, dates: Tensor) -> Tensor:
-        """Dates of one modality, both or one alone, (B, T, 3, H, W) -> (B, T, C, grid, grid)."""
-        return self.trunk.each_date(lambda images: self.pool(self.trunk(images)), dates)
+    def forward(self, dates: Tensor, plain: Tensor | None = None) -> Tensor:
+        """Dates of one modality, both or one alone, (B, T, 3, H, W) -> (B, T, C, grid, grid).
+
+        plain (B, T): as in `Trunk.each_date`.
+        """
+        return self.trunk.each_date(lambda images: self.pool(self.trunk(images)), dates, plain)
 
 
-def distinct(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Images (n, 3, H, W) -> those that differ (m, 3, H, W), and each image's place (n) among them.
+def distinct(plain: Tensor) -> tuple[Tensor, Tensor]:
+    """Plain colours of n images -> the first place of each image that differs (m), and each image's place (n)
+    among those.
 
-    Images of one colour all over, as void maps are, are compared; all others count as different.
+    Images of the same plain colour are alike; images of several colours all count as different.
     """
-    colours = images[:, :, 0, 0]
-    plain = (images == colours[..., None, None]).flatten(1).all(dim=1)
-    alike = (colours.unsqueeze(1) == colours).all(dim=-1) & plain & plain.unsqueeze(1)
-    first = (alike | torch.eye(len(images), dtype=torch.bool, device=images.device)).int().argmax(dim=1)
-    kept, places = first.unique(return_inverse=True)
-    return images[kept], places
+    plain = plain.flatten()
+    alike = (plain.unsqueeze(1) == plain) & (plain != SEVERAL)
+    first = (alike | torch.eye(len(plain), dtype=torch.bool)).int().argmax(dim=1)
+    return first.unique(return_inverse=True)
 
 
 def _channels_last(images: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from data.dataset import (
     open_split,
 )
 from data.perturbations import PERTURBATIONS
+from data.views import SEVERAL
 from tests.conftest import entry, save
 from tools import create_input_files
 
@@ -210,3 +211,20 @@ def test_only_training_is_augmented(folder):
         assert all(samples[each]["views"].shape == (4, 3, 16, 16) for each in draw)
     spare = samples[Draw(1, SPARE)]
     assert (spare["tokens"] == samples.reader.vocabulary.pad).all()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_carry_the_colour_of_plain_views(folder, workers):
+    reader, rows = opened(folder)
+    samples = ChangeCaptions(reader, rows=rows, captions="none", maps="void")
+    (batch,) = make_loader(samples, DataConfig(workers=workers), batch_size=3)
+    assert batch["plain"].dtype == torch.int32
+    assert batch["plain"].tolist() == [[SEVERAL, SEVERAL, 0, 0]] * 3
+
+
+def test_batches_of_kept_features_carry_no_colours(folder):
+    reader, rows = opened(folder)
+    samples = ChangeCaptions(reader, rows=rows, captions="none")
+    samples.keep_features(lambda views: views.float().mean(dim=(-2, -1)))
+    (batch,) = make_loader(samples, DataConfig(workers=0), batch_size=3)
+    assert set(batch) == {"views", "index"}

@@ -12,6 +12,7 @@ import torch
 
 import train
 from configs import TrainConfig
+from data.dataset import collate
 from models.checkpoint import load_checkpoint, save_checkpoint
 from models.optimiser import clip_gradients, decay_decoder, make_optimiser
 from tests.conftest import CONFIGS
@@ -27,6 +28,7 @@ from tests.tiny import (
 )
 from tools import detect_maps
 from tools.captioning_task import CaptionLoss
+from tools.processes import Processes
 
 BASE = ["--config", str(CONFIGS / "second_cc.yaml")]
 
@@ -191,6 +193,26 @@ def test_all_captions_of_a_step_give_the_gradients_of_one_by_one():
     for name, gradient in gradients[0].items():
         error = (gradients[1][name] - gradient).norm()
         assert error <= 1e-4 * gradient.norm() + 1e-5, name
+
+
+def test_portions_of_a_step_keep_the_colours_of_their_plain_views():
+    views, tokens = random_views(4), random_tokens(4, 1, 6)
+    views[0, 2:], views[3, 2:] = 0, 128
+    batch = collate(
+        [{"views": v, "tokens": t, "index": torch.tensor(0)} for v, t in zip(views, tokens, strict=True)]
+    )
+    computed, losses = [], []
+    for accumulate in (1, 2):
+        model, config = tiny_model().eval(), TrainConfig(accumulate=accumulate)
+        model.encoder_sem.trunk.conv1.register_forward_hook(
+            lambda module, args, output: computed.append(len(output))
+        )
+        progress, loss = train.Progress(), CaptionLoss(PAD, "float32")
+        optimiser = make_optimiser(model, config)
+        train.train_step(model, batch, loss, optimiser, config, progress, Processes())
+        losses.append(progress.loss)
+    assert computed == [6, 3, 3]  # each pair's two alike maps are computed once
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_the_decoders_rate_falls_after_every_third_stale_epoch():

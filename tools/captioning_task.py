@@ -44,7 +44,9 @@ class CaptionLoss:
         longest = max(2, int((tokens != self.pad).sum(-1).max()))
         tokens = tokens[..., :longest].to(device, non_blocking=True)
         with autocast(device, self.precision):
-            logits = model(views.to(device, non_blocking=True), tokens[..., :-1])  # (B, K, T, V)
+            logits = model(
+                views.to(device, non_blocking=True), tokens[..., :-1], batch.get("plain")
+            )  # (B, K, T, V)
         targets = tokens[..., 1:].flatten()
         return F.cross_entropy(logits.float().flatten(0, -2), targets, ignore_index=self.pad, reduction="sum")
 

@@ -46,7 +46,7 @@ class DetectionLoss:
         truth = given_classes(batch["views"]).to(device, non_blocking=True)
         counts = (batch["index"] != SPARE).to(device)
         with autocast(device, self.precision):
-            found = model(batch["views"][:, :2].to(device, non_blocking=True))
+            found = model(batch["views"][:, :2].to(device, non_blocking=True), batch.get("plain"))
         return (detection_loss(found, truth.long()) * counts).sum()
 
 
@@ -109,7 +109,7 @@ def confusion_of(
     loader = make_loader(share, config.data, batch_size=config.decode.batch_size)
     for batch in processes.in_step(loader, len(samples), agree):
         with autocast(device, config.decode.precision):
-            found = model.classify(batch["views"][:, :2].to(device, non_blocking=True))
+            found = model.classify(batch["views"][:, :2].to(device, non_blocking=True), batch["plain"])
         pixels += confusion(found, given_classes(batch["views"]).to(device))
         bar.update(len(found))
     bar.close()

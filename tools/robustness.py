@@ -44,6 +44,7 @@ from data.atomic_write import check_writable, write_text
 from data.dataset import ChangeCaptions, check_size, open_split
 from data.no_change import sentences_in_use
 from data.perturbations import PERTURBATIONS, SEVERITIES
+from data.views import plain_colours
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
 from models.change_detector import ChangeDetector
@@ -257,8 +258,8 @@ def mixed_features(model: MModalCC, clean: Tensor, views: Tensor, differs: Tenso
     for modality, (encoder, dates) in zip(features.split(2, dim=1), model.encoders(), strict=True):
         altered = differs[:, dates]
         if altered.any():
-            images = model.normalised(views[:, dates][altered])  # (n, 3, H, W)
-            modality[altered] = encoder(images.unsqueeze(1)).squeeze(1)
+            images = views[:, dates][altered].unsqueeze(1)  # (n, 1, 3, H, W)
+            modality[altered] = encoder(model.normalised(images), plain_colours(images)).squeeze(1)
     return features
 
 
