@@ -4,6 +4,9 @@ import base64
 import io
 import json
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,9 +18,11 @@ from PIL import Image
 
 import configs
 import eval as evaluation
+from data import hdf5
 from data.dataset import open_split
+from data.hdf5 import SplitReader
 from data.images import read_views, stack_views
-from data.sources import read_pairs
+from data.sources import Pair, read_pairs
 from tests.browser import Browser, find_browser
 from tools import make_report
 
@@ -332,3 +337,81 @@ def test_images_are_enlarged_at_a_click(report, browser, tmp_path):
     small = browser.run(width)
     browser.run("document.querySelector('img').click()")
     assert browser.run(width) > 1.5 * small
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_pairs(tiny_run, demo_input, evaluated, tmp_path):
+    """2,000 pairs: the images alone are read and encoded as they are written."""
+    many = tmp_path / "many"
+    many.mkdir()
+    write_split(many, source=demo_input, pairs=2000)
+    entries = json.loads((evaluated / "captions.json").read_text())
+    reader = SplitReader(many / "test.hdf5")
+    captions = [
+        {
+            **entries[row % len(entries)],
+            "filename": reader.filenames[row],
+            "references": reader.references[row],
+        }
+        for row in range(len(reader))
+    ]
+    peaks = []
+    for number in (20, 2000):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        shutil.copy(evaluated / "scores.json", folder)
+        (folder / "captions.json").write_text(json.dumps(captions[:number]))
+        peaks.append(peak_memory(tiny_run, "--eval", folder, "--data.dir", many))
+    assert peaks[1] - peaks[0] < 60e6, f"{peaks[0] / 1e6:.0f} MB for 20 pairs, {peaks[1] / 1e6:.0f} for 2,000"
+
+
+def peak_memory(*argv: object) -> int:
+    """Peak resident memory of a report's process, in bytes."""
+    script = "import resource, sys; sys.path.insert(0, sys.argv.pop(1)); from tools import make_report; "
+    script += "make_report.main(sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    root = Path(configs.__file__).parents[1]
+    command = [sys.executable, "-c", script, str(root), *map(str, argv)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stderr
+    return 1024 * int(done.stdout.split()[-1])
+
+
+def write_split(folder: Path, source: Path, pairs: int) -> None:
+    """A test split of `pairs` pairs: those of the one in `source`, over and over."""
+    reader = SplitReader(source / "test.hdf5")
+    rows = [row % len(reader) for row in range(pairs)]
+    described = [
+        Pair(
+            filename=f"{place}.png",
+            split="test",
+            views=(None,) * 4,
+            captions=tuple(tuple(text.split()) for text in reader.references[row]),
+            raw=tuple(reader.raw[row]),
+            changed=bool(reader.changed[row]),
+            augmented=False,
+        )
+        for place, row in enumerate(rows)
+    ]
+    hdf5.write_split(
+        folder,
+        "test",
+        pairs=described,
+        views=(reader.views(row) for row in rows),
+        image_size=tuple(reader.image_size),
+        tokens=reader.tokens[rows],
+        lengths=reader.lengths[rows],
+        vocabulary=reader.vocabulary,
+        settings={},
+        no_change=reader.no_change,
+    )
+    shutil.copy(source / "vocabulary.json", folder)
+
+
+def test_only_the_worst_pairs_are_shown_where_asked(tiny_run, evaluated, demo_input, tmp_path, capsys):
+    output = tmp_path / "report.html"
+    options = [str(tiny_run), "--eval", str(evaluated), "--output", str(output), "--pairs", "2"]
+    make_report.main(options)
+    page = Page(output.read_text(encoding="utf-8"))
+    assert len(page.cards) == len(page.images) == 2
+    assert "The 2 worst pairs are shown." in output.read_text(encoding="utf-8")
+    assert capsys.readouterr().out.startswith("the 2 worst of 6 pairs in ")

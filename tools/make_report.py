@@ -3,6 +3,7 @@
     python tools/make_report.py runs/second_cc
     python tools/make_report.py runs/second_cc --split val --output val.html
     python tools/make_report.py runs/second_cc --eval runs/second_cc/test_void_maps --data.maps void
+    python tools/make_report.py runs/second_cc --pairs 500        the 500 worst of a large split
     python tools/make_report.py runs/second_cc --attention 50     50 worst pairs: what each word looked at
 
 Reads the run folder of train.py, the scores.json and captions.json that eval.py left in it, and the images.
@@ -24,13 +25,14 @@ from tools import command  # first: it sets how OpenMP's threads wait, before to
 # isort: split
 import jinja2
 import numpy as np
-from jsonargparse.typing import NonNegativeInt
+from jinja2.environment import TemplateStream
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 from PIL import Image
 from tqdm import tqdm
 
 from caption import attention_of
 from configs import CommandLine, Config, DataConfig, load
-from data.atomic_write import check_writable, write_text
+from data.atomic_write import atomic_write, check_writable
 from data.dataset import ChangeCaptions, open_split
 from data.images import stack_views
 from data.json_file import read_json, read_json_lines
@@ -66,6 +68,7 @@ NEEDED = (
     "released",
 )  # of any version of eval.py
 
+Place = tuple[ChangeCaptions, int]  # samples, and a pair's number there
 Pair = dict[str, Any]  # an entry of captions.json and what the gallery shows besides
 
 
@@ -80,26 +83,30 @@ def main(argv: list[str] | None = None) -> None:
     no_change = scores.get("no_change", config.data.no_change or NO_CHANGE_SENTENCES)  # older ones lack it
     pairs = [judge(entry, no_change) for entry in entries]
     pairs.sort(key=lambda pair: (pair["mean"] is None, pair["mean"]))
+    distinct, number = len({pair["caption"] for pair in pairs}), len(pairs)
+    pairs = pairs[: options.pairs]
     model = restore_model(load_checkpoint(options.run / "best.pt")) if options.attention else ()
-    all_views = read_views(pairs, options.split, config.data)
-    for rank, views in enumerate(tqdm(all_views, total=len(pairs), desc="images", unit="pair", leave=False)):
-        pair = pairs[rank]
-        pair["images"] = list(encode_views(views))
-        if rank < options.attention:
-            pair["words"] = looked_at(*model, pair, views)
+    places = find_pairs(pairs, options.split, config.data)
+    for pair, place in zip(pairs[: options.attention], places, strict=False):
+        pair["words"] = looked_at(*model, pair, views_of(place))
 
+    output.parent.mkdir(parents=True, exist_ok=True)
     page = render(
         name=f"{options.run.resolve().name}, {folder.name}",
+        total=number,
+        distinct=distinct,
         pairs=pairs,
+        images=encoded_images(places),
         tables=list(score_tables(scores)),
         scores=scores,
         missing=missing_lines(scores),
         curves=learning_curves(options.run / "log.jsonl"),
         settings=(options.run / "config.yaml").read_text(encoding="utf-8"),
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_text(output, page)
-    print(f"{len(pairs)} pairs in {output}, {output.stat().st_size / 1e6:.1f} MB")
+    with atomic_write(output) as partial, partial.open("w", encoding="utf-8") as file:
+        page.dump(file)
+    shown = f"{len(pairs)}" if len(pairs) == number else f"the {len(pairs)} worst of {number}"
+    print(f"{shown} pairs in {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
 def read_command(argv: list[str] | None) -> tuple[Config, Any]:
@@ -108,6 +115,7 @@ def read_command(argv: list[str] | None) -> tuple[Config, Any]:
     parser.add_argument("run", type=Path, help="run folder of train.py")
     parser.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
     parser.add_argument("--eval", type=Path | None, help="folder of eval.py; default: RUN/test")
+    parser.add_argument("--pairs", type=PositiveInt | None, help="show so many of the worst; default: all")
     parser.add_argument("--attention", type=NonNegativeInt, default=0, help="for so many of the worst pairs")
     parser.add_argument("--output", type=Path | None, help="default: report.html in the folder of eval.py")
     settings = parser.read(argv)[1].run / "config.yaml"
@@ -182,8 +190,8 @@ def score_tables(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
             }
 
 
-def read_views(pairs: list[Pair], splits: list[str], data: DataConfig) -> Iterator[np.ndarray]:
-    """The views (4, 3, H, W) uint8 of each pair, as the model saw them.
+def find_pairs(pairs: list[Pair], splits: list[str], data: DataConfig) -> list[Place]:
+    """Where the views of each pair are, as the model saw them.
 
     A pair is known by its name and its references. ValueError where the splits hold no such pair.
     """
@@ -199,8 +207,19 @@ def read_views(pairs: list[Pair], splits: list[str], data: DataConfig) -> Iterat
             f"the pairs that eval.py captioned must be in {data.dir}, {' or '.join(splits)}: "
             f"{pairs[found.index(None)]['filename']} is not, see --data.dir and --split"
         )
-    for samples, sample in found:
-        yield samples[sample]["views"].numpy()
+    return found
+
+
+def views_of(place: Place) -> np.ndarray:
+    """The views of a pair, (4, 3, H, W) uint8."""
+    samples, sample = place
+    return samples[sample]["views"].numpy()
+
+
+def encoded_images(places: Sequence[Place]) -> Iterator[list[str]]:
+    """The four images of each pair as data URIs, read and encoded when they are written."""
+    for place in tqdm(places, desc="images", unit="pair", leave=False, disable=None):
+        yield list(encode_views(views_of(place)))
 
 
 def encode_views(views: np.ndarray) -> Iterator[str]:
@@ -256,8 +275,8 @@ def learning_curves(log: Path) -> list[str]:
     return [curve_svg(title, epochs, series, best) for title, series in curves.items()]
 
 
-def render(**content: Any) -> str:
-    """The page; whatever comes from the data is escaped."""
+def render(**content: Any) -> TemplateStream:
+    """The page, piece by piece; whatever comes from the data is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -266,7 +285,9 @@ def render(**content: Any) -> str:
         lstrip_blocks=True,
     )
     names = {"metrics": REPORTED, "columns": COLUMN_TITLES, "parts": PARTS, "views": TITLES}
-    return environment.get_template("report.html").render(**content, **names, classes=CLASSES)
+    page = environment.get_template("report.html").stream(**content, **names, classes=CLASSES)
+    page.enable_buffering(size=100)
+    return page
 
 
 if __name__ == "__main__":
