@@ -183,7 +183,7 @@ def read_command(argv: list[str] | None) -> tuple[Config, Path, bool]:
     config, options = parser.read(argv)
     if not options.config:
         raise ValueError("--config is missing: give a file of configs/, such as configs/second_cc.yaml")
-    config.data.check_training()
+    config.data.check_training(config.model.name)
     return config, options.run_dir or Path("runs") / Path(str(options.config[0])).stem, options.resume
 
 

@@ -45,11 +45,17 @@ class DataConfig:
     no_change: list[str] | None = None
     workers: NonNegativeInt = 2
 
-    def check_training(self) -> None:
-        """ValueError where training would augment maps that it does not see."""
-        of_maps = [name for name in self.augment if name != FLIPS and PERTURBATIONS[name].group == MAPS]
-        if of_maps and self.maps == "void":
-            raise ValueError(f"data.augment must name no map noise where data.maps is void: got {of_maps}")
+    def check_training(self, model: str) -> None:
+        """ValueError where training would alter maps that `model`, a name of model.name, cannot see or learns
+        to predict."""
+        names = [name for name in self.augment if name != FLIPS and PERTURBATIONS[name].group == MAPS]
+        if names and self.maps == "void":
+            raise ValueError(f"data.augment must name no map noise where data.maps is void: got {names}")
+        if names and model == "change_detector":
+            raise ValueError(
+                "data.augment must name no map noise where model.name is change_detector, which learns to "
+                f"predict the maps: leave out {', '.join(names)}"
+            )
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Augmentation:
     def __call__(
         self, views: np.ndarray, tokens: np.ndarray, epoch: int, sample: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Views (4, 3, H, W) uint8 and the ids (K, T) of their captions -> the same, augmented.
+        """Views (4, 3, H, W) uint8 and the ids (K, T) of their captions, K 0 for none -> the same, augmented.
 
         First one of the eight turns, each as likely; then, in half of the samples, one perturbation of a
         severity, each as likely.

@@ -76,6 +76,8 @@ class ChangeCaptions(Dataset):
         pair, caption = divmod(sample, self.captions_per_pair) if self.captions == "one" else (sample, None)
         row = self.rows[pair]
         chosen = slice(None) if caption is None else slice(caption, caption + 1)
+        if self.captions == "none":
+            chosen = slice(0)
         views, tokens = self._views(row), torch.from_numpy(self.reader.tokens[row, chosen].astype(np.int64))
         if sample == SPARE:
             tokens = torch.full_like(tokens, self.reader.vocabulary.pad)

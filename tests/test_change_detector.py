@@ -4,11 +4,12 @@ import json
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 import train
-from configs import Config, TrainConfig
+from configs import Config, DataConfig, TrainConfig
 from data.dataset import SPARE
 from data.palette import CLASSES, map_classes, paint_classes
 from models.change_detector import BALANCE, ChangeDetector, Detection, detection_loss
@@ -17,7 +18,7 @@ from models.optimiser import make_optimiser
 from tests.conftest import CONFIGS
 from tests.tiny import random_views, tiny_config, tiny_model
 from tools.detection_scores import TITLES
-from tools.detection_task import DetectionLoss
+from tools.detection_task import DetectionLoss, given_classes
 from tools.processes import Processes
 
 BUILDING, GRASS = 5, 1
@@ -207,3 +208,19 @@ def test_settings_that_do_not_fit(name, option, message):
     argv = [word for key, value in option.items() for word in (f"--{key}", value)]
     with pytest.raises(ValueError, match=message):
         train.read_command(["--config", str(CONFIGS / f"{name}.yaml"), *argv])
+
+
+def test_target_classes_are_those_of_the_palette():
+    views = torch.randint(0, 256, (2, 4, 3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    colours = torch.tensor([colour for row in CLASSES for colour in row[1:]], dtype=torch.uint8)
+    views[:, 2:, :, :2, :7] = colours.T.reshape(3, 2, 7)
+    assert given_classes(views)[0, 0, :2, :7].unique().tolist() == list(range(len(CLASSES)))
+    np.testing.assert_array_equal(given_classes(views), map_classes(views[:, 2:].numpy()))
+
+
+def test_map_noise_is_refused_for_the_detector():
+    data = DataConfig(augment=["flips", "noise", "map_invented"])
+    data.check_training("mmodalcc")
+    with pytest.raises(ValueError, match=r"change_detector.*leave out map_invented$"):
+        data.check_training("change_detector")
+    DataConfig(augment=["flips", "noise"]).check_training("change_detector")

@@ -168,6 +168,14 @@ def test_a_pair_whose_words_are_unknown_when_turned_stays(folder, second_cc_fold
         assert torch.equal(sample["views"], samples[0]["views"]) or torch.equal(sample["views"], upside_down)
 
 
+def test_pairs_without_captions_are_turned_whatever_their_captions_say(second_cc_folder, tmp_path):
+    root = second_cc_folder([entry("0.png", "train", "a house on the left side")], name="one_word")
+    argv = ["--dataset_dir", str(root), "--output_dir", str(tmp_path / "one"), "--image_size", "16"]
+    create_input_files.main([*argv, "--min_word_freq", "0", "--workers", "1"])
+    samples = augmented(tmp_path / "one", ["flips"], captions="none")
+    assert len({samples[Draw(epoch, 0)]["views"].numpy().tobytes() for epoch in range(60)}) == 8
+
+
 def test_half_of_the_samples_are_perturbed_and_no_caption_is_touched(folder):
     samples = augmented(folder, ["brightness", "noise"])
     struck = 0
