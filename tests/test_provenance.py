@@ -140,3 +140,12 @@ def test_no_pair_is_shown_its_own_images(count):
 def test_one_pair_has_no_other():
     with pytest.raises(ValueError, match="the split has one pair: leave it out"):
         evaluation.other_pairs([3])
+
+
+def test_splits_that_chose_the_checkpoint_are_no_test(scored, tmp_path, capsys):
+    argv = ["--checkpoint", str(scored / "best.pt"), "--output", str(tmp_path)]
+    evaluation.main([*argv, "--split", "val", "test"])
+    assert "WARNING: val trained this model or chose its checkpoint" in capsys.readouterr().err
+    record = json.loads((tmp_path / "scores.json").read_text())["evaluation"]
+    assert record["seen_in_training"] == ["val"]
+    assert scores_of(scored)["evaluation"]["seen_in_training"] == []

@@ -1,8 +1,8 @@
 """What scores belong to: eval.py records it in scores.json as `evaluation`, and what reads scores checks it.
 
 evaluation: checkpoint (file name), sha256 (of that file), data_dir, data (file -> fingerprint of its
-content), splits, settings (SETTINGS of the configuration), control ("shuffle_images" or null), commit (of
-this code).
+content), splits, seen_in_training (those of the splits that trained the model or chose the checkpoint),
+settings (SETTINGS of the configuration), control ("shuffle_images" or null), commit (of this code).
 """
 
 import hashlib
@@ -32,10 +32,23 @@ def describe_evaluation(
         "data_dir": config.data.dir,
         "data": data_fingerprints(config, splits),
         "splits": list(splits),
+        "seen_in_training": seen_in_training(splits),
         "settings": settings_of(config),
         "control": "shuffle_images" if shuffled else None,
         "commit": commit(),
     }
+
+
+def seen_in_training(splits: Sequence[str]) -> list[str]:
+    """The splits that trained the model or chose its checkpoint, with a warning: their scores are no test."""
+    seen = [split for split in splits if split != "test"]
+    if seen:
+        print(
+            f"WARNING: {' and '.join(seen)} trained this model or chose its checkpoint, so these scores are "
+            "optimistic: report those of --split test",
+            file=sys.stderr,
+        )
+    return seen
 
 
 def sha256_of(path: Path) -> str:

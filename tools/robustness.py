@@ -20,7 +20,6 @@ model sees, perturbed as they are. Map noise alters the maps that it finds in th
 beforehand (data.maps detected) are those of the clean images, better than those of perturbed ones: refused.
 """
 
-import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -52,6 +51,7 @@ from models.checkpoint import load_checkpoint, open_detector, restore_model
 from models.mmodalcc import MModalCC
 from tools.drawing import draw_robustness
 from tools.meteor import Meteor
+from tools.provenance import seen_in_training, sha256_of
 from tools.robustness_scores import (
     BOOTSTRAP,
     CLEAN,
@@ -120,12 +120,10 @@ def describe_run(
     subject: Subject, label: str, scores: dict[Cell, Samples], first: dict[Cell, Samples]
 ) -> dict[str, Any]:
     """An entry of "runs" in robustness.json; later checkpoints have their difference to the first."""
-    with subject.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     run = {
         "label": label,
         "checkpoint": str(subject.path),
-        "sha256": digest,
+        "sha256": sha256_of(subject.path),
         "augment": list(subject.config.data.augment),
         "settings": {"data.maps": subject.maps, "decode.beam_size": subject.config.decode.beam_size},
         **as_intervals(scores),
@@ -266,6 +264,7 @@ def mixed_features(model: MModalCC, clean: Tensor, views: Tensor, differs: Tenso
 def write(output: Path, options: Namespace, truth: Truth, runs: Sequence[dict[str, Any]]) -> None:
     content = {
         "split": options.split,
+        "seen_in_training": seen_in_training(options.split),
         "pairs": len(truth.changed),
         "unchanged": int((~truth.changed).sum()),
         "sources": len(set(truth.sources)),
