@@ -1,7 +1,10 @@
 """Samples and batches for training and decoding, read from one split's HDF5 file."""
 
 import math
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +26,8 @@ from tools.workers import ignore_interrupts, interrupts_blocked
 
 Batch = dict[str, Tensor]
 SPARE = -1  # a sample whose captions are all padding and whose index is this: it counts for nothing
+SHARED_MEMORY = Path("/dev/shm")
+MOST_PREPARED = 2  # batches that a worker has ready: torch's default
 Reader = SplitReader | ReleasedReader
 
 
@@ -226,11 +231,19 @@ def step_sampler(samples: ChangeCaptions, config: Config, *, rank: int, count: i
 
 
 class Loader(DataLoader):
-    """A DataLoader whose workers take no notice of Ctrl-C and SIGTERM from their start on."""
+    """A DataLoader whose workers take no notice of Ctrl-C and SIGTERM from their start on.
+
+    Its batches are copies, so that only those still to come take up shared memory.
+    """
 
     def __iter__(self) -> Iterator[Batch]:
         with interrupts_blocked():
-            return super().__iter__()
+            batches = super().__iter__()
+        return map(_copied, batches) if self.num_workers and not self.pin_memory else batches
+
+
+def _copied(batch: Batch) -> Batch:
+    return {name: values.clone() for name, values in batch.items()}
 
 
 def collate(samples: list[Batch]) -> Batch:
@@ -241,21 +254,50 @@ def collate(samples: list[Batch]) -> Batch:
     return {**batch, "plain": plain_colours(batch["views"])}
 
 
+def worker_settings(sample: Batch, batch_size: int, workers: int) -> tuple[int, int | None]:
+    """How many workers (at most `workers`) the free shared memory has room for, and how many batches each of
+    them may prepare.
+
+    Workers hand batches over in /dev/shm, of which Docker gives a container 64 MB. Kept features, which lie
+    in memory, need no workers. ValueError where one worker does not fit.
+    """
+    if sample["views"].is_floating_point():
+        return 0, None
+    if not SHARED_MEMORY.is_dir():  # Windows, macOS
+        return workers, MOST_PREPARED
+    size = batch_size * sum(values.nbytes for values in sample.values())
+    free = shutil.disk_usage(SHARED_MEMORY).free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    room = int(0.9 * free) // size - 1  # one more is being copied while the workers prepare theirs
+    if room < 1:
+        raise ValueError(
+            f"{SHARED_MEMORY} must have room for two batches of {size / 1e6:.0f} MB in each process, it has "
+            f"{free / 1e6:.0f} MB: give --data.workers 0, or start the container with a larger --shm-size"
+        )
+    workers = min(workers, room)
+    return workers, min(MOST_PREPARED, room // workers)
+
+
 def make_loader(
     dataset: Dataset, config: DataConfig, *, batch_size: int = 1, batch_sampler: Iterable[list] | None = None
 ) -> DataLoader:
     """Batches in order, or those of a sampler, as `collate` makes them.
 
-    Its generator of its own leaves torch's global one alone.
+    Its generator of its own leaves torch's global one alone. batch_sampler: no batch may be larger than the
+    first one. ValueError as in `worker_settings`.
     """
     order = {"batch_sampler": batch_sampler} if batch_sampler else {"batch_size": batch_size}
+    largest = next(iter(batch_sampler)) if batch_sampler else range(min(batch_size, len(dataset)))
+    workers, prepared = 0, None
+    if config.workers and largest:
+        workers, prepared = worker_settings(dataset[largest[0]], len(largest), config.workers)
     return Loader(
         dataset,
         **order,
         collate_fn=collate,
         generator=torch.Generator(),
-        num_workers=config.workers,
+        num_workers=workers,
+        prefetch_factor=prepared,
         worker_init_fn=ignore_interrupts,
-        persistent_workers=batch_sampler is not None and config.workers > 0,
+        persistent_workers=batch_sampler is not None and workers > 0,
         pin_memory=torch.cuda.is_available(),
     )
