@@ -38,7 +38,7 @@ from models.optimiser import clip_gradients, decay_decoder, load_optimiser, make
 from tools.captioning_task import CaptioningTask, CaptionLoss
 from tools.detection_task import DetectionLoss, DetectionTask
 from tools.folder_lock import locked
-from tools.processes import Processes, check_batchnorm, in_parallel
+from tools.processes import Processes, check_batchnorm, has_live_batchnorm, in_parallel
 from tools.run_folder import RunFolder
 from tools.wording import number_of
 from tools.workers import interruptions_noted
@@ -92,7 +92,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(config: Config, run_dir: Path, resume: bool, device: torch.device, processes: Processes) -> None:
     """Train in a folder that no other process writes to."""
-    check_batchnorm(config.model, processes, device)
+    check_batchnorm(config, processes, device)
     samples, val_samples = open_samples("train", config), open_samples("val", config)
     vocabulary = samples.reader.vocabulary
     sampler = step_sampler(samples, config, rank=processes.rank, count=processes.count)
@@ -116,7 +116,12 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     task = TASKS[config.model.name](config, samples, val_samples, processes)
     size = f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
     size += number_of(len(val_samples), "val pair")
-    remarks = [*precision_remark(config.train.precision, device), size, *task.remarks()]
+    remarks = [
+        *precision_remark(config.train.precision, device),
+        *accumulate_remark(config),
+        size,
+        *task.remarks(),
+    ]
     fingerprints = {**samples.fingerprints, **val_samples.fingerprints}
     folder.begin(fingerprints, [parameters(model, device), *remarks])
 
@@ -285,6 +290,16 @@ def parameters(model: nn.Module, device: torch.device) -> str:
     learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
     every = sum(p.numel() for p in model.parameters())
     return f"{learning / 1e6:.1f} of {every / 1e6:.1f} M parameters learn, on {device}"
+
+
+def accumulate_remark(config: Config) -> list[str]:
+    """A line where `train.accumulate` changes what is trained, not only the memory that it takes."""
+    if config.train.accumulate == 1 or not has_live_batchnorm(config.model):
+        return []
+    return [
+        f"train.accumulate {config.train.accumulate}: live BatchNorm takes the statistics of each portion, so "
+        "gradients differ from those of the whole batch"
+    ]
 
 
 def precision_remark(precision: str, device: torch.device) -> list[str]:

@@ -227,6 +227,11 @@ def step_sampler(samples: ChangeCaptions, config: Config, *, rank: int, count: i
         if size < per_pair:
             raise ValueError(f"train.batch_size counts captions, at least one pair's {per_pair}: got {size}")
         size //= per_pair
+    if count > size:
+        raise ValueError(
+            f"{count} processes need a sample each at every step, train.batch_size {config.train.batch_size} "
+            f"gives {size}: raise it, or start fewer processes"
+        )
     return StepSampler(len(samples), size, seed=config.train.seed, rank=rank, count=count)
 
 

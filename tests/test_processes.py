@@ -5,14 +5,18 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 import train
-from data.dataset import SPARE, Draw, StepSampler
+from configs import Config, DataConfig, TrainConfig
+from data.dataset import SPARE, Draw, StepSampler, open_samples, step_sampler
 from tests.conftest import CONFIGS
 from tests.tiny import tiny_settings
+from tools.processes import Processes, check_batchnorm
+from train import accumulate_remark
 
 ROOT = CONFIGS.parent
 PLAIN = [sys.executable]
@@ -126,3 +130,29 @@ def test_parts_of_a_step_add_up(demo_input):
     assert progress.judge(1.0)
     assert not progress.judge(1.0)
     assert (progress.epoch, progress.step, progress.steps, progress.stale) == (3, 0, 9, 1)
+
+
+def test_portions_with_live_batchnorm_are_refused_for_several_processes():
+    config = Config(train=TrainConfig(accumulate=2))
+    with pytest.raises(ValueError, match=r"train.accumulate must be 1 where several processes share live"):
+        check_batchnorm(config, Processes(rank=0, count=3), torch.device("cuda"))
+    check_batchnorm(config, Processes(), torch.device("cuda"))
+    frozen = replace(config, model=replace(config.model, block_batchnorm="frozen"))
+    check_batchnorm(frozen, Processes(rank=0, count=3), torch.device("cuda"))
+
+
+def test_more_processes_than_samples_of_a_step_are_refused(demo_input):
+    config = Config(
+        data=DataConfig(dir=str(demo_input)), train=TrainConfig(batch_size=10, captions_per_step="all")
+    )
+    samples = open_samples("train", config)
+    assert step_sampler(samples, config, rank=0, count=2).batch_size == 2
+    with pytest.raises(ValueError, match="3 processes need a sample each at every step, .* gives 2: raise"):
+        step_sampler(samples, config, rank=0, count=3)
+
+
+def test_training_says_that_portions_change_live_statistics():
+    live = Config(train=TrainConfig(accumulate=2))
+    assert "gradients differ from those of the whole batch" in accumulate_remark(live)[0]
+    assert accumulate_remark(replace(live, model=replace(live.model, block_batchnorm="frozen"))) == []
+    assert accumulate_remark(Config()) == []

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from configs import ModelConfig
+from configs import Config, ModelConfig
 
 T = TypeVar("T")
 
@@ -110,9 +110,24 @@ class Processes:
             dist.destroy_process_group()
 
 
-def check_batchnorm(model: ModelConfig, processes: Processes, device: torch.device) -> None:
-    """Statistics of a batch shared out need SyncBatchNorm, which torch has for GPUs only."""
-    live = model.trunk_batchnorm == "live" or (model.name == "mmodalcc" and model.block_batchnorm == "live")
+def has_live_batchnorm(model: ModelConfig) -> bool:
+    """Whether training updates the statistics of any BatchNorm."""
+    return model.trunk_batchnorm == "live" or (model.name == "mmodalcc" and model.block_batchnorm == "live")
+
+
+def check_batchnorm(config: Config, processes: Processes, device: torch.device) -> None:
+    """ValueError where several processes cannot compute BatchNorm's statistics together.
+
+    A divided batch needs SyncBatchNorm, which torch has for GPUs only, and every process must call it equally
+    often: with `train.accumulate`, unequal shares give different numbers of portions.
+    """
+    live = has_live_batchnorm(config.model)
+    if processes.count > 1 and live and config.train.accumulate > 1:
+        raise ValueError(
+            f"train.accumulate must be 1 where several processes share live BatchNorm's statistics, got "
+            f"{config.train.accumulate}: save memory by more GPUs or --train.precision bf16, or freeze them "
+            "with --model.trunk_batchnorm frozen --model.block_batchnorm frozen"
+        )
     if processes.count > 1 and device.type == "cpu" and live:
         raise ValueError(
             "several processes on CPUs cannot share live BatchNorm's statistics: train in one process, on "
