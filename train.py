@@ -297,8 +297,8 @@ def accumulate_remark(config: Config) -> list[str]:
     if config.train.accumulate == 1 or not has_live_batchnorm(config.model):
         return []
     return [
-        f"train.accumulate {config.train.accumulate}: live BatchNorm takes the statistics of each portion, so "
-        "gradients differ from those of the whole batch"
+        f"train.accumulate {config.train.accumulate}: live BatchNorm takes the statistics of each portion, "
+        "so gradients differ from those of the whole batch"
     ]
 
 
