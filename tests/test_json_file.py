@@ -93,12 +93,10 @@ def test_the_line_that_a_stopped_program_left_unfinished_is_left_out(tmp_path):
     ("content", "rule"),
     [
         ("img_A,img_B\n" + "x" * 200_000 + ",b.png\n", "is not a CSV table (field larger than"),
-        ("img_A,img_B\n" + "x" * 100_000 + ",b.png\n", ", row 1: "),
-        ("img_A,img_B\na\0.png,b.png\n", ", row 1: "),
         (b"img_A,img_B\n\xff,b.png\n", "must be text in UTF-8"),
         ("[" * 200_000, "is not a CSV table"),
     ],
-    ids=["field", "name", "NUL", "encoding", "header"],
+    ids=["field", "encoding", "header"],
 )
 def test_a_table_that_cannot_be_read_ends_in_one_line(tmp_path, content, rule):
     path = written(tmp_path / "pairs.csv", content)
