@@ -1,0 +1,96 @@
+"""The tables in README.md and docs/results.md quote the result files in docs/results/."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from data.perturbations import MAPS
+from tools.robustness_scores import IMAGES_MEAN, trained_on
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+METRICS = ("bleu_4", "meteor", "rouge_l", "cider")
+MAPS_MEAN = f"mean of {MAPS}"
+
+
+def result(name: str) -> dict:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def span(interval: dict) -> str:
+    return f"{interval['value']:.1f} [{interval['low']:.1f}, {interval['high']:.1f}]"
+
+
+def score_row(title: str, scores: dict, decision: dict | None = None) -> str:
+    """A row of the table of scores: metrics, S*m with its interval, change-decision accuracy with its own."""
+    values = [f"{scores[metric]['value']:.1f}" for metric in METRICS]
+    accuracy = f"{span(decision['caption']['all'])} %" if decision else ""
+    return f"| {' | '.join([title, *values, span(scores['s_m']), accuracy])} |"
+
+
+def map_row(title: str, scores: dict) -> str:
+    """A row of the table of maps: S*m, margin over the floor, change-decision accuracy."""
+    cells = [span(scores["ours"]["all"]["s_m"]), span(scores["margin"]["all"]["s_m"])]
+    return f"| {' | '.join([title, *cells, span(scores['decision']['caption']['all']) + ' %'])} |"
+
+
+def robustness_rows(content: dict) -> list[str]:
+    """For each model: clean S*m, then at severity 3 the means over images and over map noise."""
+    rows = []
+    for run in content["runs"]:
+        cells = [span(run["clean"]["s_m"])]
+        for mean in (IMAGES_MEAN, MAPS_MEAN):
+            at_3 = run["curves"][mean]["3"]
+            false = at_3["false_change"]
+            cells += [f"{span(false)} % of {false['n']}", span(at_3["s_m"])]
+        rows.append(f"| {' | '.join([run['label'], *cells])} |")
+    return rows
+
+
+def group_rows(content: dict) -> list[str]:
+    """S*m at severity 3 for each group of perturbations, and whether each model was trained on it."""
+    rows = []
+    for mean in content["runs"][0]["curves"]:
+        if mean.startswith("mean of"):
+            cells = []
+            for run in content["runs"]:
+                value = run["curves"][mean]["3"]["s_m"]["value"]
+                cells.append(f"{value:.1f}{trained_on(mean, run['augment'])}")
+            rows.append(f"| {' | '.join([mean, *cells])} |")
+    return rows
+
+
+def expected_rows() -> list[str]:
+    demo, shuffled = result("demo_test.json"), result("demo_test_shuffled.json")
+    rows = [
+        score_row("floor", demo["floor"]["all"]),
+        score_row("floor_oracle", demo["floor_oracle"]["all"]),
+        score_row("model", demo["ours"]["all"], demo["decision"]),
+        score_row("model, other pairs' images", shuffled["ours"]["all"], shuffled["decision"]),
+    ]
+    for name in ("given", "detected", "void"):
+        path = {"given": "demo_test.json"}.get(name, f"demo_test_{name}_maps.json")
+        if (RESULTS / path).exists():
+            rows.append(map_row(name, result(path)))
+    robustness = result("demo_robustness.json")
+    return [*rows, *robustness_rows(robustness), *group_rows(robustness)]
+
+
+def test_every_row_of_the_results_is_quoted_from_its_file():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    for row in expected_rows():
+        assert row in page, f"docs/results.md must hold the row {row}"
+
+
+def test_no_table_holds_rows_of_other_origin():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    known = set(expected_rows())
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "[" in line]
+    assert rows
+    assert [row for row in rows if row not in known and "---" not in row] == []
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RESULTS.glob("demo_test*.json")))
+def test_results_say_what_they_belong_to(name):
+    assert set(result(name)["evaluation"]) >= {"checkpoint", "data", "splits", "settings"}
