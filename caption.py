@@ -325,8 +325,10 @@ def open_table(options: Any) -> Iterator[Table]:
     as_json = options.json or bool(options.output and options.output.suffix == ".json")
     if not options.output:
         table = Table(sys.stdout, as_json)
-        yield table
-        table.close()
+        try:
+            yield table
+        finally:
+            table.close()
         return
     options.output.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -339,3 +339,16 @@ def test_changed_and_unchanged_pairs_are_needed(subject, pairs):
     alone = ChangeCaptions(pairs.reader, rows=changed, captions="none")
     with pytest.raises(ValueError, match="unchanged pairs are needed, got (\\d+) changed of \\1"):
         robustness.common_truth([subject._replace(pairs={"test": alone})])
+
+
+def test_pairs_that_differ_between_models_are_not_compared_one_by_one(meteor):
+    """Detected maps can differ in which pairs a perturbation alters, with the same number of them."""
+    cell = Cell("map_missing", 3)
+    captions = {CLEAN: [SAME, SAME, BUILT], cell: [SAME, SAME, BUILT]}
+    first, second = (
+        score_cells(captions, {CLEAN: ALL, cell: np.array(altered)}, TRUTH, [SAME], meteor)
+        for altered in ([True, False, True], [False, True, True])
+    )
+    found = differences(first, second)["curves"]["map_missing"][3]
+    assert found["false_change"] is None
+    assert found["missed_change"]["value"] == 0

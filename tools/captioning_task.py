@@ -119,6 +119,12 @@ class CaptioningTask:
 
         def judge() -> dict[str, Any]:
             self.meteor.while_waiting = agree
+            try:
+                return score()
+            finally:  # other processes answer `agree` only here
+                self.meteor.while_waiting = None
+
+        def score() -> dict[str, Any]:
             segments = [(c["caption"], tuple(c["references"])) for c in captions]
             line = {"val": self._scores(segments), **self.floors}
             line["distinct_captions"] = len({c["caption"] for c in captions})

@@ -27,7 +27,6 @@ def locked(folder: Path, remedy: str) -> Iterator[None]:
     error says so.
     """
     new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / LOCK
     try:
         descriptor = _acquire(path, remedy)
@@ -46,15 +45,20 @@ def locked(folder: Path, remedy: str) -> Iterator[None]:
 def _acquire(path: Path, remedy: str) -> int:
     """The descriptor of the locked lock file, which holds the owner's name."""
     while True:
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        except FileNotFoundError:
+            continue  # its last owner has removed the folder that it had made
         try:
             works = _flock(descriptor, path.parent)
         except BlockingIOError:
             owner = os.read(descriptor, 200).decode(errors="replace") or "another process"
             os.close(descriptor)
             raise ValueError(f"{path.parent} is in use by {owner}: {remedy}") from None
-        if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-            break
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                break
         os.close(descriptor)  # its last owner has removed the file meanwhile
     if works:
         remove_partial_files(path.parent)

@@ -81,6 +81,7 @@ class Subject(NamedTuple):
     maps: str
     detector: ChangeDetector | None
     no_change: tuple[str, ...]
+    sha256: str
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -123,7 +124,7 @@ def describe_run(
     run = {
         "label": label,
         "checkpoint": str(subject.path),
-        "sha256": sha256_of(subject.path),
+        "sha256": subject.sha256,
         "augment": list(subject.config.data.augment),
         "settings": {"data.maps": subject.maps, "decode.beam_size": subject.config.decode.beam_size},
         **as_intervals(scores),
@@ -170,6 +171,7 @@ def open_subject(path: Path, argv: list[str] | None) -> Subject:
     """A checkpoint's model, the pairs that it is to caption, and the detector of their maps where one is
     named."""
     content = load_checkpoint(path)
+    digest = sha256_of(Path(path))
     config, options = read_command(argv, content["config"])
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
@@ -184,7 +186,7 @@ def open_subject(path: Path, argv: list[str] | None) -> Subject:
         shown = "void" if detector else maps  # until it has found some
         pairs[split] = ChangeCaptions(reader, rows=rows, captions="none", maps=shown)
     no_change = sentences_in_use(config.data.no_change, content, reader.no_change)
-    return Subject(path, model.to(device), vocabulary, config, pairs, maps, detector, no_change)
+    return Subject(path, model.to(device), vocabulary, config, pairs, maps, detector, no_change, digest)
 
 
 def common_truth(subjects: Sequence[Subject]) -> Truth:

@@ -60,12 +60,14 @@ class Sample(NamedTuple):
     """One measure of one cell.
 
     values: of the pairs, then of each resample (1 + resamples,); NaN where no pair counts. n: the pairs that
-    count. flags: for a rate, those pairs' flags, by which two models are compared pair by pair.
+    count. flags: for a rate, those pairs' flags, by which two models are compared pair by pair; among: which
+    of all pairs these are (pairs,) bool.
     """
 
     values: np.ndarray
     n: int
     flags: np.ndarray | None = None
+    among: np.ndarray | None = None
 
 
 Samples = dict[str, Sample]  # by measure
@@ -107,7 +109,7 @@ def decision_rates(
         total = counts @ among
         hits = counts @ (among & flags)
         share = np.divide(100.0 * hits, total, out=np.full(len(counts), np.nan), where=total > 0)
-        samples[name] = Sample(share, int(among.sum()), flags[among])
+        samples[name] = Sample(share, int(among.sum()), flags[among], among)
     return samples
 
 
@@ -184,8 +186,10 @@ def differences(first: Mapping[Cell, Samples], second: Mapping[Cell, Samples]) -
 
 
 def _difference(first: Sample, second: Sample) -> dict[str, float] | None:
-    if not first.n or first.n != second.n:  # detected maps can differ in which pairs they alter
+    if not first.n or first.n != second.n:
         return None
+    if first.flags is not None and not np.array_equal(first.among, second.among):
+        return None  # detected maps can differ in which pairs a perturbation alters
     found = {**paired_difference(first.values, second.values), "n": first.n}
     if first.flags is not None:
         found["p"] = mcnemar_test(first.flags, second.flags)

@@ -1,5 +1,7 @@
 """The input of the models of tools/robustness.py: perturbed pairs and their maps for every cell."""
 
+import math
+import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO
@@ -93,7 +95,9 @@ def detected_on_disk(
     The maps of a whole split need not fit into memory.
     """
     shape = (len(pairs), 2, 3, *pairs.reader.image_size)
-    maps = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
+    if hasattr(os, "posix_fallocate"):  # a full disk is an OSError here, and a killed process later
+        os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+    maps = np.memmap(file, dtype=np.uint8, mode="r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)
     done = 0
     for found in detected(detector, pairs, config):
         maps[done : done + len(found)] = found
