@@ -65,12 +65,12 @@ def children(process: subprocess.Popen) -> Sequence[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_a_killed_worker_of_preparation_is_not_called_a_full_disk(second_cc_folder):
-    """Small results: a worker that is killed while it sends a large one leaves its reader waiting."""
-    root = second_cc_folder([entry(f"{n:04}.png", "train", "a house appears") for n in range(1500)])
+    """Large views, so that a worker is mostly killed while it hands some over."""
+    root = second_cc_folder([entry(f"{n:03}.png", "train", "a house appears") for n in range(60)])
     words = [sys.executable, str(ROOT / "tools" / "create_input_files.py"), "--dataset_dir", str(root)]
-    words += ["--output_dir", str(root / "created"), "--image_size", "64", "--workers", "1"]
+    words += ["--output_dir", str(root / "created"), "--image_size", "1500", "--workers", "1"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
-    while not any(path.stat().st_size > 500_000 for path in (root / "created").rglob("train.hdf5*")):
+    while not any(path.stat().st_size > 10_000_000 for path in (root / "created").rglob("train.hdf5*")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     for worker in children(process):

@@ -12,6 +12,7 @@ import argparse
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -114,8 +115,8 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
         interruptions_noted() as interruption,
         ProcessPoolExecutor(min(args.workers, len(pairs)), initializer=ignore_interrupts) as pool,
     ):
-        reader = partial(decode, image_size=args.image_size, mask_class=args.mask_class)
-        decoded = in_order(pool, reader, pairs, ahead=4 * args.workers)
+        reader = partial(decode_into, folder, image_size=args.image_size, mask_class=args.mask_class)
+        decoded = loaded(in_order(pool, reader, pairs, ahead=4 * args.workers))
         write_split = partial(
             FORMATS[args.format].write_split,
             folder,
@@ -234,6 +235,30 @@ def decode(pair: Pair, image_size: int, mask_class: str | None) -> tuple[np.ndar
     """A pair's views (4, 3, image_size, image_size) uint8 and what there is to know about its images."""
     views = read_views(pair.views, pair.label, mask_class)
     return stack_views(views, (image_size, image_size)), facts.image_facts(views)
+
+
+def decode_into(
+    folder: Path, pair: Pair, image_size: int, mask_class: str | None
+) -> tuple[Path, facts.ImageFacts]:
+    """`decode` in a worker process, with the views in a file of `folder`.
+
+    The pool sends results through a pipe, of which the parent holds both ends: it would wait for ever for the
+    rest of a large result whose worker was killed.
+    """
+    views, found = decode(pair, image_size, mask_class)
+    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
+        np.save(file, views)
+    return Path(file.name), found
+
+
+def loaded(
+    stream: Iterable[tuple[Path, facts.ImageFacts]],
+) -> Iterator[tuple[np.ndarray, facts.ImageFacts]]:
+    """The results of `decode_into` with their views, whose files are removed."""
+    for path, found in stream:
+        views = np.load(path)
+        path.unlink()
+        yield views, found
 
 
 def noting(
