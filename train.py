@@ -17,7 +17,7 @@ from tools import command  # first: it sets how OpenMP's threads wait, before to
 import math
 import random
 import time
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -30,15 +30,16 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from configs import CommandLine, Config, TrainConfig
-from data.dataset import Batch, make_loader, open_samples, step_sampler
+from data.dataset import SPARE, Batch, make_loader, open_samples, step_sampler
 from models import autocast, build_model, pick_device, usable_precision
 from models.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
 from models.optimiser import clip_gradients, decay_decoder, load_optimiser, make_optimiser, make_scheduler
+from models.shared_batchnorm import left_out_of_statistics
 from tools.captioning_task import CaptioningTask, CaptionLoss
 from tools.detection_task import DetectionLoss, DetectionTask
 from tools.folder_lock import locked
-from tools.processes import Processes, check_batchnorm, has_live_batchnorm, in_parallel
+from tools.processes import Processes, has_live_batchnorm, in_parallel, split_batch
 from tools.run_folder import RunFolder
 from tools.wording import number_of
 from tools.workers import interruptions_noted
@@ -92,7 +93,6 @@ def main(argv: list[str] | None = None) -> None:
 
 def train(config: Config, run_dir: Path, resume: bool, device: torch.device, processes: Processes) -> None:
     """Train in a folder that no other process writes to."""
-    check_batchnorm(config, processes, device)
     samples, val_samples = open_samples("train", config), open_samples("val", config)
     vocabulary = samples.reader.vocabulary
     sampler = step_sampler(samples, config, rank=processes.rank, count=processes.count)
@@ -111,7 +111,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     if config.train.keep_features:
         for kept in (samples, val_samples):
             kept.keep_features(partial(trunk_features, model, config.train.precision))
-    trained = in_parallel(model, processes, device)
+    trained = in_parallel(model, processes)
     loader = make_loader(samples, config.data, batch_sampler=sampler)
     task = TASKS[config.model.name](config, samples, val_samples, processes)
     size = f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
@@ -215,19 +215,26 @@ def train_step(
     progress: Progress,
     processes: Processes,
 ) -> float:
-    """One step on this process's share of the batch, in `accumulate` portions -> the gradient's norm.
+    """One step on this process's share of the batch, in `accumulate` micro-batches -> the gradient's norm.
 
-    The loss is the mean over the whole batch's real words (or pairs), whatever a process's or portion's
-    share. A loss or gradient that is not finite ends the run before it reaches the weights.
+    The loss is the mean over the whole batch's real words (or pairs), however processes and micro-batches
+    divide it. A loss or gradient that is not finite ends the run before it reaches the weights.
     """
-    (count,) = processes.sum(loss.count(batch))
-    cut = {name: values.chunk(config.accumulate) for name, values in batch.items()}
-    portions = [dict(zip(cut, values, strict=True)) for values in zip(*cut.values(), strict=True)]
+    own = int((batch["index"] != SPARE).sum())
+    count, samples = processes.sum(loss.count(batch), own)
+    micro_batches = split_batch(batch, int(samples), config.accumulate, processes)
     optimiser.zero_grad(set_to_none=True)
     total = 0.0
-    for portion in portions:
-        with nullcontext() if portion is portions[-1] or processes.count == 1 else model.no_sync():
-            summed = loss(model, portion)
+    for number, micro_batch in enumerate(micro_batches, start=1):
+        last = number == len(micro_batches) or processes.count == 1
+        with ExitStack() as contexts:
+            if not last:
+                contexts.enter_context(model.no_sync())
+            empty = len(micro_batch["index"]) == 0
+            if empty:  # a sample that counts for nothing takes part in what processes exchange
+                contexts.enter_context(left_out_of_statistics(model))
+                micro_batch = {name: values[:1] for name, values in batch.items()}
+            summed = loss(model, micro_batch) * (not empty)
             # DistributedDataParallel takes the mean over processes: undo it
             (summed * processes.count / count).backward()
         total += summed.item()

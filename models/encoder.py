@@ -41,8 +41,7 @@ class Trunk(nn.Sequential):
                 norm.requires_grad_(False)
 
     def _norms(self) -> list[nn.Module]:
-        kinds = (nn.BatchNorm2d, nn.SyncBatchNorm)  # the latter where several GPUs train
-        return [module for module in self.modules() if isinstance(module, kinds)]
+        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
 
     def train(self, mode: bool = True) -> "Trunk":
         super().train(mode)

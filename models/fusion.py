@@ -84,7 +84,7 @@ class EnhancementLayer(nn.ModuleDict):
 class ConvolutionalBlock(nn.Module):
     """One step of the fusion over layers: O_l = LayerNorm(ReLU(u + Conv(u))) with u = O_{l-1} + z_l.
 
-    batchnorm: "live" as usual; "frozen" leaves the statistics as they begin (for several processes on CPUs).
+    batchnorm: "live" as usual; "frozen" leaves the statistics as they begin.
     """
 
     def __init__(self, channels: int, batchnorm: str) -> None:

@@ -1,4 +1,4 @@
-"""Takes one training step and saves the gradients: run by test_processes.py plainly and under torchrun."""
+"""Takes single training steps and saves their results, for test_processes.py: plainly and under torchrun."""
 
 import sys
 
@@ -8,29 +8,62 @@ import train
 from data.dataset import make_loader, open_samples, step_sampler
 from models import build_model
 from models.optimiser import make_optimiser
+from tests.tiny import tiny_settings
 from tools.captioning_task import CaptionLoss
 from tools.processes import Processes, in_parallel
 
+FROZEN = {"model.trunk_batchnorm": "frozen", "model.block_batchnorm": "frozen"}
+LIVE = {"model.trunk_batchnorm": "live", "model.block_batchnorm": "live"}
+CASES = {  # of the 21 pairs with five captions each: the step of the epoch, and settings
+    "frozen, 5 and 4 pairs": (0, {**FROZEN, "train.batch_size": 45}),
+    "frozen, micro-batches": (0, {**FROZEN, "train.batch_size": 45, "train.accumulate": 3}),
+    "live, 5 and 4 pairs": (0, {**LIVE, "train.batch_size": 45}),
+    "live, micro-batches": (0, {**LIVE, "train.batch_size": 45, "train.accumulate": 2}),
+    "live, micro-batches of one pair": (0, {**LIVE, "train.batch_size": 45, "train.accumulate": 9}),
+    "live, a last batch of one pair": (2, {**LIVE, "train.batch_size": 50}),
+}
 
-def main(output: str, *argv: str) -> None:
+
+def main(output: str, folder: str) -> None:
     torch.set_num_threads(1)
-    config, _, _ = train.read_command(list(argv))
-    device = torch.device("cpu")
-    processes = Processes.join(device)
+    processes = Processes.join(torch.device("cpu"))
+    results = {name: one_step(folder, processes, *case) for name, case in CASES.items()}
+    if processes.writes:
+        torch.save(results, output)
+    processes.leave()
+
+
+def one_step(folder: str, processes: Processes, step: int, settings: dict) -> dict:
+    """The gradients, statistics, summed loss and words of one step, from the same weights every time."""
+    no_dropout = {"model.dropout": 0, "model.embedding_dropout": 0}
+    options = tiny_settings(folder, **no_dropout, **settings)
+    config, _, _ = train.read_command(["--config", "configs/second_cc.yaml", *options])
     samples = open_samples("train", config)
     sampler = step_sampler(samples, config, rank=processes.rank, count=processes.count)
+    sampler.begin(1, step)
     torch.manual_seed(0)
-    model = build_model(config.model, len(samples.reader.vocabulary))
+    model = build_model(config.model, len(samples.reader.vocabulary)).double()
     optimiser = make_optimiser(model, config.train)
-    trained = in_parallel(model.train(), processes, device)
+    trained = in_parallel(model.train(), processes)
     batch = next(iter(make_loader(samples, config.data, batch_sampler=sampler)))
     progress = train.Progress()
     loss = CaptionLoss(samples.reader.vocabulary.pad, config.train.precision)
     train.train_step(trained, batch, loss, optimiser, config.train, progress, processes)
-    if processes.writes:
-        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        torch.save({"gradients": gradients, "loss": progress.loss, "words": progress.count}, output)
-    processes.leave()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    statistics = {name: value.clone() for name, value in model.named_buffers() if "running" in name}
+    return {
+        "gradients": gradients,
+        "statistics": statistics,
+        "loss": progress.loss,
+        "words": progress.count,
+        "unequal": differences(statistics, processes),
+    }
+
+
+def differences(statistics: dict[str, torch.Tensor], processes: Processes) -> list[str]:
+    """The names of the statistics that are not the same in all processes."""
+    each = processes.gather(statistics)
+    return [name for name in statistics if any(not torch.equal(each[0][name], one[name]) for one in each)]
 
 
 if __name__ == "__main__":

@@ -142,7 +142,7 @@ def test_the_released_step_has_our_loss_and_learns(variant):
     plain = released_copy(ours)
     settings = train.TrainConfig()
     progress = train.Progress()
-    batch = {"views": views, "tokens": tokens.unsqueeze(1)}
+    batch = {"views": views, "tokens": tokens.unsqueeze(1), "index": torch.arange(4)}
     optimiser, loss = make_optimiser(ours, settings), CaptionLoss(PAD, "float32")
     train.train_step(ours, batch, loss, optimiser, settings, progress, Processes())
     optimiser = released_optimiser(plain, 1e-3)

@@ -6,6 +6,7 @@ import torchvision
 
 from data.views import SEVERAL
 from models.encoder import Encoder, distinct, load_trunk, trunk_weights
+from models.shared_batchnorm import SharedBatchNorm2d, share_batchnorm
 
 
 def encoder(trunk="resnet18", trained_from="layer2", batchnorm="frozen", grid=3) -> Encoder:
@@ -76,10 +77,13 @@ def test_frozen_batchnorm_keeps_statistics_and_scales_in_training():
     assert not any("bn" in name and p.requires_grad for name, p in siamese.named_parameters())
 
 
-def test_frozen_batchnorm_stays_frozen_where_several_gpus_train():
-    siamese = torch.nn.SyncBatchNorm.convert_sync_batchnorm(encoder()).train()
-    norms = [module for module in siamese.modules() if isinstance(module, torch.nn.SyncBatchNorm)]
-    assert norms
+def test_frozen_batchnorm_stays_frozen_where_several_processes_train():
+    siamese = encoder()
+    names = list(siamese.state_dict())
+    share_batchnorm(siamese)
+    assert list(siamese.state_dict()) == names
+    norms = [module for module in siamese.train().modules() if isinstance(module, SharedBatchNorm2d)]
+    assert len(norms) == 15
     assert not any(norm.training for norm in norms)
 
 

@@ -14,8 +14,9 @@ import train
 from configs import Config, DataConfig, TrainConfig
 from data.dataset import SPARE, Draw, StepSampler, open_samples, step_sampler
 from tests.conftest import CONFIGS
+from tests.one_step import CASES
 from tests.tiny import tiny_settings
-from tools.processes import Processes, check_batchnorm
+from tools.processes import Processes, split_batch
 from train import accumulate_remark
 
 ROOT = CONFIGS.parent
@@ -45,19 +46,45 @@ def options(demo_input, **changes) -> list[str]:
     return ["--config", "configs/second_cc.yaml", *tiny_settings(demo_input, **{**FROZEN, **changes})]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_the_first_steps_gradients(demo_input, tmp_path, accumulate):
-    for launcher, name, portions in ((PLAIN, "one", 1), (TWO, "two", accumulate)):
-        settings = options(demo_input, **{"train.accumulate": portions})
-        done = run(launcher, "tests/one_step.py", tmp_path / name, *settings)
+@pytest.fixture(scope="module")
+def single_steps(demo_input, tmp_path_factory) -> list[dict]:
+    """The results of each case of tests/one_step.py, from one process and from two."""
+    folder = tmp_path_factory.mktemp("steps")
+    for launcher, name in ((PLAIN, "one"), (TWO, "two")):
+        done = run(launcher, "tests/one_step.py", folder / name, demo_input)
         assert done.returncode == 0, done.stderr
-    one, two = (torch.load(tmp_path / name, weights_only=True) for name in ("one", "two"))
+    return [torch.load(folder / name, weights_only=True) for name in ("one", "two")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_and_statistics_of_a_step(single_steps, case):
+    one, two = (results[case] for results in single_steps)
     assert one["words"] == two["words"]
-    assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-6)
+    assert one["gradients"].keys() == two["gradients"].keys()
     for name, gradient in one["gradients"].items():
         error = (two["gradients"][name] - gradient).norm()
         assert error <= 1e-5 * gradient.norm() + 1e-7, name
+    assert not two["unequal"]
+    for name, statistic in one["statistics"].items():
+        torch.testing.assert_close(two["statistics"][name], statistic, rtol=1e-6, atol=1e-9, msg=name)
+
+
+@pytest.mark.slow
+def test_micro_batches_leave_gradients_alone_where_batchnorm_is_frozen(single_steps):
+    whole, parts = (single_steps[0][f"frozen, {name}"] for name in ("5 and 4 pairs", "micro-batches"))
+    for name, gradient in whole["gradients"].items():
+        assert (parts["gradients"][name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
+
+
+@pytest.mark.slow
+def test_micro_batches_change_gradients_where_batchnorm_is_live(single_steps):
+    """As the documentation of train.accumulate says: statistics are those of a micro-batch."""
+    whole, parts = (single_steps[0][f"live, {name}"] for name in ("5 and 4 pairs", "micro-batches"))
+    name = "fusion.blocks_rgb.0.conv.0.weight"
+    gradient = whole["gradients"][name]
+    assert (parts["gradients"][name] - gradient).norm() > 0.01 * gradient.norm()
 
 
 @pytest.mark.slow
@@ -91,14 +118,19 @@ def test_evaluation_shares_the_split_out(tiny_run, tmp_path):
     assert [c["log_prob"] for c in one] == pytest.approx([c["log_prob"] for c in two], abs=1e-4)
 
 
-@pytest.mark.slow
-def test_live_batchnorm_on_several_cpus_is_refused(demo_input, tmp_path):
-    live = options(demo_input, **{"model.block_batchnorm": "live"})
-    done = run(TWO, "train.py", *live, "--run_dir", tmp_path / "run")
-    assert done.returncode != 0
-    assert "several processes on CPUs cannot share live BatchNorm's statistics" in done.stderr
-    assert "--model.block_batchnorm frozen" in done.stderr
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize(("samples", "accumulate", "count"), [(9, 4, 2), (9, 9, 2), (1, 1, 2), (10, 3, 3)])
+def test_micro_batches_of_all_processes_make_up_those_of_one(samples, accumulate, count):
+    """Also where a process has no sample of a micro-batch, or none at all but a spare."""
+    whole = split_batch({"index": torch.arange(samples)}, samples, accumulate, Processes())
+    parts = []
+    for rank in range(count):
+        share = torch.arange(samples)[rank::count]
+        share = share if len(share) else torch.tensor([SPARE])
+        parts.append(split_batch({"index": share}, samples, accumulate, Processes(rank, count)))
+    assert [len(part) for part in parts] == [len(whole)] * count
+    for place, micro_batch in enumerate(whole):
+        together = torch.cat([part[place]["index"] for part in parts])
+        assert sorted(together.tolist()) == micro_batch["index"].tolist()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -130,15 +162,6 @@ def test_parts_of_a_step_add_up(demo_input):
     assert progress.judge(1.0)
     assert not progress.judge(1.0)
     assert (progress.epoch, progress.step, progress.steps, progress.stale) == (3, 0, 9, 1)
-
-
-def test_portions_with_live_batchnorm_are_refused_for_several_processes():
-    config = Config(train=TrainConfig(accumulate=2))
-    with pytest.raises(ValueError, match=r"train.accumulate must be 1 where several processes share live"):
-        check_batchnorm(config, Processes(rank=0, count=3), torch.device("cuda"))
-    check_batchnorm(config, Processes(), torch.device("cuda"))
-    frozen = replace(config, model=replace(config.model, block_batchnorm="frozen"))
-    check_batchnorm(frozen, Processes(rank=0, count=3), torch.device("cuda"))
 
 
 def test_more_processes_than_samples_of_a_step_are_refused(demo_input):

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from configs import Config, ModelConfig
+from configs import ModelConfig
+from data.dataset import Batch
+from models.shared_batchnorm import share_batchnorm
 
 T = TypeVar("T")
 
@@ -115,30 +118,23 @@ def has_live_batchnorm(model: ModelConfig) -> bool:
     return model.trunk_batchnorm == "live" or (model.name == "mmodalcc" and model.block_batchnorm == "live")
 
 
-def check_batchnorm(config: Config, processes: Processes, device: torch.device) -> None:
-    """ValueError where several processes cannot compute BatchNorm's statistics together.
-
-    A divided batch needs SyncBatchNorm, which torch has for GPUs only, and every process must call it equally
-    often: with `train.accumulate`, unequal shares give different numbers of portions.
-    """
-    live = has_live_batchnorm(config.model)
-    if processes.count > 1 and live and config.train.accumulate > 1:
-        raise ValueError(
-            f"train.accumulate must be 1 where several processes share live BatchNorm's statistics, got "
-            f"{config.train.accumulate}: save memory by more GPUs or --train.precision bf16, or freeze them "
-            "with --model.trunk_batchnorm frozen --model.block_batchnorm frozen"
-        )
-    if processes.count > 1 and device.type == "cpu" and live:
-        raise ValueError(
-            "several processes on CPUs cannot share live BatchNorm's statistics: train in one process, on "
-            "GPUs or with --model.trunk_batchnorm frozen --model.block_batchnorm frozen"
-        )
-
-
-def in_parallel(model: nn.Module, processes: Processes, device: torch.device) -> nn.Module:
-    """The model as it is in one process; with gradients averaged over processes where there are several."""
+def in_parallel(model: nn.Module, processes: Processes) -> nn.Module:
+    """The model itself in one process; in several, one whose BatchNorm statistics and gradients are those of
+    all processes' samples."""
     if processes.count == 1:
         return model
-    if device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    return DistributedDataParallel(model)
+    share_batchnorm(model)
+    return DistributedDataParallel(model, forward_sync_buffers=False)  # buffers stay equal without it
+
+
+def split_batch(batch: Batch, samples: int, accumulate: int, processes: Processes) -> list[Batch]:
+    """This process's share of a batch in micro-batches, which may be empty; all processes make equally many.
+
+    They are this process's shares of the micro-batches into which a single process would split the whole
+    batch of `samples`, whose sample i belongs to process i modulo their number.
+    """
+    count = min(accumulate, samples)
+    size, larger = divmod(samples, count)  # the first `larger` ones hold one more
+    bounds = [place * size + min(place, larger) for place in range(count + 1)]
+    places = [(bound - processes.rank + processes.count - 1) // processes.count for bound in bounds]
+    return [{name: values[first:end] for name, values in batch.items()} for first, end in pairwise(places)]
