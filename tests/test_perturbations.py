@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader
+from torchvision.transforms.v2 import functional as tv
 
 from data.palette import CLASSES, classes_by_date, unknown_colours
-from data.perturbations import MAPS, PERTURBATIONS, SEVERITIES, perturb
+from data.perturbations import MAPS, PERTURBATIONS, SEVERITIES, perturb, photometric
 from data.perturbations.geometric import corners_of, move
 from data.perturbations.map_noise import connected
 from data.perturbations.photometric import to_linear, to_srgb
@@ -314,3 +315,31 @@ class Struck(torch.utils.data.Dataset):
 def test_workers_see_what_the_main_process_sees():
     alone, shared = (torch.cat(list(DataLoader(Struck(), num_workers=n))) for n in (0, 2))
     assert torch.equal(alone, shared)
+
+
+class Fixed:
+    """A generator whose every choice is `value`."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def choice(self, _):
+        return self.value
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize("name", ["brightness", "gamma", "colour_cast", "haze"])
+def test_a_table_of_all_values_gives_what_each_pixel_gives(name, sign):
+    image = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 37, 61), dtype=np.uint8))
+    light, airlight = photometric.to_linear(image), torch.tensor(photometric.AIRLIGHT).view(3, 1, 1)
+    for level in PERTURBATIONS[name].levels:
+        half = sign * level / 2
+        expected = {
+            "brightness": lambda level=level: photometric.to_srgb(light * 2 ** (sign * level)),
+            "gamma": lambda level=level: tv.adjust_gamma(image, level**sign),
+            "colour_cast": lambda half=half: photometric.to_srgb(
+                light * (2 ** torch.tensor([half, 0, -half])).view(3, 1, 1)
+            ),
+            "haze": lambda level=level: photometric.to_srgb(light * (1 - level) + airlight * level),
+        }[name]()
+        assert torch.equal(getattr(photometric, name)(image, level, Fixed(sign)), expected)

@@ -17,15 +17,21 @@ from data.perturbations import geometric, map_noise, photometric, sensor
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
-Change = Callable[[np.ndarray, float | tuple[float, float], Generator, MapClasses], None]
+
+class Change(NamedTuple):
+    """alter(views (4, 3, H, W) uint8, level, rng, classes): alters the views in place.
+
+    What it draws from `rng` does not depend on the level, so a severity differs from the one below it in
+    strength only.
+    uses_maps: if False, `alter` also takes the images alone, (2, 3, H, W).
+    """
+
+    alter: Callable[[np.ndarray, float | tuple[float, float], Generator, MapClasses], None]
+    uses_maps: bool
 
 
 class Perturbation(NamedTuple):
-    """group: what it disturbs. unit: of `levels`, which stand in the order of SEVERITIES.
-
-    change(views (4, 3, H, W) uint8, level, rng, classes): alters the views in place. What it draws from `rng`
-    does not depend on the level, so a severity differs from the one below it in strength only.
-    """
+    """group: what it disturbs. unit: of `levels`, which stand in the order of SEVERITIES."""
 
     group: str
     unit: str
@@ -40,7 +46,7 @@ def one_image(change: Callable[[Tensor, float, Generator], Tensor]) -> Change:
         date = rng.integers(2)
         views[date] = change(torch.from_numpy(views[date]), level, rng).numpy()
 
-    return alter
+    return Change(alter, uses_maps=False)
 
 
 def one_date(move: Callable[..., tuple[Tensor, Tensor]]) -> Change:
@@ -51,7 +57,7 @@ def one_date(move: Callable[..., tuple[Tensor, Tensor]]) -> Change:
         moved = move(torch.from_numpy(views[date]), torch.from_numpy(views[date + 2]), level, rng)
         views[date], views[date + 2] = moved[0].numpy(), moved[1].numpy()
 
-    return alter
+    return Change(alter, uses_maps=True)
 
 
 def both_maps(change: Callable[[np.ndarray, float, Generator, MapClasses], np.ndarray]) -> Change:
@@ -60,7 +66,7 @@ def both_maps(change: Callable[[np.ndarray, float, Generator, MapClasses], np.nd
     def alter(views: np.ndarray, level: float, rng: Generator, classes: MapClasses) -> None:
         views[2:] = change(views[2:], level, rng, classes)
 
-    return alter
+    return Change(alter, uses_maps=True)
 
 
 LIGHT, SENSOR, MAPS = "photometric", "geometric and sensor", "map noise"
@@ -113,6 +119,7 @@ def perturb(
 ) -> np.ndarray:
     """An altered copy of views (4, 3, H, W) uint8 in the order of VIEWS; severity 0 is the identity.
 
+    Where the perturbation does not use maps, views may be the images alone, (2, 3, H, W).
     seed: whole numbers from 0 that decide date, sign, direction, place and class, in every process and at
     every severity alike. classes: that the data set's maps have at each date.
     """
@@ -120,5 +127,5 @@ def perturb(
     if severity:
         kind = PERTURBATIONS[name]
         level = kind.levels[SEVERITIES.index(severity)]
-        kind.change(altered, level, np.random.default_rng(seed), classes)
+        kind.change.alter(altered, level, np.random.default_rng(seed), classes)
     return altered

@@ -30,8 +30,8 @@ def move(image: Tensor, semantic: Tensor, corners: np.ndarray) -> tuple[Tensor, 
     padded = tv.pad(image, [margin] * 4, padding_mode="reflect")
     inner = tv.perspective(padded, (start + margin).tolist(), (corners + margin).tolist())
     moved = tv.crop(inner, margin, margin, *image.shape[-2:])
-    nearest = InterpolationMode.NEAREST
-    return moved, tv.perspective(semantic, start.tolist(), corners.tolist(), interpolation=nearest, fill=0)
+    nearest = InterpolationMode.NEAREST  # what comes into the frame is 0
+    return moved, tv.perspective(semantic, start.tolist(), corners.tolist(), interpolation=nearest)
 
 
 def viewpoint(

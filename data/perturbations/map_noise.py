@@ -55,11 +55,14 @@ def confusion(maps: np.ndarray, share: float, rng: Generator, classes: MapClasse
     altered = maps.copy()
     for date, semantic in enumerate(maps):
         regions = connected(_codes(semantic))
-        for place in np.unique(regions[semantic.any(0)]):
-            colour = semantic[:, place // regions.shape[1], place % regions.shape[1]]
+        drawn = semantic.any(0)
+        places, region_of = np.unique(regions[drawn], return_inverse=True)
+        colours = semantic[:, places // regions.shape[1], places % regions.shape[1]]  # (3, regions)
+        for number, colour in enumerate(colours.T.copy()):
             wrong, draw = _another(colour, classes[date], rng), rng.random()
             if draw < share:
-                altered[date][:, regions == place] = wrong[:, None]
+                colours[:, number] = wrong
+        altered[date][:, drawn] = colours[:, region_of]
     return altered
 
 
@@ -77,13 +80,14 @@ def borders(maps: np.ndarray, pixels: int, rng: Generator, _: MapClasses) -> np.
     A pixel that two classes grow into goes to the one whose colour has the larger code.
     """
     grow = rng.random() < 0.5
-    codes = torch.from_numpy(_codes(maps)).double()
+    codes = torch.from_numpy(_codes(maps)).float()  # 24 bits, exact
     void = codes == 0
 
     def largest_near(values: torch.Tensor) -> torch.Tensor:
-        return F.max_pool2d(values, 2 * pixels + 1, stride=1, padding=pixels)
+        rows = F.max_pool2d(values, (2 * pixels + 1, 1), stride=1, padding=(pixels, 0))
+        return F.max_pool2d(rows, (1, 2 * pixels + 1), stride=1, padding=(0, pixels))
 
-    near = largest_near(codes if grow else void.double())
+    near = largest_near(codes if grow else void.float())
     codes = torch.where(void, near, codes) if grow else codes * (near == 0)
     codes = codes.long().numpy()
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1).astype(np.uint8)
