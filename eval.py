@@ -30,7 +30,7 @@ from tqdm import tqdm
 
 from configs import CommandLine, Config, early_option, from_dict
 from data.atomic_write import check_writable, write_text
-from data.dataset import ChangeCaptions, Reader, check_size, make_loader, open_split
+from data.dataset import ChangeCaptions, Reader, check_size, make_loader, open_split, views_of
 from data.hdf5 import VIEWS
 from data.json_file import read_json
 from data.no_change import sentences_in_use
@@ -251,7 +251,7 @@ def predict(
     for batch in processes.in_step(loader, len(samples), agree):
         with autocast(device, config.decode.precision):
             answers = model.caption(
-                batch["views"].to(device, non_blocking=True),
+                views_of(batch, device),
                 start=vocabulary.start,
                 end=vocabulary.end,
                 beam_size=beam_size or config.decode.beam_size,

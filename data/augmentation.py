@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from data.directions import Turn, turn_caption, turn_views
+from data.packed_maps import PackedViews
 from data.palette import MapClasses
-from data.perturbations import SEVERITIES, perturb
+from data.perturbations import PERTURBATIONS, SEVERITIES, perturb
 from data.vocabulary import Vocabulary
 
 FLIPS = "flips"
@@ -27,9 +28,9 @@ class Augmentation:
     classes: MapClasses
 
     def __call__(
-        self, views: np.ndarray, tokens: np.ndarray, epoch: int, sample: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Views (4, 3, H, W) uint8 and the ids (K, T) of their captions, K 0 for none -> the same, augmented.
+        self, views: PackedViews, tokens: np.ndarray, epoch: int, sample: int
+    ) -> tuple[PackedViews, np.ndarray]:
+        """Views and the ids (K, T) of their captions, K 0 for none -> the same, augmented.
 
         First one of the eight turns, each as likely; then, in half of the samples, one perturbation of a
         severity, each as likely.
@@ -40,10 +41,18 @@ class Augmentation:
         perturbations = [name for name in self.names if name != FLIPS]
         if perturbations and rng.random() < STRUCK_SHARE:
             name, severity = rng.choice(perturbations), int(rng.choice(SEVERITIES))
-            views = perturb(views, name, severity, seed=int(rng.integers(2**63)), classes=self.classes)
+            views = self._perturbed(views, name, severity, int(rng.integers(2**63)))
         return views, tokens
 
-    def _turned(self, views: np.ndarray, tokens: np.ndarray, turn: Turn) -> tuple[np.ndarray, np.ndarray]:
+    def _perturbed(self, views: PackedViews, name: str, severity: int, seed: int) -> PackedViews:
+        """The maps are unpacked only for a perturbation that uses them."""
+        if PERTURBATIONS[name].change.uses_maps:
+            altered = perturb(views.unpacked(), name, severity, seed=seed, classes=self.classes)
+            return PackedViews(altered[:2], altered[2:])
+        images = perturb(views.images, name, severity, seed=seed, classes=self.classes)
+        return views._replace(images=images)
+
+    def _turned(self, views: PackedViews, tokens: np.ndarray, turn: Turn) -> tuple[PackedViews, np.ndarray]:
         """Views and captions turned.
 
         Both stay as they are where a caption cannot be said in the vocabulary's words or gets too long, and
@@ -53,10 +62,11 @@ class Augmentation:
         longest = tokens.shape[-1] - 2
         if any(caption is None or len(caption.split()) > longest for caption in captions):
             return views, tokens
-        turned = turn_views(views, turn)
-        if turned.shape != views.shape:
+        height, width = views.images.shape[-2:]
+        if turn.quarters % 2 and height != width:
             return views, tokens
         encoded = [self.vocabulary.encode(caption.split(), longest) for caption in captions]
+        turned = PackedViews(*(turn_views(part, turn) for part in views))
         return turned, np.array(encoded, dtype=tokens.dtype).reshape(tokens.shape)
 
     def _known(self, word: str) -> bool:

@@ -5,12 +5,12 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, default_collate
 from tqdm import tqdm
 
 from configs import Config, DataConfig
@@ -18,6 +18,7 @@ from data import hdf5, released_files
 from data.augmentation import Augmentation
 from data.detected_maps import DetectedMaps
 from data.hdf5 import SplitReader, split_path
+from data.packed_maps import PackedViews, plain_dates, unpack_maps
 from data.palette import MapClasses, classes_by_date
 from data.perturbations import PAINTING
 from data.released_files import ReleasedReader
@@ -77,35 +78,68 @@ class ChangeCaptions(Dataset):
         return {**files, self.detected.path.name: self.detected.fingerprint} if self.detected else files
 
     def __getitem__(self, draw: int | Draw) -> Batch:
+        """A sample as above."""
+        views, sample = self._read(draw)
+        return {
+            "views": torch.from_numpy(views.unpacked()) if isinstance(views, PackedViews) else views,
+            **sample,
+        }
+
+    def __getitems__(self, draws: Sequence[int | Draw]) -> list[Batch]:
+        """What DataLoader gives to `collate`: samples with `images` (2, 3, H, W) and `maps` instead of views.
+
+        Maps are (H, W) uint8, see data/packed_maps.py, or (2, 3, H, W) where a colour is not in the palette.
+        """
+        samples = []
+        for draw in draws:
+            views, sample = self._read(draw)
+            if isinstance(views, PackedViews):
+                images, maps = map(torch.from_numpy, views.packed())
+                samples.append({"images": images, "maps": maps, **sample})
+            else:
+                samples.append({"views": views, **sample})
+        return samples
+
+    @property
+    def all_packed(self) -> bool:
+        """Whether the maps of all samples are known to be in the palette."""
+        return self.maps != "given" or self.reader.all_packed(sorted(set(self.images_of.values())))
+
+    def _read(self, draw: int | Draw) -> tuple[PackedViews | Tensor, Batch]:
+        """A sample's views, or their kept features, and the rest of it."""
         sample = draw.sample if isinstance(draw, Draw) else draw
         pair, caption = divmod(sample, self.captions_per_pair) if self.captions == "one" else (sample, None)
         row = self.rows[pair]
         chosen = slice(None) if caption is None else slice(caption, caption + 1)
         if self.captions == "none":
             chosen = slice(0)
-        views, tokens = self._views(row), torch.from_numpy(self.reader.tokens[row, chosen].astype(np.int64))
+        views, tokens = self._views(row), self.reader.tokens[row, chosen]
         if sample == SPARE:
-            tokens = torch.full_like(tokens, self.reader.vocabulary.pad)
+            tokens = np.full_like(tokens, self.reader.vocabulary.pad)
         elif self.augment and isinstance(draw, Draw):
-            views, tokens = map(torch.from_numpy, self.augment(views.numpy(), tokens.numpy(), *draw))
-        batch = {"views": views, "index": torch.tensor(SPARE if sample == SPARE else row)}
-        return batch if self.captions == "none" else {**batch, "tokens": tokens}
+            views, tokens = self.augment(views, tokens, *draw)
+        batch = {"index": torch.tensor(SPARE if sample == SPARE else row)}
+        if self.captions != "none":
+            batch["tokens"] = torch.from_numpy(tokens.astype(np.int64))
+        return views, batch
 
-    def _views(self, row: int) -> Tensor:
+    def _views(self, row: int) -> PackedViews | Tensor:
         if row in self.features:
             return self.features[row]
-        views = self.reader.views(self.images_of[row])
+        views = self.reader.packed_views(self.images_of[row])
         if self.maps == "void":
-            views[2:] = 0
-        elif self.detected:
-            views[2:] = self.detected.maps(self.images_of[row])
-        return torch.from_numpy(views)
+            return views._replace(maps=np.zeros(views.images.shape[-2:], dtype=np.uint8))
+        if self.detected:
+            return views._replace(maps=self.detected.maps(self.images_of[row]))
+        return views
 
     def keep_features(self, features: Callable[[Tensor], Tensor]) -> None:
         """Replace every pair's views by `features(views (1, 4, 3, H, W))`, computed once; for a trunk that
         never changes."""
         for row in tqdm(self.rows, desc="trunk features", unit="pair", leave=False):
-            self.features[row] = features(self._views(row).unsqueeze(0)).squeeze(0).cpu()
+            self.features[row] = (
+                features(torch.from_numpy(self._views(row).unpacked()).unsqueeze(0)).squeeze(0).cpu()
+            )
 
 
 def used_rows(reader: Reader, split: str, config: DataConfig) -> list[int]:
@@ -252,11 +286,35 @@ def _copied(batch: Batch) -> Batch:
 
 
 def collate(samples: list[Batch]) -> Batch:
-    """Samples as one batch, with `plain` (B, 4): `plain_colours` of the views, unless these are features."""
+    """Samples as one batch; `views_of` gives its views (B, 4, 3, H, W).
+
+    It has `plain` (B, 4), the `plain_colours` of the views, unless these are features. If the maps of all
+    samples are packed, the batch has `images` (B, 2, 3, H, W) and `maps` (B, H, W) instead of `views`.
+    """
+    if "views" not in samples[0] and any(sample["maps"].dim() > 2 for sample in samples):
+        samples = [_with_views(**sample) for sample in samples]
     batch = default_collate(samples)
-    if batch["views"].is_floating_point():
+    if "views" not in batch:
+        plain = torch.cat([plain_colours(batch["images"]), plain_dates(batch["maps"])], dim=1)
+    elif batch["views"].is_floating_point():
         return batch
-    return {**batch, "plain": plain_colours(batch["views"])}
+    else:
+        plain = plain_colours(batch["views"])
+    return {**batch, "plain": plain}
+
+
+def _with_views(images: Tensor, maps: Tensor, **rest: Tensor) -> Batch:
+    """A sample with views (4, 3, H, W) in the place of images and maps."""
+    views = PackedViews(images.numpy(), maps.numpy()).unpacked()
+    return {"views": torch.from_numpy(views), **rest}
+
+
+def views_of(batch: Batch, device: torch.device) -> Tensor:
+    """The views (B, 4, 3, H, W) uint8 of a batch, or their features, on a device, where maps are unpacked."""
+    if "views" in batch:
+        return batch["views"].to(device, non_blocking=True)
+    images, maps = (batch[name].to(device, non_blocking=True) for name in ("images", "maps"))
+    return torch.cat([images, unpack_maps(maps)], dim=1)
 
 
 def worker_settings(sample: Batch, batch_size: int, workers: int) -> tuple[int, int | None]:
@@ -266,7 +324,7 @@ def worker_settings(sample: Batch, batch_size: int, workers: int) -> tuple[int, 
     Workers hand batches over in /dev/shm, of which Docker gives a container 64 MB. Kept features, which lie
     in memory, need no workers. ValueError where one worker does not fit.
     """
-    if sample["views"].is_floating_point():
+    if "views" in sample and sample["views"].is_floating_point():
         return 0, None
     if not SHARED_MEMORY.is_dir():  # Windows, macOS
         return workers, MOST_PREPARED
@@ -282,6 +340,15 @@ def worker_settings(sample: Batch, batch_size: int, workers: int) -> tuple[int, 
     return workers, min(MOST_PREPARED, room // workers)
 
 
+def _largest_sample(dataset: Dataset, place: Any) -> Batch:
+    """A sample as large as any: packed only if all of them are."""
+    source = dataset.dataset if isinstance(dataset, Subset) else dataset
+    if isinstance(source, ChangeCaptions) and source.all_packed:
+        (sample,) = dataset.__getitems__([place])
+        return sample
+    return dataset[place]
+
+
 def make_loader(
     dataset: Dataset, config: DataConfig, *, batch_size: int = 1, batch_sampler: Iterable[list] | None = None
 ) -> DataLoader:
@@ -294,7 +361,9 @@ def make_loader(
     largest = next(iter(batch_sampler)) if batch_sampler else range(min(batch_size, len(dataset)))
     workers, prepared = 0, None
     if config.workers and largest:
-        workers, prepared = worker_settings(dataset[largest[0]], len(largest), config.workers)
+        workers, prepared = worker_settings(
+            _largest_sample(dataset, largest[0]), len(largest), config.workers
+        )
     return Loader(
         dataset,
         **order,

@@ -3,7 +3,9 @@
 n pairs, k captions each, T = maximum caption length + 2:
 
     rgb        (n, 2, 3, H, W) uint8      before, after
-    sem        (n, 2, 3, H, W) uint8      maps as colours, void black; compressed, for they are flat
+    maps       (n, H, W) uint8            both maps, packed as in data/packed_maps.py, void black; compressed
+    sem        (n, 2, 3, H, W) uint8      maps as colours where one is not in the palette; compressed
+    packed     (n,) bool                  whether a pair's maps are in `maps`, else they are in `sem`
     tokens     (n, k, T) int32            <start> words <end> <pad> ...
     lengths    (n, k) int32               with <start> and <end>
     references (n, most captions) text    its own captions, words joined by blanks; "" where it has fewer
@@ -13,6 +15,8 @@ n pairs, k captions each, T = maximum caption length + 2:
 
 Attributes: format, made_with (settings as JSON), no_change (JSON list: the sentences that say "nothing has
 changed" in this data set), fingerprint (of the content), vocabulary (its fingerprint).
+
+Files of the first format, which keep loading, have all maps in `sem`.
 """
 
 import hashlib
@@ -29,11 +33,12 @@ import numpy as np
 
 from data.atomic_write import atomic_write, cannot_write
 from data.json_file import parse_json
+from data.packed_maps import PackedViews, pack_maps
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, source_of
 from data.vocabulary import Vocabulary
 
 VIEWS = ("rgb_a", "rgb_b", "sem_a", "sem_b")
-FORMAT = "mmodalcc 1"
+FORMAT, FIRST_FORMAT = "mmodalcc 2", "mmodalcc 1"
 REMEDY = "run tools/create_input_files.py"
 
 
@@ -122,18 +127,28 @@ def _write_images(
     image_size: tuple[int, int],
     content: "hashlib._Hash",
 ) -> None:
-    """A pair's images are one chunk of `rgb` and one of `sem`; `content` takes them in.
+    """A pair's images are one chunk of `rgb`, its maps one of `maps` or `sem`; `content` takes them in.
 
     Whole chunks go straight to the file: a full disk is noticed at once, not when HDF5's cache is emptied.
     """
     chunk = (1, 2, 3, *image_size)
     rgb = file.create_dataset("rgb", (count, *chunk[1:]), np.uint8, chunks=chunk)
     sem = file.create_dataset("sem", (count, *chunk[1:]), np.uint8, chunks=chunk, compression="gzip")
+    maps = file.create_dataset(
+        "maps", (count, *image_size), np.uint8, chunks=(1, *image_size), compression="gzip"
+    )
+    packed = np.zeros(count, dtype=bool)
     for index, images in zip(range(count), views, strict=True):
         place = (index, 0, 0, 0, 0)
         rgb.id.write_direct_chunk(place, images[:2].tobytes())
-        sem.id.write_direct_chunk(place, zlib.compress(images[2:].tobytes()))
+        own = pack_maps(images[2:])
+        packed[index] = own is not None
+        if packed[index]:
+            maps.id.write_direct_chunk(place[:3], zlib.compress(own.tobytes()))
+        else:
+            sem.id.write_direct_chunk(place, zlib.compress(images[2:].tobytes()))
         content.update(images.tobytes())
+    file["packed"] = packed
 
 
 def _write_captions(
@@ -213,7 +228,7 @@ class SplitReader:
     def _read(self, file: h5py.File) -> None:
         """Everything but the images."""
         found = file.attrs.get("format", "none")
-        if found != FORMAT:
+        if found not in (FORMAT, FIRST_FORMAT):
             raise ValueError(f"{self.path} must have format {FORMAT!r}, got {found!r}: {REMEDY} --force")
         if file.attrs["vocabulary"] != fingerprint_of(self.vocabulary):
             raise ValueError(
@@ -235,6 +250,7 @@ class SplitReader:
         self.references = _rows(file["references"], count)
         self.raw = _rows(file["raw"], count)
         self.image_size: tuple[int, int] = file["rgb"].shape[-2:]
+        self._packed = file["packed"][:] if found == FORMAT else None
 
     def _parsed(self, attribute: str) -> Any:
         """The content of an attribute that holds JSON."""
@@ -245,8 +261,19 @@ class SplitReader:
 
     def views(self, index: int) -> np.ndarray:
         """The images of a pair: (4, 3, H, W) uint8 in the order of VIEWS."""
+        return self.packed_views(index).unpacked()
+
+    def packed_views(self, index: int) -> PackedViews:
+        """Images and maps of a pair as they are in the file."""
         file = self._handle.open()
-        return np.concatenate([file["rgb"][index], file["sem"][index]])
+        images = file["rgb"][index]
+        if self._packed is not None and self._packed[index]:
+            return PackedViews(images, file["maps"][index])
+        return PackedViews(images, file["sem"][index])
+
+    def all_packed(self, rows: Sequence[int]) -> bool:
+        """Whether the maps of these pairs are known to be in the palette."""
+        return self._packed is not None and bool(self._packed[rows].all())
 
 
 def _rows(texts: h5py.Dataset, counts: np.ndarray) -> list[list[str]]:

@@ -38,22 +38,25 @@ MASK_CLASSES = tuple(row.name for row in CLASSES[1:])  # what a mask can show
 LABEL_COLOURS: dict[int, Colour] = {0: VOID, 128: (128, 128, 128), 255: (128, 0, 0)}
 
 
-def _codes(image: np.ndarray) -> np.ndarray:
+def colour_codes(image: np.ndarray) -> np.ndarray:
     """One integer per pixel, 0xRRGGBB: (..., 3) uint8 -> (...) uint32."""
-    red, green, blue = (image[..., channel].astype(np.uint32) for channel in range(3))
-    return red << 16 | green << 8 | blue
+    codes = image[..., 0].astype(np.uint32)
+    for channel in (1, 2):
+        codes <<= 8
+        codes |= image[..., channel]
+    return codes
 
 
 _CLASS_OF = np.zeros(1 << 24, dtype=np.uint8)  # by 0xRRGGBB
 for _index, _row in enumerate(CLASSES):
-    _CLASS_OF[_codes(np.array(_row[1:], dtype=np.uint8))] = _index
+    _CLASS_OF[colour_codes(np.array(_row[1:], dtype=np.uint8))] = _index
 _PAINT = np.array([VOID, *(row.base for row in CLASSES[1:])], dtype=np.uint8)
 
 
 def void_to_black(image: np.ndarray) -> np.ndarray:
     """Exact white becomes black, the colour of void after preparation; (H, W, 3) uint8 -> the same."""
     black = image.copy()
-    black[_codes(image) == 0xFFFFFF] = VOID
+    black[colour_codes(image) == 0xFFFFFF] = VOID
     return black
 
 
@@ -67,7 +70,7 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
 
     ValueError for a mask where `mask_class` is None, for class numbers, and for LEVIR-MCI's labels.
     """
-    classes = _CLASS_OF[_codes(image)]
+    classes = _CLASS_OF[colour_codes(image)]
     if ((classes != 0) & (classes != GROUND)).any() or (image != image[..., :1]).any():
         return void_to_black(image)
     grey = image[..., 0]
@@ -110,7 +113,7 @@ def unknown_colours(image: np.ndarray, most: int | None = None) -> dict[Colour, 
 
     most: how many of them, the commonest first; None: all.
     """
-    codes = _codes(image)
+    codes = colour_codes(image)
     colours, pixels = np.unique(codes[_unknown(codes)], return_counts=True)
     if most is not None:
         first = np.argsort(-pixels, kind="stable")[:most]
@@ -123,12 +126,12 @@ def unknown_colours(image: np.ndarray, most: int | None = None) -> dict[Colour, 
 
 def unknown_share(image: np.ndarray) -> float:
     """The share of a map's pixels whose colour no class has; (H, W, 3) uint8."""
-    return float(_unknown(_codes(image)).mean())
+    return float(_unknown(colour_codes(image)).mean())
 
 
 def has_class(image: np.ndarray) -> bool:
     """Whether a map (H, W, 3) uint8 has a pixel in a class's colour."""
-    return bool(_CLASS_OF[_codes(image)].any())
+    return bool(_CLASS_OF[colour_codes(image)].any())
 
 
 def _unknown(codes: np.ndarray) -> np.ndarray:
@@ -142,7 +145,7 @@ def map_classes(maps: np.ndarray) -> np.ndarray:
 
     Black and white are void, and so is a colour that no class has: the nearest class would be a guess.
     """
-    return _CLASS_OF[_codes(np.moveaxis(maps, -3, -1))]
+    return _CLASS_OF[colour_codes(np.moveaxis(maps, -3, -1))]
 
 
 def classes_by_date(maps: Iterable[np.ndarray]) -> MapClasses:

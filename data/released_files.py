@@ -23,6 +23,7 @@ from data.atomic_write import write_text
 from data.hdf5 import OwnHandle, fingerprint_of, new_file, whole_file
 from data.json_file import read_json
 from data.no_change import no_change_of
+from data.packed_maps import PackedViews
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, mostly_no_change, parse_pairs, source_of
 from data.vocabulary import PAD, Vocabulary
 
@@ -123,6 +124,15 @@ class ReleasedReader:
     def views(self, index: int) -> np.ndarray:
         """The images of a pair: (4, 3, H, W) uint8 in the order of VIEWS."""
         return self._handle.open()["images"][index]
+
+    def packed_views(self, index: int) -> PackedViews:
+        """Images and maps of a pair as they are in the file."""
+        views = self.views(index)
+        return PackedViews(views[:2], views[2:])
+
+    def all_packed(self, rows: Sequence[int]) -> bool:
+        """Whether the maps of these pairs are known to be in the palette."""
+        return False
 
     def _fingerprint(self) -> str:
         """Of words, captions and the images of some pairs: all the images would take minutes to read."""

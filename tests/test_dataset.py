@@ -3,6 +3,7 @@
 import itertools
 import json
 
+import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
@@ -15,15 +16,20 @@ from data.dataset import (
     ChangeCaptions,
     Draw,
     StepSampler,
+    collate,
     make_loader,
     map_classes_of,
     open_samples,
     open_split,
+    views_of,
 )
+from data.packed_maps import PackedViews
 from data.perturbations import PERTURBATIONS
-from data.views import SEVERAL
+from data.views import SEVERAL, plain_colours
 from tests.conftest import entry, save
 from tools import create_input_files
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -85,8 +91,9 @@ def test_workers_read_what_the_main_process_reads(folder, context):
     reader, rows = opened(folder)
     reader.views(0)  # the main process holds the file open
     samples = ChangeCaptions(reader, rows=rows, captions="none")
-    loader = DataLoader(samples, batch_size=2, num_workers=2, multiprocessing_context=context)
-    views = torch.cat([batch["views"] for batch in loader])
+    settings = {"batch_size": 2, "num_workers": 2, "collate_fn": collate}
+    loader = DataLoader(samples, **settings, multiprocessing_context=context)
+    views = torch.cat([views_of(batch, CPU) for batch in loader])
     np.testing.assert_array_equal(views, np.stack([reader.views(row) for row in rows]))
 
 
@@ -193,7 +200,7 @@ def test_augmentation_is_the_same_for_any_workers_and_on_resume_and_another_in_a
         sampler = StepSampler(len(samples), 4, seed=1)
         sampler.begin(epoch, step)
         loader = make_loader(samples, DataConfig(workers=workers), batch_sampler=sampler)
-        return [batch["views"] for batch in loader]
+        return [views_of(batch, CPU) for batch in loader]
 
     def same(first, second):
         return all(torch.equal(*pair) for pair in zip(first, second, strict=True))
@@ -236,3 +243,45 @@ def test_batches_of_kept_features_carry_no_colours(folder):
     samples.keep_features(lambda views: views.float().mean(dim=(-2, -1)))
     (batch,) = make_loader(samples, DataConfig(workers=0), batch_size=3)
     assert set(batch) == {"views", "index"}
+
+
+def foreign_colours(folder, path):
+    """The input files prepared again with a pixel of another colour in a map of the second pair."""
+    dataset = folder.parent / "SECOND_CC_dataset"
+    image = dataset / "train" / "sem" / "A" / "1.png"
+    pixels = iio.imread(image)
+    pixels[3, 5] = (1, 2, 3)
+    save(image, pixels)
+    argv = ["--dataset_dir", str(dataset), "--output_dir", str(path), "--image_size", "16"]
+    create_input_files.main([*argv, "--min_word_freq", "0", "--workers", "1"])
+    return path
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_maps_travel_packed_and_other_colours_stay_exact(folder, tmp_path, workers):
+    for path, names in (
+        (folder, {"images", "maps"}),
+        (foreign_colours(folder, tmp_path / "other"), {"views"}),
+    ):
+        reader, rows = opened(path)
+        samples = ChangeCaptions(reader, rows=rows, captions="one")
+        (batch,) = make_loader(samples, DataConfig(workers=workers), batch_size=len(samples))
+        assert set(batch) == {*names, "plain", "index", "tokens"}
+        expected = torch.stack([samples[place]["views"] for place in range(len(samples))])
+        assert torch.equal(views_of(batch, CPU), expected)
+        np.testing.assert_array_equal(expected[5], reader.views(1))
+        assert torch.equal(batch["plain"], plain_colours(expected))
+        assert samples.all_packed == (names == {"images", "maps"})
+    assert expected[5, 2, :, 3, 5].tolist() == [1, 2, 3]
+
+
+def test_augmentation_of_packed_maps_is_that_of_colours(folder):
+    samples = augmented(folder, ["flips", *PERTURBATIONS])
+    draws = [Draw(epoch, pair) for epoch in range(40) for pair in range(3)]
+    batch = collate(samples.__getitems__(draws))
+    found = views_of(batch, CPU)
+    reader = samples.reader
+    for place, draw in enumerate(draws):
+        views = reader.views(draw.sample)
+        altered, _ = samples.augment(PackedViews(views[:2], views[2:]), reader.tokens[draw.sample], *draw)
+        np.testing.assert_array_equal(found[place], np.concatenate(altered))

@@ -1,6 +1,7 @@
 """One split on disk: what is written is read back, in every process, and foreign files are refused."""
 
 import json
+import lzma
 import multiprocessing
 import pickle
 from dataclasses import replace
@@ -98,11 +99,38 @@ def test_sources_are_those_given_else_those_of_the_names(tmp_path):
 
 def test_the_file_explains_itself(train):
     with h5py.File(train) as file:
-        assert file.attrs["format"] == "mmodalcc 1"
+        assert file.attrs["format"] == "mmodalcc 2"
         assert json.loads(file.attrs["made_with"]) == {"max_length": 7}
         assert file["rgb"].chunks == file["sem"].chunks == (1, 2, 3, 6, 5)
-        assert (file["rgb"].compression, file["sem"].compression) == (None, "gzip")
+        assert file["maps"].chunks == (1, 6, 5)
+        assert [file[name].compression for name in ("rgb", "sem", "maps")] == [None, "gzip", "gzip"]
         assert file["tokens"].dtype == np.int32
+
+
+def test_maps_in_the_palette_are_stored_in_one_byte_a_pixel(tmp_path):
+    views = VIEWS.copy()
+    views[1, 2:] = 0
+    views[1, 3, 0, :3] = 128  # a building
+    path = write(tmp_path, views=iter(views))
+    reader = SplitReader(path)
+    assert [reader.packed_views(index).maps.ndim for index in range(2)] == [4, 2]
+    assert (reader.views(0) == views[0]).all()
+    assert (reader.views(1) == views[1]).all()
+    assert [reader.all_packed(rows) for rows in ([0, 1], [1])] == [False, True]
+
+
+def test_a_file_of_the_first_format_loads(tmp_path, train):
+    """tests/samples/train_d76a1af.hdf5.xz: VIEWS, but for the second pair's maps, void with a building."""
+    sample = Path(__file__).parent / "samples" / "train_d76a1af.hdf5.xz"
+    train.write_bytes(lzma.decompress(sample.read_bytes()))
+    reader = SplitReader(train)
+    expected = VIEWS.copy()
+    expected[1, 2:] = 0
+    expected[1, 3, 0, :3] = 128
+    assert (reader.views(0) == expected[0]).all()
+    assert (reader.views(1) == expected[1]).all()
+    assert not reader.all_packed([1]), "its maps are not known before they are read"
+    assert SplitReader(write(tmp_path / "new", views=iter(expected))).fingerprint == reader.fingerprint
 
 
 def test_the_fingerprint_tells_contents_apart(tmp_path, train):
@@ -172,7 +200,7 @@ def test_another_format_is_refused(train, found):
         del file.attrs["format"]
         if found:
             file.attrs["format"] = found
-    with pytest.raises(ValueError, match=f"must have format 'mmodalcc 1', got '{found or 'none'}'"):
+    with pytest.raises(ValueError, match=f"must have format 'mmodalcc 2', got '{found or 'none'}'"):
         SplitReader(train)
 
 
@@ -187,7 +215,7 @@ def test_an_attribute_that_is_not_json_is_refused(train, attribute, text):
         SplitReader(train)
 
 
-@pytest.mark.parametrize("part", ["tokens", "rgb"])
+@pytest.mark.parametrize("part", ["tokens", "rgb", "packed"])
 def test_a_file_without_a_part_is_refused(train, part):
     with h5py.File(train, "r+") as file:
         del file[part]

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from configs import CommandLine, early_option
 from data.atomic_write import check_writable, write_text
-from data.dataset import Batch, make_loader
+from data.dataset import Batch, make_loader, views_of
 from data.images import read_rgb
 from eval import predict
 from models import autocast, pick_device, usable_precision
@@ -95,7 +95,7 @@ def evaluation(subject: Subject, repeats: int) -> Result:
     fold_batchnorm(model)
     device, count = model.mean.device, len(subject.samples)
     loader = make_loader(subject.samples, config.data, batch_size=config.decode.batch_size)
-    batches = [batch["views"].to(device) for batch in loader]
+    batches = [views_of(batch, device) for batch in loader]
     plain = released_copy(subject.model)
 
     def released() -> list[Hypothesis]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from configs import Config
-from data.dataset import Batch, ChangeCaptions, augmented_remark
+from data.dataset import Batch, ChangeCaptions, augmented_remark, views_of
 from eval import predict, to_captions
 from models import autocast
 from models.mmodalcc import MModalCC
@@ -39,14 +39,12 @@ class CaptionLoss:
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """views (B, 4, 3, H, W) uint8 or their features; tokens (B, K, T), padded to the longest caption of
         all."""
-        views, tokens = batch["views"], batch["tokens"]
+        tokens = batch["tokens"]
         device = next(model.parameters()).device
         longest = max(2, int((tokens != self.pad).sum(-1).max()))
         tokens = tokens[..., :longest].to(device, non_blocking=True)
         with autocast(device, self.precision):
-            logits = model(
-                views.to(device, non_blocking=True), tokens[..., :-1], batch.get("plain")
-            )  # (B, K, T, V)
+            logits = model(views_of(batch, device), tokens[..., :-1], batch.get("plain"))  # (B, K, T, V)
         targets = tokens[..., 1:].flatten()
         return F.cross_entropy(logits.float().flatten(0, -2), targets, ignore_index=self.pad, reduction="sum")
 

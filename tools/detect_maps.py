@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from configs import CommandLine, Config, early_option
-from data.dataset import ChangeCaptions, check_size, make_loader, open_reader
+from data.dataset import ChangeCaptions, check_size, make_loader, open_reader, views_of
 from data.detected_maps import write_maps
 from models import autocast, pick_device
 from models.change_detector import ChangeDetector
@@ -77,7 +77,7 @@ def detected(detector: ChangeDetector, samples: ChangeCaptions, config: Config) 
     """The maps of all pairs, in order, in batches (B, 2, 3, H, W) uint8."""
     loader = make_loader(samples, config.data, batch_size=config.decode.batch_size)
     for batch in tqdm(loader, desc="detecting", unit="batch", leave=False):
-        images = batch["views"][:, :2].to(detector.mean.device, non_blocking=True)
+        images = views_of(batch, detector.mean.device)[:, :2]
         with autocast(images.device, config.decode.precision):
             found = detector.detect(images).numpy()
         yield found

@@ -21,6 +21,7 @@ from data.dataset import (
     check_size,
     make_loader,
     open_split,
+    views_of,
 )
 from data.palette import CLASSES
 from models import autocast, pick_device
@@ -43,7 +44,7 @@ class DetectionLoss:
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
         """views (B, 4, 3, H, W) uint8, of which the maps are the truth."""
         device = next(model.parameters()).device
-        views = batch["views"].to(device, non_blocking=True)
+        views = views_of(batch, device)
         truth = given_classes(views)
         counts = (batch["index"] != SPARE).to(device, non_blocking=True)
         with autocast(device, self.precision):
@@ -119,7 +120,7 @@ def confusion_of(
     loader = make_loader(share, config.data, batch_size=config.decode.batch_size)
     for batch in processes.in_step(loader, len(samples), agree):
         with autocast(device, config.decode.precision):
-            views = batch["views"].to(device, non_blocking=True)
+            views = views_of(batch, device)
             found = model.classify(views[:, :2], batch["plain"])
         pixels += confusion(found, given_classes(views))
         bar.update(len(found))

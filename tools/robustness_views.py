@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from configs import Config
-from data.dataset import Batch, ChangeCaptions, make_loader, map_classes_of
+from data.dataset import Batch, ChangeCaptions, make_loader, map_classes_of, views_of
 from data.perturbations import perturb
 from models import autocast
 from models.change_detector import ChangeDetector
@@ -78,7 +78,7 @@ def show_cells(
         samples = PerturbedPairs(pairs, cells, split=split, seed=seed, maps=maps)
         loader = make_loader(samples, config.data, batch_sampler=order)
         for places, batch in zip(order, tqdm(loader, "captioning", unit="batch", leave=False), strict=True):
-            cell, views = cells[places[0][0]], batch["views"].to(device, non_blocking=True)
+            cell, views = cells[places[0][0]], views_of(batch, device)
             if cell == CLEAN:
                 clean = views
             if detector:
