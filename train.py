@@ -30,7 +30,7 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from configs import CommandLine, Config, TrainConfig
-from data.dataset import SPARE, Batch, make_loader, open_samples, step_sampler
+from data.dataset import SPARE, Batch, fewer_workers_remark, make_loader, open_samples, step_sampler
 from models import autocast, build_model, pick_device, usable_precision
 from models.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
@@ -119,6 +119,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     remarks = [
         *precision_remark(config.train.precision, device),
         *accumulate_remark(config),
+        *fewer_workers_remark(loader, config.data.workers),
         size,
         *task.remarks(),
     ]

@@ -23,6 +23,7 @@ from data.palette import MapClasses, classes_by_date
 from data.perturbations import PAINTING
 from data.released_files import ReleasedReader
 from data.views import plain_colours
+from tools.wording import number_of
 from tools.workers import ignore_interrupts, interrupts_blocked
 
 Batch = dict[str, Tensor]
@@ -338,6 +339,16 @@ def worker_settings(sample: Batch, batch_size: int, workers: int) -> tuple[int, 
         )
     workers = min(workers, room)
     return workers, min(MOST_PREPARED, room // workers)
+
+
+def fewer_workers_remark(loader: DataLoader, asked: int) -> list[str]:
+    """A line where the free shared memory made `make_loader` take fewer workers than `asked`."""
+    if loader.num_workers == 0 or loader.num_workers >= asked:
+        return []
+    return [
+        f"data.workers {asked}: only {number_of(loader.num_workers, 'worker')}, {SHARED_MEMORY} has no room "
+        "for the batches of more: enlarge it, in Docker with docker run --shm-size=1g"
+    ]
 
 
 def _largest_sample(dataset: Dataset, place: Any) -> Batch:

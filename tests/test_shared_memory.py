@@ -58,10 +58,19 @@ def test_the_default_batch_trains(folder, tmp_path):
     done = train_in_64_mb(folder, tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "best.pt").exists()
+    assert "only 1 worker" not in done.stderr, "packed maps leave room for two"
+
+
+def test_fewer_workers_are_told_with_the_remedy(folder, tmp_path):
+    done = train_in_64_mb(folder, tmp_path / "run", **{"train.batch_size": 60})
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "shm-size" in line]
+    assert line.startswith("data.workers 2: only 1 worker, ")
+    assert "docker run --shm-size" in line
 
 
 def test_a_batch_that_does_not_fit_ends_in_one_line(folder, tmp_path):
-    done = train_in_64_mb(folder, tmp_path / "run", **{"train.batch_size": 56})
+    done = train_in_64_mb(folder, tmp_path / "run", **{"train.batch_size": 90})
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()[-1:]
     assert "--data.workers 0" in line

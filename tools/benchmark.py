@@ -4,15 +4,17 @@
     python tools/benchmark.py --checkpoint runs/second_cc/best.pt --split test --pairs 300 --parts evaluation
     python tools/benchmark.py --config configs/second_cc_released.yaml --parts training --train.batch_size 30
 
-Parts: evaluation (reading, encoding, beam search), a training step, preparation, one caption from a cold
-start. Their limits: the trunks alone (both, all four views, in the same batches, format and precision);
-decoding the PNG files on all cores; importing torch and reading the checkpoint. The released procedure stands
-in tools/released_procedure.py. Prints tables and writes a JSON.
+Parts: evaluation (reading, encoding, beam search), a training step, preparation, loading (one data worker,
+plain and with data.augment), one caption from a cold start. Their limits: the trunks alone (both, all four
+views, in the same batches, format and precision); decoding the PNG files on all cores; importing torch and
+reading the checkpoint. The released procedure stands in tools/released_procedure.py. Prints tables and writes
+a JSON.
 
 Without --checkpoint the weights are random, and the decoder is taught to end captions after eight words.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -30,14 +32,18 @@ from tools import command  # first: it sets how OpenMP's threads wait, before to
 
 # isort: split
 import imageio.v3 as iio
+import numpy as np
 import torch
 from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
-from configs import CommandLine, early_option
+from configs import CommandLine, DataConfig, early_option
 from data.atomic_write import check_writable, write_text
-from data.dataset import Batch, make_loader, views_of
+from data.augmentation import FLIPS
+from data.dataset import Batch, ChangeCaptions, Draw, StepSampler, make_loader, open_samples, views_of
 from data.images import read_rgb
+from data.palette import MapClasses
+from data.perturbations import PERTURBATIONS, SEVERITIES, perturb
 from eval import predict
 from models import autocast, pick_device, usable_precision
 from models.beam_search import Hypothesis
@@ -55,6 +61,8 @@ from train import Progress, train_step
 
 PRECISIONS = ("float32", "bf16")
 CAPTIONS_PER_PAIR, PREPARED_PAIRS = 5, 200
+LOADED_PAIRS, LOADED_BATCH, LOADED_CAPTIONS = 100, 28, 700  # captions: at least so many are read
+PERTURBED_PAIRS = 8
 
 Result = tuple[list[Row], dict[str, float]]  # a part's rows, and what else it found
 
@@ -212,6 +220,47 @@ def decode_file(path: Path) -> int:
     return read_rgb(path).size
 
 
+def loading(subject: Subject, repeats: int) -> Result:
+    """What one data worker delivers, from its start on, in batches of 28 captions of 256 x 256 pairs: plain,
+    turned, and with all of data.augment; then each perturbation alone, at every severity, on all pairs."""
+    dataset, output = subject.scratch / "loaded_dataset", subject.scratch / "loaded"
+    write_dataset(dataset, LOADED_PAIRS, seed=1, workers=os.cpu_count())
+    script = (ROOT / "tools" / "create_input_files.py", "--dataset_dir", dataset, "--output_dir", output)
+    run_python(*script, "--min_word_freq", "0")
+    works = {}
+    for name, augment in (
+        ("plain", []),
+        ("turned", [FLIPS]),
+        ("all of data.augment", [FLIPS, *PERTURBATIONS]),
+    ):
+        data = DataConfig(dir=str(output), augment=augment, workers=1)
+        samples = open_samples("train", replace(subject.config, data=data))
+        sampler, steps = StepSampler(len(samples), LOADED_BATCH, seed=1), []
+        for epoch in range(math.ceil(LOADED_CAPTIONS / len(samples))):
+            sampler.begin(epoch)
+            steps += sampler
+        read = partial(read_all, samples, data, steps)
+        works[f"one worker, {name}"] = Work(read, sum(map(len, steps)), elsewhere=True)
+    views = [samples.reader.views(row) for row in samples.rows[:PERTURBED_PAIRS]]
+    classes = samples.augment.classes
+    for name in PERTURBATIONS:
+        works[name] = Work(partial(perturb_all, views, name, classes), len(views) * len(SEVERITIES))
+    rows, _ = time_side_by_side(works, repeats, torch.device("cpu"))
+    return rows, {}
+
+
+def read_all(samples: ChangeCaptions, data: DataConfig, steps: list[list[Draw]]) -> None:
+    """Start a worker and take all its batches."""
+    for _ in make_loader(samples, data, batch_sampler=steps):
+        pass
+
+
+def perturb_all(views: list[np.ndarray], name: str, classes: MapClasses) -> None:
+    for seed, own in enumerate(views):
+        for severity in SEVERITIES:
+            perturb(own, name, severity, seed=seed, classes=classes)
+
+
 def cold_start(subject: Subject, repeats: int) -> Result:
     """One pair's caption by caption.py."""
     files = [subject.scratch / f"view_{number}.png" for number in range(4)]
@@ -237,6 +286,7 @@ PARTS = {
     "evaluation": ("pair", evaluation),
     "training": ("caption", training),
     "preparation": ("pair", preparation),
+    "loading": ("pair", loading),
     "caption": ("caption", cold_start),
 }
 
