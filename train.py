@@ -39,6 +39,7 @@ from models.shared_batchnorm import left_out_of_statistics
 from tools.captioning_task import CaptioningTask, CaptionLoss
 from tools.detection_task import DetectionLoss, DetectionTask
 from tools.folder_lock import locked
+from tools.kept_features import keep_features
 from tools.processes import Processes, has_live_batchnorm, in_parallel, split_batch
 from tools.run_folder import RunFolder
 from tools.wording import number_of
@@ -109,8 +110,8 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     check_same_progress(progress, run_dir, processes)
     scheduler = make_scheduler(optimiser, config.train, sampler.steps, progress.steps)
     if config.train.keep_features:
-        for kept in (samples, val_samples):
-            kept.keep_features(partial(trunk_features, model, config.train.precision))
+        features = partial(trunk_features, model, config.train.precision)
+        keep_features((samples, val_samples), features, run_dir, processes)
     trained = in_parallel(model, processes)
     loader = make_loader(samples, config.data, batch_sampler=sampler)
     task = TASKS[config.model.name](config, samples, val_samples, processes)

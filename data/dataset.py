@@ -3,7 +3,7 @@
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, default_collate
-from tqdm import tqdm
 
 from configs import Config, DataConfig
 from data import hdf5, released_files
@@ -134,13 +133,14 @@ class ChangeCaptions(Dataset):
             return views._replace(maps=self.detected.maps(self.images_of[row]))
         return views
 
-    def keep_features(self, features: Callable[[Tensor], Tensor]) -> None:
-        """Replace every pair's views by `features(views (1, 4, 3, H, W))`, computed once; for a trunk that
-        never changes."""
-        for row in tqdm(self.rows, desc="trunk features", unit="pair", leave=False):
-            self.features[row] = (
-                features(torch.from_numpy(self._views(row).unpacked()).unsqueeze(0)).squeeze(0).cpu()
-            )
+    def views_at(self, row: int) -> Tensor:
+        """The views (4, 3, H, W) uint8 that are shown for the pair at a place in the file."""
+        return torch.from_numpy(self._views(row).unpacked())
+
+    def keep_features(self, kept: Tensor) -> None:
+        """Replace the views of the pairs in `rows` by kept[place], in the same order; for a trunk that never
+        changes."""
+        self.features = dict(zip(self.rows, kept, strict=True))
 
 
 def used_rows(reader: Reader, split: str, config: DataConfig) -> list[int]:

@@ -1,0 +1,98 @@
+"""Features of a frozen trunk, computed once: in a file that all processes of a machine map into memory."""
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from data.atomic_write import cannot_write
+from data.dataset import ChangeCaptions
+from tools.processes import Processes
+
+MEMORY, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
+SHARE = 0.9  # of the available memory that features may take
+
+
+def keep_features(
+    splits: Iterable[ChangeCaptions],
+    features: Callable[[Tensor], Tensor],
+    folder: Path,
+    processes: Processes,
+    available: int | None = None,
+) -> None:
+    """Replace the views of every pair by `features(views (1, 4, 3, H, W))`, (1, ...) bfloat16.
+
+    The processes of a machine compute a share each, and the features are in memory once for all of them. The
+    files in `folder` are removed as soon as every process has mapped them. available: bytes of memory, by
+    default what the system has. ValueError where the features do not fit.
+    """
+    rank, count = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    splits = list(splits)
+    shape = features(_views(splits[0], 0)).shape[1:]
+    with processes.together():
+        pairs = sum(len(samples.rows) for samples in splits)
+        _check_room(2 * pairs * math.prod(shape), available_memory() if available is None else available)
+    for number, samples in enumerate(splits):
+        path = folder / f".trunk_features_{os.environ.get('GROUP_RANK', 0)}_{number}"
+        size = len(samples.rows) * math.prod(shape)
+        try:
+            with processes.together():
+                if rank == 0:
+                    _allocate(path, 2 * size)
+            with processes.together():
+                kept = torch.from_file(str(path), shared=True, size=size, dtype=torch.bfloat16)
+        finally:
+            if rank == 0:
+                with suppress(FileNotFoundError, PermissionError):  # Windows keeps a mapped file
+                    path.unlink()
+        kept = kept.view(-1, *shape)
+        share = range(rank, len(samples.rows), count)
+        for place in tqdm(share, "trunk features", unit="pair", leave=False, disable=not processes.writes):
+            kept[place] = features(_views(samples, place))[0]
+        samples.keep_features(kept)
+    with processes.together():  # until the shares of all processes are there
+        pass
+
+
+def _views(samples: ChangeCaptions, place: int) -> Tensor:
+    """The views (1, 4, 3, H, W) uint8 of a pair of `samples.rows`."""
+    return samples.views_at(samples.rows[place]).unsqueeze(0)
+
+
+def _check_room(needed: int, available: int | None) -> None:
+    if available is not None and needed > SHARE * available:
+        raise ValueError(
+            f"train.keep_features needs {needed / 1e9:.1f} GB of memory for the features of all pairs, "
+            f"{available / 1e9:.1f} GB are available: give --train.keep_features false"
+        )
+
+
+def _allocate(path: Path, size: int) -> None:
+    """A file of so many bytes; OSError where the disk has no room for them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):  # without it a full disk would kill the process later
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+        except OSError as error:
+            raise cannot_write(path, error.strerror) from error
+
+
+def available_memory() -> int | None:
+    """Bytes that programs can still take: the system's, or the container's if less; None where unknown."""
+    found = []
+    if MEMORY.exists():
+        lines = MEMORY.read_text().splitlines()
+        found = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+    limit, used, parts = (CGROUP / f"memory.{name}" for name in ("max", "current", "stat"))
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        cached = [int(line.split()[1]) for line in parts.read_text().splitlines() if line.startswith("file ")]
+        found.append(int(limit.read_text()) - int(used.read_text()) + sum(cached))
+    return min(found, default=None)
