@@ -24,7 +24,10 @@ import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -35,7 +38,7 @@ from jsonargparse.typing import PositiveInt
 from configs import CommandLine, Config, early_option
 from data.atomic_write import DISK_IS_FULL, cannot_write, check_writable
 from data.images import stack_views
-from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell_maps
+from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell, tell_maps
 from data.palette import MASK_CLASSES
 from data.vocabulary import Vocabulary
 from models import autocast, pick_device
@@ -43,7 +46,9 @@ from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
 from tools.absent_maps import MapFinder
 from tools.wording import number_of
+from tools.workers import in_order
 
+READERS = min(4, os.cpu_count() or 1)  # threads that decode images ahead
 Row = dict[str, Any]  # of the output: the pair's files, its caption and log-probability, or its error
 
 
@@ -120,12 +125,14 @@ def caption_table(
     batch_size: int,
     mask_class: str | None,
 ) -> None:
-    """Write a row for each pair, in order, a batch at a time. Exit code 1 if pairs could not be read."""
+    """Write a row for each pair, in order, a batch at a time. Exit code 1 if pairs could not be read.
+
+    Threads read the files of the next batch while the model captions this one.
+    """
     failed = 0
-    with open_table(options) as table:
-        for first in range(0, len(entries), batch_size):
-            chosen = entries[first : first + batch_size]
-            read = [read_or_error(entry, mask_class) for entry in chosen]
+    batches = read_ahead(entries, partial(read_or_error, mask_class=mask_class), batch_size)
+    with open_table(options) as table, closing(batches):
+        for chosen, read in batches:
             good = [number for number, views in enumerate(read) if isinstance(views, list)]
             rows, _ = answer([chosen[n] for n in good], [read[n] for n in good]) if good else ([], None)
             captioned = dict(zip(good, rows, strict=True))
@@ -139,6 +146,17 @@ def caption_table(
         said = f"{failed} of {number_of(len(entries), 'pair')} could not be read: see the column error"
         print(said, file=sys.stderr)
         sys.exit(1)
+
+
+def read_ahead(
+    entries: list[Entry], read: Callable[[Entry], Any], batch_size: int
+) -> Iterator[tuple[list[Entry], list]]:
+    """Batches of pairs, in order, and what `read` makes of each pair; threads read one batch ahead."""
+    with ThreadPoolExecutor(READERS) as pool:
+        files = in_order(pool, read, entries, ahead=batch_size + 1)
+        for first in range(0, len(entries), batch_size):
+            chosen = entries[first : first + batch_size]
+            yield chosen, list(islice(files, len(chosen)))
 
 
 def read_or_error(entry: Entry, mask_class: str | None) -> list[np.ndarray] | str:
@@ -197,7 +215,7 @@ def fit(entry: Entry, views: list[np.ndarray], size: tuple[int, int]) -> np.ndar
     """The four views of a pair, (4, 3, H, W) uint8, in the size that the model was trained on."""
     height, width = views[0].shape[:2]
     if (height, width) != size:
-        print(f"{entry['img_A']}: resized from {height} x {width} to {size[0]} x {size[1]}", file=sys.stderr)
+        tell(f"{entry['img_A']}: resized from {height} x {width} to {size[0]} x {size[1]}")
     return stack_views(views, size)
 
 

@@ -60,10 +60,13 @@ def read_files(entry: Entry, mask_class: str | None = None) -> list[np.ndarray]:
             if share > UNKNOWN_SHARE:
                 remedy = f"the order is IMG_A IMG_B SEG_A SEG_B, {remedy}"
             percent = max(round(100 * share), 1)
-            print(
-                f"{entry[column]}: {percent}% of its pixels have no class's colour: {remedy}", file=sys.stderr
-            )
+            tell(f"{entry[column]}: {percent}% of its pixels have no class's colour: {remedy}")
     return views
+
+
+def tell(line: str) -> None:
+    """A line on standard error; lines that several threads tell do not mix, as those of `print` may."""
+    sys.stderr.write(f"{line}\n")
 
 
 def tell_maps(entries: list[Entry], modalities: str, instead: str) -> None:

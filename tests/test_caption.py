@@ -5,6 +5,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -275,3 +276,18 @@ def test_a_table_of_captions_is_tried_before_anything_is_read(say, tmp_path):
         say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv" / "out.csv"))
     with pytest.raises(ValueError, match="--output .*pairs.csv is a file that is read"):
         say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv"))
+
+
+def test_the_next_batch_is_read_while_the_model_captions():
+    """And memory holds no third batch."""
+    for size in (1, 3):
+        begun = set()
+        for number, (chosen, read) in enumerate(caption.read_ahead(list(range(12)), begun.add, size)):
+            assert chosen == list(range(number * size, (number + 1) * size))
+            assert read == [None] * size
+            following = set(range(12)[(number + 1) * size : (number + 2) * size])
+            deadline = time.monotonic() + 20
+            while not following <= begun and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert following <= begun
+            assert max(begun) < (number + 2) * size
