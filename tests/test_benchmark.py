@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from data.perturbations import PERTURBATIONS
 from tests.tiny import tiny_settings
 from tools import benchmark
 from tools.stopwatch import Work, count_operations, format_rows, product_speed, time_side_by_side
@@ -46,6 +47,7 @@ def test_networks_with_random_weights(tmp_path, capsys):
     every, one = (parts["training"]["rows"][name] for name in ("all captions of a pair, float32", "float32"))
     share = parts["training"]["found"]["epoch with captions_per_step all, share of one's, float32"]
     assert share == pytest.approx(every["seconds"] / one["seconds"])
+    assert parts["training"]["found"]["GFLOP of a step for a caption of a pair without plain views"] > 0.1
     assert "x released" in capsys.readouterr().out
 
 
@@ -64,6 +66,15 @@ def test_commands(tiny_run, tmp_path):
         assert parts[part]["rows"][script]["seconds"] > 0
         assert parts[part]["rows"][script]["peak_gb"] is None
     assert parts["caption"]["found"]["seconds beyond that"] > 0
+
+
+@pytest.mark.slow
+def test_one_data_worker(tmp_path):
+    parts = run(tmp_path / "b.json", *tiny_settings("none"), "--pairs", 1, "--parts", "loading")
+    rows = parts["loading"]["rows"]
+    workers = [f"one worker, {name}" for name in ("plain", "turned", "all of data.augment")]
+    assert list(rows) == [*workers, *PERTURBATIONS]
+    assert rows["one worker, plain"]["seconds"] < rows["one worker, all of data.augment"]["seconds"]
 
 
 def test_a_checkpoints_model_settings_stay(tiny_run, tmp_path):

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as tv
 from data.palette import CLASSES, classes_by_date, unknown_colours
 from data.perturbations import MAPS, PERTURBATIONS, SEVERITIES, perturb, photometric
 from data.perturbations.geometric import corners_of, move
-from data.perturbations.map_noise import connected
+from data.perturbations.map_noise import _largest_near, connected
 from data.perturbations.photometric import to_linear, to_srgb
 
 SIDE = 48
@@ -343,3 +343,11 @@ def test_a_table_of_all_values_gives_what_each_pixel_gives(name, sign):
             "haze": lambda level=level: photometric.to_srgb(light * (1 - level) + airlight * level),
         }[name]()
         assert torch.equal(getattr(photometric, name)(image, level, Fixed(sign)), expected)
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 5, 30])
+def test_the_largest_value_near_is_that_of_all_shifts(pixels):
+    values = np.random.default_rng(2).integers(0, 1000, (2, 23, 31))
+    padded = np.pad(values, [(0, 0), (pixels, pixels), (pixels, pixels)])
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * pixels + 1,) * 2, axis=(1, 2))
+    np.testing.assert_array_equal(_largest_near(values, pixels), windows.max(axis=(-2, -1)))

@@ -56,7 +56,7 @@ from tools.captioning_task import CaptionLoss
 from tools.make_demo_dataset import write_dataset
 from tools.processes import Processes
 from tools.released_procedure import released_captions, released_copy, released_optimiser, released_step
-from tools.stopwatch import Row, Work, format_rows, machine, time_side_by_side
+from tools.stopwatch import Row, Work, count_operations, format_rows, machine, time_side_by_side
 from train import Progress, train_step
 
 PRECISIONS = ("float32", "bf16")
@@ -180,6 +180,8 @@ def training(subject: Subject, repeats: int) -> Result:
     rows, _ = time_side_by_side(works, repeats, device)
     seconds = {row.name: row.seconds for row in rows}
     found = {f"seconds of a released step of {captions}": seconds["released"] * captions}
+    operations = count_operations(partial(step, one, "float32"))
+    found["GFLOP of a step for a caption of a pair without plain views"] = operations / captions / 1e9
     for precision in precisions(device):
         share = seconds[f"all captions of a pair, {precision}"] / seconds[precision]
         found[f"epoch with captions_per_step all, share of one's, {precision}"] = share

@@ -8,8 +8,6 @@ each date: an error paints no other.
 from collections.abc import Sequence
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.random import Generator
 
 from data.palette import CLASSES, VOID, MapClasses
@@ -80,17 +78,28 @@ def borders(maps: np.ndarray, pixels: int, rng: Generator, _: MapClasses) -> np.
     A pixel that two classes grow into goes to the one whose colour has the larger code.
     """
     grow = rng.random() < 0.5
-    codes = torch.from_numpy(_codes(maps)).float()  # 24 bits, exact
+    codes = _codes(maps)
     void = codes == 0
-
-    def largest_near(values: torch.Tensor) -> torch.Tensor:
-        rows = F.max_pool2d(values, (2 * pixels + 1, 1), stride=1, padding=(pixels, 0))
-        return F.max_pool2d(rows, (1, 2 * pixels + 1), stride=1, padding=(0, pixels))
-
-    near = largest_near(codes if grow else void.float())
-    codes = torch.where(void, near, codes) if grow else codes * (near == 0)
-    codes = codes.long().numpy()
+    if grow:
+        codes = np.where(void, _largest_near(codes, pixels), codes)
+    else:
+        codes = codes * ~_largest_near(void, pixels)
     return np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=1).astype(np.uint8)
+
+
+def _largest_near(values: np.ndarray, pixels: int) -> np.ndarray:
+    """The largest of the values, from 0 up, at most so many rows and columns away: (..., H, W) -> such."""
+    for axis in (-2, -1):
+        margins = [(0, 0)] * values.ndim
+        margins[axis] = (pixels, pixels)
+        values = np.moveaxis(np.pad(values, margins), axis, 0)
+        width, whole = 1, 2 * pixels + 1  # values[i] is the largest of `width` values from i on
+        while width < whole:
+            step = min(width, whole - width)
+            values = np.maximum(values[:-step], values[step:])
+            width += step
+        values = np.moveaxis(values, 0, axis)
+    return values
 
 
 def missing(maps: np.ndarray, share: float, rng: Generator, _: MapClasses) -> np.ndarray:
