@@ -14,11 +14,10 @@ epoch), TensorBoard events, val_captions.json, best.pt (the best validation scor
 from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
-import math
 import random
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,56 +28,23 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from configs import CommandLine, Config, TrainConfig
-from data.dataset import SPARE, Batch, fewer_workers_remark, make_loader, open_samples, step_sampler
+from configs import CommandLine, Config
+from data.dataset import fewer_workers_remark, make_loader, open_samples, step_sampler
 from models import autocast, build_model, pick_device, usable_precision
 from models.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
-from models.optimiser import clip_gradients, decay_decoder, load_optimiser, make_optimiser, make_scheduler
-from models.shared_batchnorm import left_out_of_statistics
-from tools.captioning_task import CaptioningTask, CaptionLoss
-from tools.detection_task import DetectionLoss, DetectionTask
+from models.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
+from tools.captioning_task import CaptioningTask
+from tools.detection_task import DetectionTask
 from tools.folder_lock import locked
 from tools.kept_features import keep_features
-from tools.processes import Processes, has_live_batchnorm, in_parallel, split_batch
+from tools.processes import Processes, has_live_batchnorm, in_parallel
 from tools.run_folder import RunFolder
+from tools.training_steps import Progress, TrainingSteps
 from tools.wording import number_of
 from tools.workers import interruptions_noted
 
 TASKS = {"mmodalcc": CaptioningTask, "change_detector": DetectionTask}
-
-
-@dataclass
-class Progress:
-    """How far a run has come.
-
-    epoch: the one being trained, from 1. step, loss, count: its steps so far, their summed loss and what it
-    is the mean over (words; pairs for the detector). steps: those of all epochs. stale: epochs in a row
-    without a strictly better validation score than `best`.
-    """
-
-    epoch: int = 1
-    step: int = 0
-    loss: float = 0.0
-    count: float = 0.0
-    steps: int = 0
-    stale: int = 0
-    best: float = float("-inf")
-
-    @classmethod
-    def restored(cls, state: dict[str, Any]) -> "Progress":
-        """Inverse of `asdict`. TypeError on an unknown key or a value that is not a number."""
-        for key, value in state.items():
-            if not isinstance(value, int | float):
-                raise TypeError(f"progress.{key} is not a number but {value!r}")
-        return cls(**state)
-
-    def judge(self, score: float) -> bool:
-        """Whether an epoch's validation score is the best so far; counts stale epochs, begins the next."""
-        improved = score > self.best
-        self.best, self.stale = max(score, self.best), 0 if improved else self.stale + 1
-        self.epoch, self.step, self.loss, self.count = self.epoch + 1, 0, 0.0, 0.0
-        return improved
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -145,28 +111,32 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
             raise KeyboardInterrupt(f"after step {progress.steps}: go on with --resume")
         return bool(done)
 
+    steps = TrainingSteps(
+        trained, task.loss, optimiser, config.train, progress, processes, report=folder.write_step
+    )
     with interruptions_noted() as interruption, task:
         while progress.epoch <= config.train.epochs and progress.stale < config.train.early_stop:
             started = saved = time.monotonic()
-            if progress.step == 0:
-                decay_decoder(optimiser, config.train, progress.stale)
             sampler.begin(progress.epoch, progress.step)
             model.train()
             bar = tqdm(
                 loader, f"epoch {progress.epoch}", unit="step", leave=False, disable=not processes.writes
             )
             for batch in bar:
-                norm = train_step(trained, batch, task.loss, optimiser, config.train, progress, processes)
-                if scheduler:
-                    scheduler.step()
-                folder.write_step(progress.steps, progress.loss / progress.count, norm)
                 due = time.monotonic() - saved > 60 * config.train.checkpoint_minutes
-                stop, due = processes.sum(interruption.arrived, due)
+                stop, due = steps.agree(batch, interruption.arrived, due)
                 if stop or due:
+                    steps.finish()
                     save()
                     saved = time.monotonic()
                 if stop:
                     raise KeyboardInterrupt(f"after step {progress.steps}: go on with --resume")
+                if progress.step == 0:
+                    decay_decoder(optimiser, config.train, progress.stale)
+                steps.take(batch)
+                if scheduler:
+                    scheduler.step()
+            steps.finish()
 
             save()  # a run that stops from here on goes on with this validation
             judged, captions = task.validate(model, agree)
@@ -206,54 +176,6 @@ def trunk_features(model: MModalCC, precision: str, views: Tensor) -> Tensor:
     device = model.mean.device
     with autocast(device, precision):
         return model.eval().features(views.to(device)).bfloat16()
-
-
-def train_step(
-    model: nn.Module,
-    batch: Batch,
-    loss: CaptionLoss | DetectionLoss,
-    optimiser: Optimizer,
-    config: TrainConfig,
-    progress: Progress,
-    processes: Processes,
-) -> float:
-    """One step on this process's share of the batch, in `accumulate` micro-batches -> the gradient's norm.
-
-    The loss is the mean over the whole batch's real words (or pairs), however processes and micro-batches
-    divide it. A loss or gradient that is not finite ends the run before it reaches the weights.
-    """
-    own = int((batch["index"] != SPARE).sum())
-    count, samples = processes.sum(loss.count(batch), own)
-    micro_batches = split_batch(batch, int(samples), config.accumulate, processes)
-    optimiser.zero_grad(set_to_none=True)
-    total = 0.0
-    for number, micro_batch in enumerate(micro_batches, start=1):
-        last = number == len(micro_batches) or processes.count == 1
-        with ExitStack() as contexts:
-            if not last:
-                contexts.enter_context(model.no_sync())
-            empty = len(micro_batch["index"]) == 0
-            if empty:  # a sample that counts for nothing takes part in what processes exchange
-                contexts.enter_context(left_out_of_statistics(model))
-                micro_batch = {name: values[:1] for name, values in batch.items()}
-            summed = loss(model, micro_batch) * (not empty)
-            # DistributedDataParallel takes the mean over processes: undo it
-            (summed * processes.count / count).backward()
-        total += summed.item()
-    (total,) = processes.sum(total)
-    gradients = [p.grad for group in optimiser.param_groups for p in group["params"]]
-    norm = nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None]).item()
-    if not math.isfinite(total + norm):
-        raise ValueError(
-            f"step {progress.step + 1} of epoch {progress.epoch} has loss {total / count:.4g} and gradient "
-            f"norm {norm:.4g} (pairs {batch['index'].tolist()} of the training file): "
-            "lower train.learning_rate"
-        )
-    clip_gradients(optimiser, config)
-    optimiser.step()
-    progress.step, progress.steps = progress.step + 1, progress.steps + 1
-    progress.loss, progress.count = progress.loss + total, progress.count + count
-    return norm
 
 
 def training_state(optimiser: Optimizer, progress: Progress, processes: Processes) -> dict[str, Any]:

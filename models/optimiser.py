@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
@@ -60,3 +60,15 @@ def clip_gradients(optimiser: Optimizer, config: TrainConfig) -> None:
     for group in optimiser.param_groups:
         if config.clip_value and (group["part"] != "fusion" or config.clip_fusion):
             nn.utils.clip_grad_value_(group["params"], config.clip_value)
+
+
+def step_if(good: Tensor, optimiser: Optimizer) -> None:
+    """Take a step where `good` (), a bool on the parameters' device, is true; otherwise change nothing.
+
+    A fused optimiser decides on the device, so that the CPU need not wait for a GPU.
+    """
+    optimiser.found_inf = (~good).float()  # what GradScaler sets
+    try:
+        optimiser.step()
+    finally:
+        del optimiser.found_inf

@@ -11,6 +11,7 @@ from models.optimiser import make_optimiser
 from tests.tiny import tiny_settings
 from tools.captioning_task import CaptionLoss
 from tools.processes import Processes, in_parallel
+from tools.training_steps import Progress, TrainingSteps
 
 FROZEN = {"model.trunk_batchnorm": "frozen", "model.block_batchnorm": "frozen"}
 LIVE = {"model.trunk_batchnorm": "live", "model.block_batchnorm": "live"}
@@ -46,9 +47,9 @@ def one_step(folder: str, processes: Processes, step: int, settings: dict) -> di
     optimiser = make_optimiser(model, config.train)
     trained = in_parallel(model.train(), processes)
     batch = next(iter(make_loader(samples, config.data, batch_sampler=sampler)))
-    progress = train.Progress()
+    progress = Progress()
     loss = CaptionLoss(samples.reader.vocabulary.pad, config.train.precision)
-    train.train_step(trained, batch, loss, optimiser, config.train, progress, processes)
+    TrainingSteps(trained, loss, optimiser, config.train, progress, processes).take_and_wait(batch)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     statistics = {name: value.clone() for name, value in model.named_buffers() if "running" in name}
     return {

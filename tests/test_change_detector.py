@@ -20,6 +20,7 @@ from tests.tiny import random_views, tiny_config, tiny_model
 from tools.detection_scores import TITLES
 from tools.detection_task import DetectionLoss, given_classes
 from tools.processes import Processes
+from tools.training_steps import Progress, TrainingSteps
 
 BUILDING, GRASS = 5, 1
 
@@ -99,10 +100,11 @@ def test_loss_of_a_detector_that_knows_all():
 def test_it_learns_four_pairs_and_writes_their_maps():
     model, views = tiny_detector().train(), painted_pairs()
     settings = TrainConfig(learning_rate=3e-3)
-    optimiser, progress, loss = make_optimiser(model, settings), train.Progress(), DetectionLoss("float32")
+    optimiser, loss = make_optimiser(model, settings), DetectionLoss("float32")
+    steps = TrainingSteps(model, loss, optimiser, settings, Progress(), Processes())
     for _ in range(60):
         batch = {"views": views, "index": torch.arange(4)}
-        train.train_step(model, batch, loss, optimiser, settings, progress, Processes())
+        steps.take_and_wait(batch)
     maps = model.eval().detect(views)
     assert maps.dtype == torch.uint8
     given = torch.from_numpy(paint_classes(map_classes(views[:, 2:].numpy())))

@@ -27,6 +27,7 @@ from tools.released_procedure import (
     released_optimiser,
     released_step,
 )
+from tools.training_steps import Progress, TrainingSteps
 
 VARIANTS = pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
 BEAMS = pytest.mark.parametrize("beam_size", [1, 3, 4, 8])
@@ -141,10 +142,10 @@ def test_the_released_step_has_our_loss_and_learns(variant):
     ours = tiny_model(**variant).train()
     plain = released_copy(ours)
     settings = train.TrainConfig()
-    progress = train.Progress()
+    progress = Progress()
     batch = {"views": views, "tokens": tokens.unsqueeze(1), "index": torch.arange(4)}
     optimiser, loss = make_optimiser(ours, settings), CaptionLoss(PAD, "float32")
-    train.train_step(ours, batch, loss, optimiser, settings, progress, Processes())
+    TrainingSteps(ours, loss, optimiser, settings, progress, Processes()).take_and_wait(batch)
     optimiser = released_optimiser(plain, 1e-3)
     losses = [released_step(plain, views, tokens, optimiser, pad=PAD, clip=5.0) for _ in range(5)]
     assert losses[0] == pytest.approx(progress.loss / progress.count, rel=1e-4)

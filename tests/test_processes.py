@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-import train
 from configs import Config, DataConfig, TrainConfig
 from data.dataset import SPARE, Draw, StepSampler, open_samples, step_sampler
 from tests.conftest import CONFIGS
 from tests.one_step import CASES
 from tests.tiny import tiny_settings
 from tools.processes import Processes, split_batch
+from tools.training_steps import Progress
 from train import accumulate_remark
 
 ROOT = CONFIGS.parent
@@ -157,8 +157,8 @@ def test_an_epoch_entered_in_its_middle():
 
 
 def test_parts_of_a_step_add_up(demo_input):
-    """train.Progress counts what the epoch's mean loss needs."""
-    progress = train.Progress(loss=6.0, count=3.0, step=4, steps=9)
+    """Progress counts what the epoch's mean loss needs."""
+    progress = Progress(loss=6.0, count=3.0, step=4, steps=9)
     assert progress.judge(1.0)
     assert not progress.judge(1.0)
     assert (progress.epoch, progress.step, progress.steps, progress.stale) == (3, 0, 9, 1)

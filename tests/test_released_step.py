@@ -7,7 +7,6 @@ import pytest
 import torch
 
 import configs
-import train
 from configs import Config, from_dict
 from models.checkpoint import load_checkpoint, restore_model
 from models.optimiser import make_optimiser
@@ -17,6 +16,7 @@ from tests.conftest import CONFIGS
 from tools import import_released
 from tools.captioning_task import CaptionLoss
 from tools.processes import Processes
+from tools.training_steps import Progress, TrainingSteps
 
 WORDS = ["<pad>", *(f"w{i}" for i in range(16)), "<unk>", "<start>", "<end>"]
 PAD, START, END = 0, 18, 19
@@ -52,9 +52,10 @@ def our_step(content, batch, clip_value):
     config = Config(**from_dict(content["config"])).train
     config = replace(config, clip_value=clip_value)
     model = restore_model(content, fold=False)[0].double().train()
-    progress, processes = train.Progress(), Processes.join(torch.device("cpu"))
+    progress, processes = Progress(), Processes.join(torch.device("cpu"))
     optimiser = make_optimiser(model, config)
-    train.train_step(model, batch, CaptionLoss(PAD, "float32"), optimiser, config, progress, processes)
+    loss = CaptionLoss(PAD, "float32")
+    TrainingSteps(model, loss, optimiser, config, progress, processes).take_and_wait(batch)
     return model, progress.loss / progress.count
 
 

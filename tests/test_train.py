@@ -29,6 +29,7 @@ from tests.tiny import (
 from tools import detect_maps
 from tools.captioning_task import CaptionLoss
 from tools.processes import Processes
+from tools.training_steps import Progress, TrainingSteps
 
 BASE = ["--config", str(CONFIGS / "second_cc.yaml")]
 
@@ -145,10 +146,10 @@ def test_a_run_stopped_before_validation_goes_on_with_it(tiny_run, demo_input, t
 def test_progress_must_agree_over_processes(tmp_path):
     class Two:
         def gather(self, item):
-            return [item, train.Progress(steps=3)]
+            return [item, Progress(steps=3)]
 
     with pytest.raises(ValueError, match=r"same step, they are at 7, 3: give a --run_dir that all machines"):
-        train.check_same_progress(train.Progress(steps=7), tmp_path, Two())
+        train.check_same_progress(Progress(steps=7), tmp_path, Two())
 
 
 def test_resume_without_a_checkpoint_starts_and_says_so(demo_input, tmp_path, capsys):
@@ -207,9 +208,9 @@ def test_portions_of_a_step_keep_the_colours_of_their_plain_views():
         model.encoder_sem.trunk.conv1.register_forward_hook(
             lambda module, args, output: computed.append(len(output))
         )
-        progress, loss = train.Progress(), CaptionLoss(PAD, "float32")
+        progress, loss = Progress(), CaptionLoss(PAD, "float32")
         optimiser = make_optimiser(model, config)
-        train.train_step(model, batch, loss, optimiser, config, progress, Processes())
+        TrainingSteps(model, loss, optimiser, config, progress, Processes()).take_and_wait(batch)
         losses.append(progress.loss)
     assert computed == [6, 3, 3]  # each pair's two alike maps are computed once
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)

@@ -57,7 +57,7 @@ from tools.make_demo_dataset import write_dataset
 from tools.processes import Processes
 from tools.released_procedure import released_captions, released_copy, released_optimiser, released_step
 from tools.stopwatch import Row, Work, count_operations, format_rows, machine, time_side_by_side
-from train import Progress, train_step
+from tools.training_steps import Progress, TrainingSteps
 
 PRECISIONS = ("float32", "bf16")
 CAPTIONS_PER_PAIR, PREPARED_PAIRS = 5, 200
@@ -167,7 +167,8 @@ def training(subject: Subject, repeats: int) -> Result:
         released_step(plain, one["views"], one["tokens"][:, 0], plain_adam, pad=pad, clip=config.clip_value)
 
     def step(batch: Batch, precision: str) -> None:
-        train_step(ours, batch, CaptionLoss(pad, precision), adam, config, Progress(), Processes())
+        loss = CaptionLoss(pad, precision)
+        TrainingSteps(ours, loss, adam, config, Progress(), Processes()).take_and_wait(batch)
 
     works = {"released": Work(released, captions)}
     for precision in precisions(device):
