@@ -41,9 +41,10 @@ from data.images import stack_views
 from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell, tell_maps
 from data.palette import MASK_CLASSES
 from data.vocabulary import Vocabulary
-from models import autocast, pick_device
+from models import pick_device
 from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
+from models.precision import autocast
 from tools.absent_maps import MapFinder
 from tools.wording import number_of
 from tools.workers import in_order

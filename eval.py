@@ -35,10 +35,11 @@ from data.hdf5 import VIEWS
 from data.json_file import read_json
 from data.no_change import sentences_in_use
 from data.vocabulary import Vocabulary
-from models import autocast, pick_device
+from models import pick_device
 from models.beam_search import Hypothesis
 from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
+from models.precision import autocast, tune_convolutions
 from tools import detection_task
 from tools.constants import TrainingCaptions, training_captions
 from tools.meteor import Meteor
@@ -72,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
+    tune_convolutions(device)
     processes = Processes.join(device)
     if processes.writes:
         check_writable(output, "--output", folder=True)

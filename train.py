@@ -25,15 +25,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 from tqdm import tqdm
 
 from configs import CommandLine, Config
 from data.dataset import fewer_workers_remark, make_loader, open_samples, step_sampler
-from models import autocast, build_model, pick_device, usable_precision
+from models import build_model, pick_device
 from models.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
 from models.mmodalcc import MModalCC
 from models.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
+from models.precision import autocast, make_scaler, precision_line, tune_convolutions
 from tools.captioning_task import CaptioningTask
 from tools.detection_task import DetectionTask
 from tools.folder_lock import locked
@@ -50,6 +52,7 @@ TASKS = {"mmodalcc": CaptioningTask, "change_detector": DetectionTask}
 def main(argv: list[str] | None = None) -> None:
     config, run_dir, resume = read_command(argv)
     device = pick_device(config.train.device)
+    tune_convolutions(device)
     processes = Processes.join(device)
     with ExitStack() as stack:
         with processes.together():
@@ -71,8 +74,10 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     if start:
         start_from(start, model, config.model, vocabulary)
     seed_everything(config.train.seed + processes.rank)  # processes drop out different values
-    optimiser = make_optimiser(model, config.train)
-    progress = restore(folder.resumed, model, optimiser, processes) if folder.resumed else Progress()
+    optimiser, scaler = make_optimiser(model, config.train), make_scaler(config.train.precision, device)
+    progress = Progress()
+    if folder.resumed:
+        progress = restore(folder.resumed, model, optimiser, scaler, processes)
     check_same_progress(progress, run_dir, processes)
     scheduler = make_scheduler(optimiser, config.train, sampler.steps, progress.steps)
     if config.train.keep_features:
@@ -84,7 +89,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     size = f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
     size += number_of(len(val_samples), "val pair")
     remarks = [
-        *precision_remark(config.train.precision, device),
+        precision_line(config.train.precision, device),
         *accumulate_remark(config),
         *fewer_workers_remark(loader, config.data.workers),
         size,
@@ -101,7 +106,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
             "epoch": progress.epoch - 1,  # whole ones
             "scores": scores,
         }
-        state = training_state(optimiser, progress, processes)
+        state = training_state(optimiser, scaler, progress, processes)
         with processes.together():
             folder.save(content, state, best=best)
 
@@ -112,7 +117,14 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
         return bool(done)
 
     steps = TrainingSteps(
-        trained, task.loss, optimiser, config.train, progress, processes, report=folder.write_step
+        trained,
+        task.loss,
+        optimiser,
+        config.train,
+        progress,
+        processes,
+        scaler=scaler,
+        report=folder.write_step,
     )
     with interruptions_noted() as interruption, task:
         while progress.epoch <= config.train.epochs and progress.stale < config.train.early_stop:
@@ -178,19 +190,30 @@ def trunk_features(model: MModalCC, precision: str, views: Tensor) -> Tensor:
         return model.eval().features(views.to(device)).bfloat16()
 
 
-def training_state(optimiser: Optimizer, progress: Progress, processes: Processes) -> dict[str, Any]:
-    """What --resume needs besides the model: optimiser, progress, and each process's random generators."""
+def training_state(
+    optimiser: Optimizer, scaler: GradScaler, progress: Progress, processes: Processes
+) -> dict[str, Any]:
+    """What --resume needs besides the model: optimiser, progress, each process's random generators, and the
+    scale of fp16's losses, {} for other precisions."""
     return {
         "optimiser": optimiser.state_dict(),
+        "scaler": scaler.state_dict(),
         "progress": asdict(progress),
         "random": processes.gather(random_state()),
     }
 
 
 def restore(
-    content: dict[str, Any], model: nn.Module, optimiser: Optimizer, processes: Processes
+    content: dict[str, Any],
+    model: nn.Module,
+    optimiser: Optimizer,
+    scaler: GradScaler,
+    processes: Processes,
 ) -> Progress:
-    """Put a run back to where last.pt was written; ValueError where another number of processes wrote it."""
+    """Put a run back to where last.pt was written; ValueError where another number of processes wrote it.
+
+    A scaler begins anew where the run had none, as on another device or in older checkpoints.
+    """
     training = content["training"]
     if len(training["random"]) != processes.count:
         raise ValueError(
@@ -201,6 +224,8 @@ def restore(
     del content["model"]  # its memory is not needed again
     try:
         load_optimiser(optimiser, training.pop("optimiser"))
+        if stored := training.get("scaler"):
+            scaler.load_state_dict(stored)
         set_random_state(training["random"][processes.rank])
         return Progress.restored(training["progress"])
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -231,12 +256,6 @@ def accumulate_remark(config: Config) -> list[str]:
         f"train.accumulate {config.train.accumulate}: live BatchNorm takes the statistics of each portion, "
         "so gradients differ from those of the whole batch"
     ]
-
-
-def precision_remark(precision: str, device: torch.device) -> list[str]:
-    """A line where the precision asked for is replaced by another."""
-    usable = usable_precision(precision, device)
-    return [f"{precision} is slow on this {device.type}, {usable} is used instead"] * (usable != precision)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from data.perturbations import MAPS, PERTURBATIONS
 Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)], join="and")
 Split = Literal["train", "val", "test"]
 Augment = Literal[FLIPS, *PERTURBATIONS]
-Precision = Literal["float32", "tf32", "bf16"]
+Precision = Literal["float32", "tf32", "bf16", "fp16"]
 
 
 SELECTED_BY = {"mmodalcc": ("bleu_4", "cider", "s_m"), "change_detector": ("miou", "sek", "f_scd")}

@@ -140,32 +140,3 @@ def check_architecture(capability: tuple[int, int], built_for: Sequence[str]) ->
         f"this GPU has compute capability {major}.{minor}, torch {torch.__version__} is built for "
         f"{', '.join(built_for)}: install a torch for this GPU, or give --train.device cpu"
     )
-
-
-def has_bf16_units(device: torch.device) -> bool:
-    """Whether a device computes bf16 in hardware.
-
-    A CPU without such units emulates it: a ResNet trains ten times slower than in float32.
-    """
-    if device.type == "cpu":
-        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return torch.cuda.is_bf16_supported(including_emulation=False)
-
-
-def usable_precision(precision: str, device: torch.device) -> str:
-    """The precision used where `precision` is asked for: on a CPU without bf16 units, float32 for bf16."""
-    if precision == "bf16" and device.type == "cpu" and not has_bf16_units(device):
-        return "float32"
-    return precision
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a forward pass runs in `precision`: "float32", "tf32" or "bf16".
-
-    What the device cannot compute is replaced, see `usable_precision`.
-    It also sets, from here on, whether a GPU may round the factors of float32 products to TF32.
-    """
-    precision = usable_precision(precision, device)
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "float32"
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -11,6 +11,7 @@ from models.beam_search import Hypothesis, beam_search
 from models.decoder import Decoder, WordAttention
 from models.encoder import Encoder, pixel_statistics
 from models.fusion import Fusion
+from models.precision import plain_float32
 
 DATES = {"rgb": slice(0, 2), "sem": slice(2, 4)}  # a modality's places among the views
 
@@ -88,12 +89,12 @@ class MModalCC(nn.Module):
         """Beam search: views (B, 4, 3, H, W) uint8 -> the `best` answers of each pair, the best first; plain
         as in `features`.
 
-        Autocast takes in the encoding alone. The decoder, little work, stays in float32: in bf16 a rounding
-        would choose between captions that are nearly as likely (91.5 % of the demo's captions stay those of
-        float32 then, 99.2 % so).
+        Autocast and TF32 take in the encoding alone. The decoder, little work, stays in float32: in bf16 a
+        rounding would choose between captions that are nearly as likely (91.5 % of the demo's captions stay
+        those of float32 then, 99.2 % so).
         """
         memory = self.encode(views, plain)
-        with torch.autocast(memory.device.type, enabled=False):
+        with plain_float32(memory.device):
             return beam_search(
                 self.decoder,
                 memory.to(self.mean.dtype),

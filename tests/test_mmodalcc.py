@@ -1,12 +1,10 @@
 """The whole model: shapes, gradients, invariances, and decoding against teacher forcing."""
 
-import warnings
-
 import pytest
 import torch
 import torch.nn.functional as F
 
-from models import autocast, build_model, has_bf16_units, usable_precision
+from models import build_model
 from tests.tiny import (
     END,
     PAD,
@@ -129,20 +127,3 @@ def test_a_tiny_set_of_captions_is_learnt():
         optimiser.step()
     answers = model.eval().caption(views, start=START, end=END, beam_size=2)
     assert [found[0].tokens for found in answers] == tokens[:, 1:-1].tolist()
-
-
-def test_precision_says_whether_a_gpu_may_round_to_tf32():
-    for precision, rounded in (("float32", False), ("tf32", True), ("bf16", True), ("float32", False)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remark where there is no GPU
-            context = autocast(torch.device("cuda"), precision)
-        assert context.fast_dtype == torch.bfloat16
-        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == rounded
-
-
-def test_bf16_runs_only_where_the_cpu_has_bf16_units():
-    cpu = torch.device("cpu")
-    assert usable_precision("float32", cpu) == "float32"
-    assert usable_precision("bf16", cpu) == ("bf16" if has_bf16_units(cpu) else "float32")
-    with autocast(cpu, "bf16"):
-        assert torch.is_autocast_enabled("cpu") == has_bf16_units(cpu)

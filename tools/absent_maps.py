@@ -13,8 +13,9 @@ from configs import Config
 from data.atomic_write import atomic_write
 from data.images import resize_map, stack_views
 from data.pair_files import Entry
-from models import autocast, pick_device
+from models import pick_device
 from models.checkpoint import open_detector
+from models.precision import autocast
 
 
 class MapFinder:

@@ -7,8 +7,8 @@
 Parts: evaluation (reading, encoding, beam search), a training step, preparation, loading (one data worker,
 plain and with data.augment), one caption from a cold start. Their limits: the trunks alone (both, all four
 views, in the same batches, format and precision); decoding the PNG files on all cores; importing torch and
-reading the checkpoint. The released procedure stands in tools/released_procedure.py. Prints tables and writes
-a JSON.
+reading the checkpoint. The released procedure is in tools/released_procedure.py; a GPU runs it in TF32, too,
+beside which our tf32 and bf16 stand. Prints tables and writes a JSON.
 
 Without --checkpoint the weights are random, and the decoder is taught to end captions after eight words.
 """
@@ -19,11 +19,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -45,12 +47,13 @@ from data.images import read_rgb
 from data.palette import MapClasses
 from data.perturbations import PERTURBATIONS, SEVERITIES, perturb
 from eval import predict
-from models import autocast, pick_device, usable_precision
+from models import pick_device
 from models.beam_search import Hypothesis
 from models.checkpoint import load_checkpoint
 from models.folding import fold_batchnorm
 from models.mmodalcc import MModalCC
 from models.optimiser import make_optimiser
+from models.precision import autocast, usable_precision
 from tools.benchmark_subject import Subject, make_subject
 from tools.captioning_task import CaptionLoss
 from tools.make_demo_dataset import write_dataset
@@ -59,7 +62,7 @@ from tools.released_procedure import released_captions, released_copy, released_
 from tools.stopwatch import Row, Work, count_operations, format_rows, machine, time_side_by_side
 from tools.training_steps import Progress, TrainingSteps
 
-PRECISIONS = ("float32", "bf16")
+PRECISIONS = ("float32", "tf32", "bf16")
 CAPTIONS_PER_PAIR, PREPARED_PAIRS = 5, 200
 LOADED_PAIRS, LOADED_BATCH, LOADED_CAPTIONS = 100, 28, 700  # captions: at least so many are read
 PERTURBED_PAIRS = 8
@@ -106,18 +109,20 @@ def evaluation(subject: Subject, repeats: int) -> Result:
     batches = [views_of(batch, device) for batch in loader]
     plain = released_copy(subject.model)
 
-    def released() -> list[Hypothesis]:
+    def released(precision: str) -> list[Hypothesis]:
         special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
         pairs = (subject.samples[i]["views"].to(device) for i in range(count))
-        return [released_captions(plain, views, **special)[0] for views in pairs]
+        return [released_captions(plain, views, **special, precision=precision)[0] for views in pairs]
 
-    works = {"released": Work(released, count)}
+    works = released_works(released, count, device)
     for precision in precisions(device):
         settings = replace(config, decode=replace(config.decode, precision=precision))
         ours = partial(predict, model, subject.samples, vocabulary, settings, Processes())
         trunks = partial(encode_alone, model, batches, precision)
         works[f"trunks alone, {precision}"] = Work(trunks, count, precision)
-        works[precision] = Work(ours, count, precision, "released", f"trunks alone, {precision}")
+        works[precision] = Work(
+            ours, count, precision, counterpart(precision, works), f"trunks alone, {precision}"
+        )
     rows, captions = time_side_by_side(works, repeats, device)
     expected = captions["released"]
     found = {"words in a caption": sum(len(caption.tokens) for caption in expected) / count}
@@ -132,12 +137,26 @@ def evaluation(subject: Subject, repeats: int) -> Result:
     return rows, found
 
 
-@torch.inference_mode()
 def precisions(device: torch.device) -> list[str]:
     """Those of PRECISIONS that the device computes in hardware."""
     return [precision for precision in PRECISIONS if usable_precision(precision, device) == precision]
 
 
+def released_works(released: Callable[[str], Any], units: int, device: torch.device) -> dict[str, Work]:
+    """The released procedure in float32, and in TF32, as the authors' torch computed, where a GPU can."""
+    works = {"released": Work(partial(released, "float32"), units)}
+    if "tf32" in precisions(device):
+        works["released, tf32"] = Work(partial(released, "tf32"), units, "tf32")
+    return works
+
+
+def counterpart(precision: str, works: dict[str, Work]) -> str:
+    """The released work beside which ours stands: the fastest of theirs that rounds no more than ours."""
+    tf32 = "released, tf32"
+    return tf32 if precision != "float32" and tf32 in works else "released"
+
+
+@torch.inference_mode()
 def encode_alone(model: MModalCC, batches: list[Tensor], precision: str) -> None:
     """Both trunks on all four views, void maps too."""
     with autocast(model.mean.device, precision):
@@ -163,20 +182,29 @@ def training(subject: Subject, repeats: int) -> Result:
     )
     plain_adam, adam = released_optimiser(plain, config.learning_rate), make_optimiser(ours, config)
 
-    def released() -> None:
-        released_step(plain, one["views"], one["tokens"][:, 0], plain_adam, pad=pad, clip=config.clip_value)
+    def released(precision: str) -> None:
+        released_step(
+            plain,
+            one["views"],
+            one["tokens"][:, 0],
+            plain_adam,
+            pad=pad,
+            clip=config.clip_value,
+            precision=precision,
+        )
 
     def step(batch: Batch, precision: str) -> None:
         loss = CaptionLoss(pad, precision)
         TrainingSteps(ours, loss, adam, config, Progress(), Processes()).take_and_wait(batch)
 
-    works = {"released": Work(released, captions)}
+    works = released_works(released, captions, device)
     for precision in precisions(device):
         trunks = f"trunks alone, {precision}"
         works[trunks] = Work(partial(trunk_step, ours, one["views"], precision), captions, precision)
-        works[precision] = Work(partial(step, one, precision), captions, precision, "released", trunks)
+        theirs = counterpart(precision, works)
+        works[precision] = Work(partial(step, one, precision), captions, precision, theirs, trunks)
         works[f"all captions of a pair, {precision}"] = Work(
-            partial(step, every, precision), every["tokens"].shape[:2].numel(), precision, "released"
+            partial(step, every, precision), every["tokens"].shape[:2].numel(), precision, theirs
         )
     rows, _ = time_side_by_side(works, repeats, device)
     seconds = {row.name: row.seconds for row in rows}

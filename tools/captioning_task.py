@@ -12,8 +12,8 @@ from torch.utils.data import default_collate
 from configs import Config
 from data.dataset import Batch, ChangeCaptions, augmented_remark, views_of
 from eval import predict, to_captions
-from models import autocast
 from models.mmodalcc import MModalCC
+from models.precision import autocast
 from tools.constants import TrainingCaptions, best_constants, training_captions
 from tools.meteor import Meteor, Segment
 from tools.metrics import Measured, measure
@@ -26,7 +26,7 @@ from tools.scoring import floor_and_oracle
 class CaptionLoss:
     """Cross-entropy over the next word, summed over the real target words (`<end>` included).
 
-    pad: the token that fills up. precision: "float32" or "bf16".
+    pad: the token that fills up. precision: of the forward pass, see models.precision.
     """
 
     pad: int

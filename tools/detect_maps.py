@@ -25,9 +25,10 @@ from tqdm import tqdm
 from configs import CommandLine, Config, early_option
 from data.dataset import ChangeCaptions, check_size, make_loader, open_reader, views_of
 from data.detected_maps import write_maps
-from models import autocast, pick_device
+from models import pick_device
 from models.change_detector import ChangeDetector
 from models.checkpoint import load_checkpoint, restore_detector
+from models.precision import autocast
 from tools.folder_lock import locked
 from tools.wording import number_of
 

@@ -24,16 +24,17 @@ from data.dataset import (
     views_of,
 )
 from data.palette import CLASSES
-from models import autocast, pick_device
+from models import pick_device
 from models.change_detector import ChangeDetector, detection_loss
 from models.checkpoint import restore_detector
+from models.precision import autocast, tune_convolutions
 from tools.detection_scores import confusion, detection_scores, format_table, nothing_changed
 from tools.processes import Agree, Processes
 
 
 @dataclass(frozen=True)
 class DetectionLoss:
-    """The detector's loss, summed over pairs. precision: of the forward pass, see models.autocast."""
+    """The detector's loss, summed over pairs. precision: of the forward pass, see models.precision."""
 
     precision: str
 
@@ -134,6 +135,7 @@ def evaluate(content: dict[str, Any], config: Config, evaluation: dict[str, Any]
     evaluation: as in tools/provenance.py; its splits are scored.
     """
     device = pick_device(config.decode.device)
+    tune_convolutions(device)
     processes = Processes.join(device)
     if processes.writes:
         check_writable(output, "--output", folder=True)

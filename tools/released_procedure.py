@@ -2,8 +2,9 @@
 yardstick.
 
 Our parts are called plainly here: one pair at a time, a trunk call for each view, in torch's default memory
-format and in float32; every decoding step reads every beam again, filled up to the longest caption, with
-cross-attention keys and values of its own; plain Adam.
+format; every decoding step reads every beam again, filled up to the longest caption, with cross-attention
+keys and values of its own; plain Adam. precision: "float32", or "tf32", which is what the authors' torch 1.10
+computed on GPUs that can. It is set by each call, for what ran before may have left another one.
 """
 
 from copy import deepcopy
@@ -15,6 +16,7 @@ from torch.optim import Optimizer
 
 from models.beam_search import Hypothesis
 from models.mmodalcc import MModalCC
+from models.precision import autocast
 
 
 def released_copy(model: MModalCC) -> MModalCC:
@@ -36,13 +38,24 @@ def released_memory(model: MModalCC, views: Tensor) -> Tensor:
 
 @torch.no_grad()
 def released_captions(
-    model: MModalCC, views: Tensor, *, start: int, end: int, beam_size: int
+    model: MModalCC,
+    views: Tensor,
+    *,
+    start: int,
+    end: int,
+    beam_size: int,
+    precision: str = "float32",
 ) -> list[Hypothesis]:
     """Beam search over one pair, views (4, 3, H, W) uint8 -> its finished captions, the best first, then its
     unfinished ones.
 
     No early stop: the search goes on until every beam has finished or the longest caption is reached.
     """
+    with autocast(views.device, precision):
+        return _search(model, views, start, end, beam_size)
+
+
+def _search(model: MModalCC, views: Tensor, start: int, end: int, beam_size: int) -> list[Hypothesis]:
     memory = released_memory(model, views.unsqueeze(0))
     words = torch.full((1, 1), start, device=views.device)  # (beams, steps so far)
     scores = torch.zeros(1, device=views.device)
@@ -75,10 +88,18 @@ def released_optimiser(model: MModalCC, learning_rate: float) -> Optimizer:
 
 
 def released_step(
-    model: MModalCC, views: Tensor, tokens: Tensor, optimiser: Optimizer, *, pad: int, clip: float
+    model: MModalCC,
+    views: Tensor,
+    tokens: Tensor,
+    optimiser: Optimizer,
+    *,
+    pad: int,
+    clip: float,
+    precision: str = "float32",
 ) -> float:
     """One training step: views (B, 4, 3, H, W) uint8, tokens (B, T) -> the loss (nats a word)."""
-    logits = model.decoder(tokens[:, None, :-1], released_memory(model, views))
+    with autocast(views.device, precision):  # TF32 stays on for the backward pass
+        logits = model.decoder(tokens[:, None, :-1], released_memory(model, views))
     loss = F.cross_entropy(logits.flatten(0, -2), tokens[:, 1:].flatten(), ignore_index=pad)
     optimiser.zero_grad()
     loss.backward()

@@ -45,10 +45,11 @@ from data.no_change import sentences_in_use
 from data.perturbations import PERTURBATIONS, SEVERITIES
 from data.views import plain_colours
 from data.vocabulary import Vocabulary
-from models import autocast, pick_device
+from models import pick_device
 from models.change_detector import ChangeDetector
 from models.checkpoint import load_checkpoint, open_detector, restore_model
 from models.mmodalcc import MModalCC
+from models.precision import autocast
 from tools.drawing import draw_robustness
 from tools.meteor import Meteor
 from tools.provenance import seen_in_training, sha256_of

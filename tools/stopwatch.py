@@ -18,7 +18,7 @@ import torchvision
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from models import autocast
+from models.precision import autocast
 
 PRODUCT_SIZE = {"cuda": 8192, "cpu": 1024}  # rows of the square matrices whose product is a device's peak
 
