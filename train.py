@@ -33,6 +33,7 @@ from configs import CommandLine, Config
 from data.dataset import fewer_workers_remark, make_loader, open_samples, step_sampler
 from models import build_model, pick_device
 from models.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
+from models.compiling import compile_fixed
 from models.mmodalcc import MModalCC
 from models.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
 from models.precision import autocast, make_scaler, precision_line, tune_convolutions
@@ -83,6 +84,8 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     if config.train.keep_features:
         features = partial(trunk_features, model, config.train.precision)
         keep_features((samples, val_samples), features, run_dir, processes)
+    if config.train.compile:
+        compile_fixed(model)
     trained = in_parallel(model, processes)
     loader = make_loader(samples, config.data, batch_sampler=sampler)
     task = TASKS[config.model.name](config, samples, val_samples, processes)
@@ -151,7 +154,8 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
             steps.finish()
 
             save()  # a run that stops from here on goes on with this validation
-            judged, captions = task.validate(model, agree)
+            with torch.compiler.set_stance("force_eager"):  # validation's batches have other shapes
+                judged, captions = task.validate(model, agree)
             line = {"epoch": progress.epoch, "loss": progress.loss / progress.count, **judged}
             line["learning_rate"] = {group["part"]: group["lr"] for group in optimiser.param_groups}
             line["best"] = best = progress.judge(judged["val"][config.train.select_on])

@@ -107,6 +107,7 @@ class TrainConfig:
     select_on: Literal["bleu_4", "cider", "s_m", "miou", "sek", "f_scd"] = "bleu_4"
     checkpoint_minutes: PositiveFloat = 15.0
     precision: Precision = "tf32"
+    compile: bool = False
     device: str = "auto"
     seed: NonNegativeInt = 1
 
@@ -152,6 +153,8 @@ class Config:
                 f"train.select_on must be one of {', '.join(allowed)} where model.name is {name}: "
                 f"got {self.train.select_on}"
             )
+        if name == "change_detector" and self.train.compile:
+            raise ValueError("train.compile compiles captioning models: leave it out for a change_detector")
         if name == "change_detector" and (self.data.maps != "given" or self.train.keep_features):
             raise ValueError(
                 "a change_detector learns given maps from all stages of the trunk: data.maps must be given, "

@@ -25,7 +25,10 @@ class Trunk(nn.Sequential):
     batchnorm: "frozen" fixes the statistics and the affine parameters, and both dates go through in one call
     (paper, our reading); "live" updates the statistics in every stage, one call per date, t0 first
     (released).
+    fixed_shapes: in training, views that are alike are computed each; see `models.compiling`.
     """
+
+    fixed_shapes = False
 
     def __init__(self, *, name: str, trained_from: str, batchnorm: str) -> None:
         resnet = torchvision.models.get_model(name, weights=None)
@@ -75,7 +78,9 @@ class Trunk(nn.Sequential):
         if self.training and self.batchnorm == "live":
             return torch.stack([function(_channels_last(date)) for date in dates.unbind(1)], dim=1)
         images = dates.flatten(0, 1)
-        kept, places = distinct(torch.full(dates.shape[:2], SEVERAL) if plain is None else plain)
+        if plain is None or (self.training and self.fixed_shapes):
+            plain = torch.full(dates.shape[:2], SEVERAL)
+        kept, places = distinct(plain)
         if len(kept) == len(places):
             return function(_channels_last(images)).unflatten(0, dates.shape[:2])
         kept, places = (index.to(images.device, non_blocking=True) for index in (kept, places))
