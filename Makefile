@@ -1,4 +1,4 @@
-# From a bare checkout with python3 (3.11 or newer) and make: `make demo`, `make test` (minutes), `make test-slow`, `make lint`.
+# From a bare checkout with python3 (3.11 or newer) and make: `make demo`, `make test` (minutes), `make test-slow`, `make test-gpu`, `make lint`.
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DEMO := demo
 PAIR := 00487.png# of the demo's test split: a residential area is built on grassland
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-gpu lint clean
 
 $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; \
@@ -26,10 +26,13 @@ demo: $(READY)
 	  $(foreach view,rgb/A rgb/B sem/A sem/B,$(DEMO)/dataset/test/$(view)/$(PAIR))
 
 test: $(READY)
-	$(PY) -m pytest -q -n auto -m "not slow"
+	$(PY) -m pytest -q -n auto -m "not slow and not gpu"
 
 test-slow: $(READY)
-	$(PY) -m pytest -q -m slow
+	$(PY) -m pytest -q -m "slow and not gpu"
+
+test-gpu: $(READY)
+	$(PY) -m pytest -q -m gpu -rs
 
 lint: $(READY)
 	$(PY) -m ruff check .

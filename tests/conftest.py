@@ -24,7 +24,15 @@ settings.load_profile("without a clock")
 torch.set_num_threads(1)  # networks this small only lose by sharing their work out
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]  # a test's code runs on the CPU everywhere
 BUILDING, WHITE = (128, 0, 0), (255, 255, 255)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device that torch can use"))
 
 
 def entry(filename: str, split: str, *captions: str, **fields) -> dict:

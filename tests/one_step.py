@@ -6,7 +6,7 @@ import torch
 
 import train
 from data.dataset import make_loader, open_samples, step_sampler
-from models import build_model
+from models import build_model, pick_device
 from models.optimiser import make_optimiser
 from tests.tiny import tiny_settings
 from tools.captioning_task import CaptionLoss
@@ -25,16 +25,17 @@ CASES = {  # of the 21 pairs with five captions each: the step of the epoch, and
 }
 
 
-def main(output: str, folder: str) -> None:
+def main(output: str, folder: str, device_name: str = "cpu") -> None:
     torch.set_num_threads(1)
-    processes = Processes.join(torch.device("cpu"))
-    results = {name: one_step(folder, processes, *case) for name, case in CASES.items()}
+    device = pick_device(device_name)
+    processes = Processes.join(device)
+    results = {name: one_step(folder, processes, device, *case) for name, case in CASES.items()}
     if processes.writes:
         torch.save(results, output)
     processes.leave()
 
 
-def one_step(folder: str, processes: Processes, step: int, settings: dict) -> dict:
+def one_step(folder: str, processes: Processes, device: torch.device, step: int, settings: dict) -> dict:
     """The gradients, statistics, summed loss and words of one step, from the same weights every time."""
     no_dropout = {"model.dropout": 0, "model.embedding_dropout": 0}
     options = tiny_settings(folder, **no_dropout, **settings)
@@ -43,15 +44,15 @@ def one_step(folder: str, processes: Processes, step: int, settings: dict) -> di
     sampler = step_sampler(samples, config, rank=processes.rank, count=processes.count)
     sampler.begin(1, step)
     torch.manual_seed(0)
-    model = build_model(config.model, len(samples.reader.vocabulary)).double()
+    model = build_model(config.model, len(samples.reader.vocabulary)).double().to(device)
     optimiser = make_optimiser(model, config.train)
     trained = in_parallel(model.train(), processes)
     batch = next(iter(make_loader(samples, config.data, batch_sampler=sampler)))
     progress = Progress()
     loss = CaptionLoss(samples.reader.vocabulary.pad, config.train.precision)
     TrainingSteps(trained, loss, optimiser, config.train, progress, processes).take_and_wait(batch)
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    statistics = {name: value.clone() for name, value in model.named_buffers() if "running" in name}
+    gradients = {name: p.grad.cpu() for name, p in model.named_parameters() if p.grad is not None}
+    statistics = {name: value.cpu().clone() for name, value in model.named_buffers() if "running" in name}
     return {
         "gradients": gradients,
         "statistics": statistics,
