@@ -14,7 +14,7 @@ error. --pairs writes rows as they are ready. A pair that cannot be read gets it
 the others are captioned, and the exit code is 1.
 """
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 import csv
@@ -38,14 +38,14 @@ from jsonargparse.typing import PositiveInt
 from configs import CommandLine, Config, early_option
 from data.atomic_write import DISK_IS_FULL, cannot_write, check_writable
 from data.images import stack_views
-from data.pair_files import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell, tell_maps
+from data.pair_table import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell, tell_maps
 from data.palette import MASK_CLASSES
 from data.vocabulary import Vocabulary
 from models import pick_device
-from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
 from models.precision import autocast
-from tools.absent_maps import MapFinder
+from tools.engine.checkpoint import load_checkpoint, model_name, restore_model
+from tools.engine.map_finder import MapFinder
 from tools.wording import number_of
 from tools.workers import in_order
 
@@ -205,7 +205,7 @@ def check_output(path: Path, option: str, read: list[Path]) -> None:
     if any(os.path.exists(path) and os.path.exists(file) and path.samefile(file) for file in read):
         raise ValueError(f"{option} {path} is a file that is read: choose another file")
     if option != "--output":
-        from tools.drawing import FORMATS  # matplotlib takes a second
+        from tools.report.drawing import FORMATS  # matplotlib takes a second
 
         if path.suffix[1:].lower() not in ("", *FORMATS):
             endings = ", ".join(f".{name}" for name in sorted(FORMATS))
@@ -262,7 +262,10 @@ def draw(
     """The pictures asked for; they show the four images (H, W, 3) uint8 as large as in their files."""
     if not (options.picture or options.attention):
         return
-    from tools.drawing import draw_attention, draw_pair  # matplotlib takes a second, and only this needs it
+    from tools.report.drawing import (  # matplotlib takes a second, and only this needs it
+        draw_attention,
+        draw_pair,
+    )
 
     shown = np.stack(files).transpose(0, 3, 1, 2)
     if options.picture:
@@ -364,4 +367,4 @@ def open_table(options: Any) -> Iterator[Table]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

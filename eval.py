@@ -14,7 +14,7 @@ records checkpoint, data and settings (`evaluation`). --shuffle_images captions 
 another one.
 """
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 import json
@@ -37,17 +37,17 @@ from data.no_change import sentences_in_use
 from data.vocabulary import Vocabulary
 from models import pick_device
 from models.beam_search import Hypothesis
-from models.checkpoint import load_checkpoint, model_name, restore_model
 from models.mmodalcc import MModalCC
 from models.precision import autocast, tune_convolutions
-from tools import detection_task
-from tools.constants import TrainingCaptions, training_captions
-from tools.meteor import Meteor
-from tools.processes import Agree, Processes
-from tools.provenance import describe_evaluation, folder_name
-from tools.score_table import format_table
+from tools.engine import detection_task
+from tools.engine.checkpoint import load_checkpoint, model_name, restore_model
+from tools.engine.distributed import Agree, Processes
+from tools.engine.provenance import describe_evaluation, folder_name
 from tools.scoring import Record, ReleasedRecord, pair_scores, score
-from tools.spice import Spice
+from tools.scoring.baselines import TrainingCaptions, training_captions
+from tools.scoring.meteor import Meteor
+from tools.scoring.spice import Spice
+from tools.scoring.table import format_table
 from tools.wording import number_of
 
 
@@ -293,4 +293,4 @@ def to_captions(
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -11,7 +11,7 @@ epoch), TensorBoard events, val_captions.json, best.pt (the best validation scor
 --resume goes on as if nothing had happened. Ctrl-C and SIGTERM write last.pt and end the run.
 """
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 import random
@@ -32,18 +32,18 @@ from tqdm import tqdm
 from configs import CommandLine, Config
 from data.dataset import fewer_workers_remark, make_loader, open_samples, step_sampler
 from models import build_model, pick_device
-from models.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
 from models.compiling import compile_fixed
 from models.mmodalcc import MModalCC
-from models.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
 from models.precision import autocast, make_scaler, precision_line, tune_convolutions
-from tools.captioning_task import CaptioningTask
-from tools.detection_task import DetectionTask
-from tools.folder_lock import locked
+from tools.engine.captioning_task import CaptioningTask
+from tools.engine.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
+from tools.engine.detection_task import DetectionTask
+from tools.engine.distributed import Processes, has_live_batchnorm, in_parallel
+from tools.engine.folder_lock import locked
+from tools.engine.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
+from tools.engine.run_folder import RunFolder
+from tools.engine.training_steps import Progress, TrainingSteps
 from tools.kept_features import keep_features
-from tools.processes import Processes, has_live_batchnorm, in_parallel
-from tools.run_folder import RunFolder
-from tools.training_steps import Progress, TrainingSteps
 from tools.wording import number_of
 from tools.workers import interruptions_noted
 
@@ -263,4 +263,4 @@ def accumulate_remark(config: Config) -> list[str]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, default_collate
 
 from configs import Config, DataConfig
-from data import hdf5, released_files
+from data import authors_files, hdf5
 from data.augmentation import Augmentation
+from data.authors_files import ReleasedReader
 from data.detected_maps import DetectedMaps
 from data.hdf5 import SplitReader, split_path
 from data.packed_maps import PackedViews, plain_dates, unpack_maps
 from data.palette import MapClasses, classes_by_date
 from data.perturbations import PAINTING
-from data.released_files import ReleasedReader
 from data.views import plain_colours
 from tools.wording import number_of
 from tools.workers import ignore_interrupts, interrupts_blocked
@@ -151,7 +151,7 @@ def used_rows(reader: Reader, split: str, config: DataConfig) -> list[int]:
 
 def open_reader(split: str, config: DataConfig) -> Reader:
     """One split of `data.dir`, which holds our files or the released ones."""
-    own, released = hdf5.input_files(config.dir), released_files.input_files(config.dir)
+    own, released = hdf5.input_files(config.dir), authors_files.input_files(config.dir)
     if own and released:
         raise ValueError(
             f"{config.dir} must hold one kind of input files, found {own[0].name} and {released[0].name}: "

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import Attention, FeedForward, KeysValues
-from models.sharing import one_for_each
+from models.weight_sharing import one_for_each
 
 Memory = tuple[KeysValues, ...]  # what is kept of a pair's memory, (P, heads, N, d) each
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import Attention, FeedForward
-from models.sharing import one_for_each
+from models.weight_sharing import one_for_each
 
 Streams = dict[str, Tensor]  # by modality
 

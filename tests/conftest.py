@@ -14,9 +14,9 @@ import torch
 from hypothesis import settings
 
 import train
-from tests.tiny import tiny_settings
+from tests.helpers.tiny import tiny_settings
 from tools import create_input_files, make_demo_dataset
-from tools.meteor import Meteor
+from tools.scoring.meteor import Meteor
 
 settings.register_profile("without a clock", deadline=None)  # a busy machine is no failure
 settings.load_profile("without a clock")

@@ -6,7 +6,7 @@ import torch
 from configs import Config, ModelConfig, TrainConfig
 from data.views import plain_colours
 from models.compiling import compile_fixed
-from tests.tiny import random_tokens, random_views, tiny_model
+from tests.helpers.tiny import random_tokens, random_views, tiny_model
 
 
 class Counted:

@@ -9,8 +9,8 @@ import torch.distributed as dist
 
 from configs import DataConfig
 from data.dataset import ChangeCaptions, open_split
+from tools.engine.distributed import Processes
 from tools.kept_features import available_memory, keep_features
-from tools.processes import Processes
 
 
 def opened(folder, split):

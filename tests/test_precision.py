@@ -7,7 +7,6 @@ import torch
 
 import train
 from configs import TrainConfig
-from models.optimiser import make_optimiser
 from models.precision import (
     autocast,
     has_bf16_units,
@@ -18,11 +17,12 @@ from models.precision import (
     tune_convolutions,
     usable_precision,
 )
-from tests.tiny import END, PAD, START, random_tokens, random_views, tiny_model
+from tests.helpers.tiny import END, PAD, START, random_tokens, random_views, tiny_model
 from tools import benchmark
-from tools.processes import Processes
-from tools.released_procedure import released_captions, released_optimiser, released_step
-from tools.training_steps import Progress
+from tools.engine.distributed import Processes
+from tools.engine.optimiser import make_optimiser
+from tools.engine.training_steps import Progress
+from tools.studies.authors_procedure import released_captions, released_optimiser, released_step
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data.perturbations import MAPS
-from tools.robustness_scores import IMAGES_MEAN, trained_on
+from tools.studies.perturbation_scores import IMAGES_MEAN, trained_on
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"

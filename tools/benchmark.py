@@ -1,14 +1,14 @@
 """Time what a user waits for, beside its own limit and beside the released procedure, in one run.
 
-    python tools/benchmark.py --config configs/second_cc_released.yaml --train.batch_size 4
+    python tools/benchmark.py --config configs/second_cc_authors.yaml --train.batch_size 4
     python tools/benchmark.py --checkpoint runs/second_cc/best.pt --split test --pairs 300 --parts evaluation
-    python tools/benchmark.py --config configs/second_cc_released.yaml --parts training --train.batch_size 30
+    python tools/benchmark.py --config configs/second_cc_authors.yaml --parts training --train.batch_size 30
 
 Parts: evaluation (reading, encoding, beam search), a training step, preparation, loading (one data worker,
 plain and with data.augment), one caption from a cold start. Their limits: the trunks alone (both, all four
 views, in the same batches, format and precision); decoding the PNG files on all cores; importing torch and
-reading the checkpoint. The released procedure is in tools/released_procedure.py; a GPU runs it in TF32, too,
-beside which our tf32 and bf16 stand. Prints tables and writes a JSON.
+reading the checkpoint. The authors' procedure is in tools/studies/authors_procedure.py; a GPU runs it in TF32,
+too. Prints tables and writes a JSON.
 
 Without --checkpoint the weights are random, and the decoder is taught to end captions after eight words.
 """
@@ -30,7 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 import imageio.v3 as iio
@@ -49,18 +49,23 @@ from data.perturbations import PERTURBATIONS, SEVERITIES, perturb
 from eval import predict
 from models import pick_device
 from models.beam_search import Hypothesis
-from models.checkpoint import load_checkpoint
-from models.folding import fold_batchnorm
+from models.fuse_batchnorm import fold_batchnorm
 from models.mmodalcc import MModalCC
-from models.optimiser import make_optimiser
 from models.precision import autocast, usable_precision
-from tools.benchmark_subject import Subject, make_subject
-from tools.captioning_task import CaptionLoss
+from tools.engine.captioning_task import CaptionLoss
+from tools.engine.checkpoint import load_checkpoint
+from tools.engine.distributed import Processes
+from tools.engine.optimiser import make_optimiser
+from tools.engine.training_steps import Progress, TrainingSteps
 from tools.make_demo_dataset import write_dataset
-from tools.processes import Processes
-from tools.released_procedure import released_captions, released_copy, released_optimiser, released_step
-from tools.stopwatch import Row, Work, count_operations, format_rows, machine, time_side_by_side
-from tools.training_steps import Progress, TrainingSteps
+from tools.studies.authors_procedure import (
+    released_captions,
+    released_copy,
+    released_optimiser,
+    released_step,
+)
+from tools.studies.benchmark_subject import Subject, make_subject
+from tools.studies.stopwatch import Row, Work, count_operations, format_rows, machine, time_side_by_side
 
 PRECISIONS = ("float32", "tf32", "bf16")
 CAPTIONS_PER_PAIR, PREPARED_PAIRS = 5, 200
@@ -309,7 +314,7 @@ def cold_start(subject: Subject, repeats: int) -> Result:
 
 
 def run_python(*arguments: str | Path) -> None:
-    """Run a command to its end; CalledProcessError where it fails."""
+    """Run a cli to its end; CalledProcessError where it fails."""
     subprocess.run([sys.executable, *map(str, arguments)], check=True, capture_output=True)
 
 
@@ -323,4 +328,4 @@ PARTS = {
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

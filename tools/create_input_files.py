@@ -5,7 +5,7 @@
     python tools/create_input_files.py --min_word_freq 10 --format released     for the authors' released code
 
 Reads SECOND-CC's layout or LEVIR-MCI's (data/sources.py). Writes one HDF5 file per split and the vocabulary
-(data/hdf5.py), or the released set of files (data/released_files.py): all of them whole, or none.
+(data/hdf5.py), or the released set of files (data/authors_files.py): all of them whole, or none.
 """
 
 import argparse
@@ -23,22 +23,23 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 import numpy as np
 from tqdm import tqdm
 
-from data import facts, hdf5, released_files
+from data import authors_files, hdf5
+from data import dataset_facts as facts
 from data.images import read_views, stack_views
 from data.no_change import no_change_of
 from data.palette import MASK_CLASSES
 from data.sources import SPLITS, Pair, read_pairs
 from data.vocabulary import Vocabulary
-from tools.folder_lock import locked
+from tools.engine.folder_lock import locked
 from tools.workers import ignore_interrupts, in_order, interruptions_noted, until
 
-FORMATS = {"ours": hdf5, "released": released_files}
+FORMATS = {"ours": hdf5, "released": authors_files}
 LEAST = {"min_word_freq": 0, "captions_per_image": 1, "max_length": 1, "image_size": 1, "workers": 1}
 RECORDED = (
     "dataset_dir",
@@ -52,7 +53,7 @@ RECORDED = (
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The command line; ValueError where a number is out of its range."""
+    """The cli line; ValueError where a number is out of its range."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -282,4 +283,4 @@ def describe_files(output_dir: Path) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 import numpy as np
@@ -27,9 +27,9 @@ from data.dataset import ChangeCaptions, check_size, make_loader, open_reader, v
 from data.detected_maps import write_maps
 from models import pick_device
 from models.change_detector import ChangeDetector
-from models.checkpoint import load_checkpoint, restore_detector
 from models.precision import autocast
-from tools.folder_lock import locked
+from tools.engine.checkpoint import load_checkpoint, restore_detector
+from tools.engine.folder_lock import locked
 from tools.wording import number_of
 
 
@@ -93,4 +93,4 @@ def counted(maps: Iterable[np.ndarray], tally: Counter[str]) -> Iterator[np.ndar
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

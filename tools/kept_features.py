@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data.atomic_write import cannot_write
 from data.dataset import ChangeCaptions
-from tools.processes import Processes
+from tools.engine.distributed import Processes
 
 MEMORY, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 SHARE = 0.9  # of the available memory that features may take

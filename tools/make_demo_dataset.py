@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 from data.atomic_write import check_writable
@@ -101,4 +101,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 import jinja2
@@ -39,13 +39,13 @@ from data.json_file import read_json, read_json_lines
 from data.palette import CLASSES
 from data.sources import NO_CHANGE_SENTENCES
 from data.vocabulary import Vocabulary
-from models.checkpoint import load_checkpoint, restore_model
 from models.mmodalcc import MModalCC
-from tools.drawing import TITLES, curve_svg
-from tools.metrics import AVERAGED
-from tools.provenance import data_fingerprints, differences, recorded, sha256_of
-from tools.score_table import METRIC_TITLES, SPICE_TITLES, missing_lines
+from tools.engine.checkpoint import load_checkpoint, restore_model
+from tools.engine.provenance import data_fingerprints, differences, recorded, sha256_of
+from tools.report.drawing import TITLES, curve_svg
 from tools.scoring import PARTS
+from tools.scoring.metrics import AVERAGED
+from tools.scoring.table import METRIC_TITLES, SPICE_TITLES, missing_lines
 
 SIDE = 256  # pixels, at most, of an image in the report
 QUALITY = 60  # of WebP: about 13 kB an aerial image of 256 x 256
@@ -278,17 +278,17 @@ def learning_curves(log: Path) -> list[str]:
 def render(**content: Any) -> TemplateStream:
     """The page, piece by piece; whatever comes from the data is escaped."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     names = {"metrics": REPORTED, "columns": COLUMN_TITLES, "parts": PARTS, "views": TITLES}
-    page = environment.get_template("report.html").stream(**content, **names, classes=CLASSES)
+    page = environment.get_template("template.html").stream(**content, **names, classes=CLASSES)
     page.enable_buffering(size=100)
     return page
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

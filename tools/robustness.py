@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 import numpy as np
@@ -47,13 +47,13 @@ from data.views import plain_colours
 from data.vocabulary import Vocabulary
 from models import pick_device
 from models.change_detector import ChangeDetector
-from models.checkpoint import load_checkpoint, open_detector, restore_model
 from models.mmodalcc import MModalCC
 from models.precision import autocast
-from tools.drawing import draw_robustness
-from tools.meteor import Meteor
-from tools.provenance import seen_in_training, sha256_of
-from tools.robustness_scores import (
+from tools.engine.checkpoint import load_checkpoint, open_detector, restore_model
+from tools.engine.provenance import seen_in_training, sha256_of
+from tools.report.drawing import draw_robustness
+from tools.scoring.meteor import Meteor
+from tools.studies.perturbation_scores import (
     BOOTSTRAP,
     CLEAN,
     HEADLINES,
@@ -67,11 +67,11 @@ from tools.robustness_scores import (
     score_cells,
     tables,
 )
-from tools.robustness_views import show_cells
+from tools.studies.perturbed_pairs import show_cells
 
 
 class Subject(NamedTuple):
-    """A checkpoint that is tested: its settings with those of the command line, the pairs of each split by
+    """A checkpoint that is tested: its settings with those of the cli line, the pairs of each split by
     its name, their maps ("given", "void" or "detected"), what detects them, and the no-change sentences."""
 
     path: Path
@@ -287,4 +287,4 @@ def write(output: Path, options: Namespace, truth: Truth, runs: Sequence[dict[st
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

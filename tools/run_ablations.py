@@ -18,7 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 import yaml
@@ -26,7 +26,7 @@ import yaml
 import configs
 from data.atomic_write import check_writable, write_text
 from tools.run_seeds import all_scores, make_parser, read_options, read_settings, run_seed, spread
-from tools.score_table import aligned
+from tools.scoring.table import aligned
 
 ABLATIONS = Path(configs.__file__).parent / "ablations.yaml"
 TITLES = {
@@ -104,4 +104,4 @@ def table(report: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

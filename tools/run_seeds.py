@@ -19,14 +19,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tools import command  # first: it sets how OpenMP's threads wait, before torch starts them
+from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
 from configs import CommandLine, Config, load
 from data.json_file import read_json, read_json_lines
-from tools.provenance import data_fingerprints, describe_evaluation, differences, recorded
-from tools.run_folder import MAY_CHANGE, changed_settings
-from tools.score_table import METRIC_TITLES, aligned
+from tools.engine.provenance import data_fingerprints, describe_evaluation, differences, recorded
+from tools.engine.run_folder import MAY_CHANGE, changed_settings
+from tools.scoring.table import METRIC_TITLES, aligned
 
 MAY_DIFFER = MAY_CHANGE - {
     "train.epochs",
@@ -76,7 +76,7 @@ def run_seed(config: Path, name: str, seed: int, settings: Sequence[str]) -> dic
     """
     run, settings = Path("runs") / f"{name}_seed{seed}", [*settings, "--train.seed", str(seed)]
     scores, asked = run / "test" / "scores.json", read_settings(config, settings)
-    remedy = "delete it and run the same command again"
+    remedy = "delete it and run the same cli again"
     if not scores.exists():
         call("train.py", "--config", config, "--run_dir", run, "--resume", *settings)
         score_run(run, asked)
@@ -126,9 +126,7 @@ def call(script: str, *arguments: object) -> None:
     """Run one of our scripts; it has said what is wrong where it fails."""
     done = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)])
     if done.returncode:
-        raise ValueError(
-            f"{script} ended with exit code {done.returncode}: see above; the same command goes on"
-        )
+        raise ValueError(f"{script} ended with exit code {done.returncode}: see above; the same cli goes on")
 
 
 def all_scores(result: dict, column: str = "ours") -> dict[str, float]:
@@ -155,4 +153,4 @@ def table(seeds: list[int], results: list[dict]) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

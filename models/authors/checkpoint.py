@@ -1,0 +1,154 @@
+"""A released checkpoint under our names: settings from its shapes, and its tensors as our state dict."""
+
+import re
+from dataclasses import replace
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from configs import ModelConfig
+from models import build_model
+from models.authors.pickle_reader import Released
+from models.decoder import sinusoids
+from models.encoder import Encoder
+
+NAMES = (  # ours and theirs; # is a layer's number. What ours shares stands under the first of its names
+    ("encoder_rgb.trunk.conv1", "encoder_image.net.0"),
+    ("encoder_rgb.trunk.bn1", "encoder_image.net.1"),
+    ("encoder_rgb.trunk.layer1", "encoder_image.net.4"),
+    ("encoder_rgb.trunk.layer2", "encoder_image.net.5"),
+    ("encoder_rgb.trunk.layer3", "encoder_image.net.6"),
+    ("encoder_sem.trunk.conv1", "encoder_image2.net.0"),
+    ("encoder_sem.trunk.bn1", "encoder_image2.net.1"),
+    ("encoder_sem.trunk.layer1", "encoder_image2.net.4"),
+    ("encoder_sem.trunk.layer2", "encoder_image2.net.5"),
+    ("encoder_sem.trunk.layer3", "encoder_image2.net.6"),
+    ("fusion.project_rgb", "encoder_feat.projection"),
+    ("fusion.project_sem", "encoder_feat.projection2"),
+    ("fusion.columns", "encoder_feat.w_embedding.weight"),
+    ("fusion.rows", "encoder_feat.h_embedding.weight"),
+    ("fusion.enhance.#.rgb_from_sem.attention", "encoder_feat.transformer.#.attention2"),
+    ("fusion.enhance.#.rgb_from_sem.attention_norm", "encoder_feat.transformer.#.norm3"),
+    ("fusion.enhance.#.rgb_from_sem.feedforward.0", "encoder_feat.transformer.#.linear3"),
+    ("fusion.enhance.#.rgb_from_sem.feedforward.3", "encoder_feat.transformer.#.linear4"),
+    ("fusion.enhance.#.rgb_from_sem.feedforward_norm", "encoder_feat.transformer.#.norm4"),
+    ("fusion.blocks_rgb.#.conv", "encoder_feat.resblock.#.left"),
+    ("fusion.blocks_rgb.#.norm", "encoder_feat.LN.#"),
+    ("decoder.embedding", "decoder.vocab_embedding"),
+    ("decoder.self_attention", "decoder.transformer.layers.0.self_attn"),
+    ("decoder.self_attention_norm", "decoder.transformer.layers.0.norm1"),
+    ("decoder.mgca.attend_rgb", "decoder.transformer.layers.0.multihead_attn"),
+    ("decoder.mgca.gate_rgb", "decoder.transformer.layers.0.gate.0"),
+    ("decoder.mgca.gate_sem", "decoder.transformer.layers.0.gate2.0"),
+    ("decoder.mgca.gate_word", "decoder.transformer.layers.0.gate3.0"),
+    ("decoder.mgca.norm", "decoder.transformer.layers.0.norm3"),
+    ("decoder.feedforward.0", "decoder.transformer.layers.0.linear1"),
+    ("decoder.feedforward.3", "decoder.transformer.layers.0.linear2"),
+    ("decoder.feedforward_norm", "decoder.transformer.layers.0.norm4"),
+    ("decoder.output", "decoder.wdc"),
+)
+RULES = [
+    (re.compile(re.escape(ours).replace(r"\#", r"(\d+)") + r"(\..+|$)"), theirs) for ours, theirs in NAMES
+]
+
+POSITIONS = "decoder.position_encoding.pe"
+UNUSED = re.compile(  # what no forward pass of the released code reads
+    r"(encoder_feat\.transformer\.\d+\.(attention|linear1|linear2|norm1|norm2)|encoder_feat\.embedding_1D"
+    r"|decoder\.transformer\.layers\.0\.(multihead_attn2|norm2)|decoder\.position_encoding\.embedding_1D)\..+"
+)
+
+
+def released_name(name: str) -> str:
+    """Our parameter's name -> the released one."""
+    for ours, theirs in RULES:
+        if found := ours.match(name):
+            *layer, rest = found.groups()
+            rest = rest.replace(".in_proj.", ".in_proj_")  # torch's attention has no module for it
+            return theirs.replace("#", "".join(layer)) + rest
+    raise AssertionError(name)
+
+
+def model_settings(released: Released, base: ModelConfig) -> ModelConfig:
+    """`base` with what a checkpoint's names, shapes and attention heads tell."""
+    layer = re.compile(r"encoder_feat\.transformer\.\d+\.linear3\.weight")
+    return replace(
+        base,
+        trunk=_trunk(released),
+        grid=released.size("encoder_feat.w_embedding.weight", 0),
+        width=released.size("encoder_feat.projection.weight", 0),
+        heads=_heads(released),
+        feedforward=released.size("encoder_feat.transformer.0.linear3.weight", 0),
+        fusion_layers=sum(bool(layer.fullmatch(name)) for name in released.tensors),
+    )
+
+
+def _trunk(released: Released) -> str:
+    """The ResNet whose parameter names come nearest to the file's."""
+    found = {name for name in released.tensors if name.startswith("encoder_image.")}
+    differing = {}
+    for trunk in get_args(ModelConfig.__dataclass_fields__["trunk"].type):
+        with torch.device("meta"):  # names alone, no values
+            encoder = Encoder(trunk=trunk, grid=1, trained_from="conv1", batchnorm="live")
+        names = {released_name(f"encoder_rgb.{name}") for name in encoder.state_dict()}
+        differing[trunk] = len(names ^ found)
+    return min(differing, key=differing.__getitem__)
+
+
+def _heads(released: Released) -> int:
+    """The number of heads that every attention in use has."""
+    if not released.heads:
+        raise ValueError("the checkpoint lacks encoder_feat.transformer.0.attention2")
+    first = next(iter(released.heads.values()))
+    for name, heads in released.heads.items():
+        if heads != first or type(heads) is not int or heads < 1:
+            raise ValueError(f"every attention has the same number of heads: {name} has {heads}")
+    return first
+
+
+def our_state(released: Released, config: ModelConfig, vocabulary_size: int) -> dict[str, Tensor]:
+    """A checkpoint's tensors as the state dict of the model of `config`.
+
+    ValueError names the parameter that is missing, unknown or of another shape.
+    """
+    rows = released.size("decoder.vocab_embedding.weight", 0)
+    if rows != vocabulary_size:
+        raise ValueError(
+            f"decoder.vocab_embedding.weight is for {rows} words, the word map has {vocabulary_size}: "
+            "give the word map that the checkpoint was trained with"
+        )
+    _check_positions(released, released.size("decoder.vocab_embedding.weight", 1))
+    with torch.device("meta"):  # shapes alone: the values come from the file
+        model = build_model(config, vocabulary_size, pretrained=False)
+    stored = model.state_dict()
+    parts = [*model.named_parameters(), *model.named_buffers()]  # what is shared stands here once
+    theirs = {name: released_name(name) for name, _ in parts if name in stored}
+    given = {n: t for n, t in released.tensors.items() if n != POSITIONS and not UNUSED.fullmatch(n)}
+    if difference := _misfit({theirs[name]: stored[name] for name in theirs}, given):
+        raise ValueError(f"the checkpoint {difference}: it is no released model with a {config.trunk} trunk")
+    model.load_state_dict({name: given[theirs[name]] for name in theirs}, strict=False, assign=True)
+    return model.state_dict()
+
+
+def _misfit(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
+    """The first difference: "lacks X", "has X besides", "has X as ..."; None where all fit."""
+    for name in sorted(wanted.keys() - given.keys()):
+        return f"lacks {name}"
+    for name in sorted(given.keys() - wanted.keys()):
+        return f"has {name} besides"
+    for name, tensor in wanted.items():
+        if (given[name].shape, given[name].dtype) != (tensor.shape, tensor.dtype):
+            found, right = (f"{tuple(t.shape)} {t.dtype}" for t in (given[name], tensor))
+            return f"has {name} as {found}, not {right}"
+    return None
+
+
+def _check_positions(released: Released, width: int) -> None:
+    """The released decoder stores its sinusoids; they must be those, to float32's rounding of the angle."""
+    rows = released.size(POSITIONS, 0)
+    positions = released.tensors[POSITIONS]
+    if positions.shape != (rows, 1, width) or not positions.is_floating_point():
+        raise ValueError(f"the checkpoint has {POSITIONS} as {tuple(positions.shape)}, not (n, 1, {width})")
+    tolerance = 1e-6 * (1 + torch.arange(rows)).unsqueeze(1)
+    if not ((positions[:, 0] - sinusoids(rows, width)).abs() <= tolerance).all():
+        raise ValueError(f"{POSITIONS} of the checkpoint are not the sinusoids of the released code")

@@ -1,0 +1,219 @@
+"""Ablations: what is left out is neither built nor looked at, and what is left works as the whole does."""
+
+import json
+
+import pytest
+import torch
+
+import caption
+from models.decoder import UngatedAttention
+from tests.conftest import CONFIGS
+from tests.helpers.tiny import ABLATED, END, START, random_tokens, random_views, tiny_model, tiny_settings
+from tests.models.test_attention import VOCABULARY
+from tools import run_ablations, run_seeds
+from tools.run_ablations import ABLATIONS, as_options, read_ablations
+from tools.run_seeds import read_settings
+
+EACH = pytest.mark.parametrize("name", ABLATED)
+ALONE = pytest.mark.parametrize(("name", "own", "others"), [("rgb", [0, 1], [2, 3]), ("sem", [2, 3], [0, 1])])
+
+
+def with_other(views: torch.Tensor, places: list[int]) -> torch.Tensor:
+    """Copies in which the views at `places` are other pictures."""
+    changed = views.clone()
+    changed[:, places] = 255 - changed[:, places]
+    return changed
+
+
+@EACH
+@pytest.mark.parametrize("sharing", ["separate", "shared"])
+def test_every_parameter_gets_a_gradient(name, sharing):
+    model = tiny_model(**ABLATED[name], sharing=sharing).train()
+    model(random_views(3), random_tokens(3, 2, 6)).square().sum().backward()
+    learning = [(parameter, p) for parameter, p in model.named_parameters() if p.requires_grad]
+    assert not [parameter for parameter, p in learning if p.grad is None]
+
+
+@torch.no_grad()
+@EACH
+def test_a_captions_score_is_its_teacher_forced_log_probability(name):
+    model, views = tiny_model(**ABLATED[name]).eval(), random_views(4)
+    found = model.caption(views, start=START, end=END, beam_size=3, best=3)
+    for pair, answers in enumerate(found):
+        for answer in answers:
+            target = answer.tokens + [END] * answer.finished
+            logits = model(views[pair : pair + 1], torch.tensor([[START, *target[:-1]]]))[0]
+            expected = logits.log_softmax(-1)[torch.arange(len(target)), target].sum().item()
+            assert answer.log_prob == pytest.approx(expected, abs=1e-3)
+
+
+@torch.no_grad()
+@ALONE
+def test_a_modality_alone_looks_at_its_own_views_only(name, own, others):
+    model, views, tokens = tiny_model(modalities=name).eval(), random_views(2), random_tokens(2, 6)
+    logits = model(views, tokens)
+    torch.testing.assert_close(model(with_other(views, others), tokens), logits, rtol=0, atol=0)
+    for place in own:
+        assert not torch.allclose(model(with_other(views, [place]), tokens), logits, atol=1e-4)
+    features = model.features(views)
+    assert features.shape[1] == 2
+    torch.testing.assert_close(model.encode(features), model.encode(views))
+    assert model.encode(views).shape == (2, 1, 9, 32)
+
+
+@ALONE
+def test_nothing_of_an_absent_modality_is_built(name, own, others):
+    absent = {"rgb": "sem", "sem": "rgb"}[name]
+    model = tiny_model(modalities=name)
+    assert not [parameter for parameter in model.state_dict() if absent in parameter]
+    assert list(model.fusion.enhance[0]) == [f"{name}_from_difference"]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["full", "without_cmca", "without_udca", "without_cmca_udca"])
+def test_a_memory_depends_on_the_other_modality_through_cmca_alone(name):
+    model, views = tiny_model(**ABLATED[name]).eval(), random_views(1)
+    rgb, sem = model.encode(views).unbind(1)
+    same_rgb, other_sem = model.encode(with_other(views, [2, 3])).unbind(1)
+    assert torch.equal(same_rgb, rgb) == ("cmca" in ABLATED[name])
+    assert not torch.allclose(other_sem, sem, atol=1e-4)
+
+
+@torch.no_grad()
+def test_without_cmca_and_udca_the_blocks_take_the_projected_features():
+    fusion = tiny_model(cmca=False, udca=False).eval().fusion
+    stream = {"rgb": torch.randn(2, 2, 9, 16), "sem": torch.randn(2, 2, 9, 16)}
+    assert fusion.enhance[0](stream) is stream
+    assert not list(fusion.enhance.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("modalities", ["both", "rgb"])
+def test_without_mgca_it_is_the_cross_attention_of_a_transformer_decoder(modalities):
+    decoder = tiny_model(mgca=False, modalities=modalities).eval().decoder
+    theirs = torch.nn.TransformerDecoderLayer(32, 2, 64, dropout=0.0, batch_first=True).eval()
+    for ours, other in (
+        (decoder.self_attention, theirs.self_attn),
+        (decoder.mgca.attend, theirs.multihead_attn),
+    ):
+        other.in_proj_weight.data, other.in_proj_bias.data = ours.in_proj.weight, ours.in_proj.bias
+        other.out_proj = ours.out_proj
+    theirs.linear1, theirs.linear2 = decoder.feedforward[0], decoder.feedforward[3]
+    theirs.norm1, theirs.norm2 = decoder.self_attention_norm, decoder.mgca.norm
+    theirs.norm3 = decoder.feedforward_norm
+    tokens, memory = random_tokens(3, 1, 6), torch.randn(3, 2 if modalities == "both" else 1, 9, 32)
+    words = decoder.embedding(tokens[:, 0]) + decoder.positions[:6]
+    mask = torch.nn.Transformer.generate_square_subsequent_mask(6)
+    expected = decoder.output(theirs(words, memory.flatten(1, 2), tgt_mask=mask))
+    torch.testing.assert_close(decoder(tokens, memory)[:, 0], expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@EACH
+def test_attention_and_gates_are_named(name):
+    model = tiny_model(**ABLATED[name]).eval()
+    seen = model.attention(random_views(2), random_tokens(2, 3, 6))
+    assert tuple(seen.grids) == model.modalities
+    assert all(grid.shape == (2, 3, 6, 9) for grid in seen.grids.values())
+    if isinstance(model.decoder.mgca, UngatedAttention):
+        assert not seen.gates
+        torch.testing.assert_close(sum(seen.grids.values()).sum(dim=-1), torch.ones(2, 3, 6))
+    else:
+        assert list(seen.gates) == [*model.modalities, "word"]
+
+
+@pytest.mark.parametrize(
+    ("name", "has"), [("rgb_only", "rgb and word"), ("maps_only", "sem and word"), ("without_mgca", "none")]
+)
+def test_pictures_of_attention_need_both_modalities_and_mgca(name, has):
+    with pytest.raises(ValueError, match=f"this model has {has}, leave --attention out"):
+        caption.attention_of(
+            tiny_model(**ABLATED[name]).eval(), random_views(1)[0].numpy(), "a b", VOCABULARY
+        )
+
+
+@pytest.mark.parametrize("config", ["demo.yaml", "second_cc_authors.yaml"])
+def test_every_ablation_is_a_valid_setting_of_its_own(config):
+    found = [read_settings(CONFIGS / config, as_options(own)).model for own in read_ablations(None).values()]
+    released = config == "second_cc_authors.yaml"  # side by side already
+    assert len({str(model) for model in found}) == len(found) - released
+    assert found[0] == read_settings(CONFIGS / config, []).model
+
+
+def test_a_name_that_is_no_ablation_is_refused():
+    with pytest.raises(ValueError, match=f"--only takes names of {ABLATIONS.name} .full, .*got rbg"):
+        run_ablations.main(["--config", str(CONFIGS / "demo.yaml"), "--seeds", "1", "--only", "rbg"])
+
+
+def test_settings_are_wrong_before_anything_is_trained():
+    with pytest.raises(ValueError, match="train.epochs"):
+        run_ablations.main(
+            ["--config", str(CONFIGS / "demo.yaml"), "--seeds", "1", "--", "--train.epochs", "0"]
+        )
+
+
+def scored(s_m: float, cider: float | None, right: float) -> dict:
+    """What a scores.json says, as far as the tables read it."""
+    own = {"s_m": {"value": s_m}, "cider": None if cider is None else {"value": cider}}
+    floor = {"s_m": {"value": 40.0}, "cider": {"value": 80.0}}
+    return {"ours": {"all": own}, "floor": {"all": floor}, "decision": {"caption": {"all": {"value": right}}}}
+
+
+def test_the_table_of_ablations_has_means_and_the_deviation_of_s_m():
+    ablations = {
+        "full": {"scores": run_ablations.summary([scored(60.0, 100.0, 90.0), scored(64.0, 110.0, 95.0)])},
+        "rgb_only": {"scores": run_ablations.summary([scored(50.0, None, 80.0), scored(50.0, 90.0, 80.0)])},
+    }
+    floor = {"s_m": 40.0, "cider": 80.0}
+    lines = run_ablations.table({"seeds": [1, 2], "ablations": ablations, "floor": floor}).splitlines()
+    assert lines[0].split("  ")[0] == "mean of seeds 1 2"
+    assert lines[1].split() == ["full", "62.0", "2.8", "-", "-", "-", "105.0", "92.5"]
+    assert lines[2].split() == ["rgb_only", "50.0", "0.0", "-", "-", "-", "-", "80.0"]
+    assert lines[3].split() == ["floor", "40.0", "-", "-", "-", "-", "80.0", "-"]
+
+
+def test_the_table_of_seeds_has_every_seed_mean_deviation_and_floor():
+    lines = run_seeds.table([1, 3], [scored(60.0, 100.0, 90.0), scored(64.0, None, 95.0)]).splitlines()
+    assert [line.split() for line in lines] == [
+        ["seed", "1", "seed", "3", "mean", "std", "floor"],
+        ["S*m", "60.0", "64.0", "62.0", "2.8", "40.0"],
+    ]
+
+
+def test_one_seed_has_no_deviation():
+    one = [scored(60.0, 100.0, 90.0)]
+    assert run_seeds.table([1], one).splitlines()[-1].split() == ["S*m", "60.0", "60.0", "-", "40.0"]
+    report = {"seeds": [1], "ablations": {"full": {"scores": run_ablations.summary(one)}}, "floor": {}}
+    assert run_ablations.table(report).splitlines()[1].split()[:3] == ["full", "60.0", "-"]
+
+
+@pytest.mark.slow
+def test_the_command_trains_tests_and_prints_a_row_for_each(demo_input, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    argv = [
+        "--config",
+        str(CONFIGS / "second_cc.yaml"),
+        "--name",
+        "tiny",
+        "--seeds",
+        "2",
+        "--only",
+        "rgb_only",
+    ]
+    argv += ["--", *tiny_settings(demo_input, **{"train.epochs": 1})]
+    run_ablations.main(argv)
+    first = capsys.readouterr().out
+    assert [line.split()[0] for line in first.splitlines()[:3]] == ["mean", "rgb_only", "floor"]
+    scores = json.loads((tmp_path / "runs" / "tiny_ablations.json").read_text())["ablations"]["rgb_only"][
+        "scores"
+    ]
+    assert f"{scores['cider']['mean']:.1f}" in first
+    checkpoint = tmp_path / "runs" / "tiny_rgb_only_seed2" / "best.pt"
+    written = checkpoint.stat().st_mtime_ns
+    run_ablations.main(argv)  # nothing is left to do
+    assert capsys.readouterr().out == first
+    assert checkpoint.stat().st_mtime_ns == written
+    with pytest.raises(
+        ValueError, match="rgb_only_seed2 was made with other settings, model.width .16 -> 24.: ch"
+    ):
+        run_ablations.main([*argv, "--model.width", "24"])

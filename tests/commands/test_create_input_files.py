@@ -1,0 +1,514 @@
+"""Preparation end to end: every quirk of the data, every refusal, and nothing half-written."""
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+
+from data.hdf5 import SplitReader, split_path
+from tests.conftest import entry, save
+from tools.create_input_files import main
+from tools.workers import in_order
+
+SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "create_input_files.py"
+FILES = ["test.hdf5", "train.hdf5", "val.hdf5", "vocabulary.json"]
+
+
+def prepare(dataset: Path, *options: str) -> Path:
+    """Run preparation with small images and every word known; the output folder stands beside the dataset."""
+    output = dataset.parent / "created"
+    fixed = ["--dataset_dir", str(dataset), "--output_dir", str(output), "--workers", "2"]
+    main([*fixed, "--min_word_freq", "0", "--image_size", "16", *options])
+    return output
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def spoken(reader: SplitReader, index: int) -> list[str]:
+    """The captions that a pair's tokens stand for."""
+    return [reader.vocabulary.decode(tokens) for tokens in reader.tokens[index]]
+
+
+def flat(*channels: int) -> np.ndarray:
+    """A picture of one colour."""
+    return np.full((16, 16, len(channels)), channels, dtype=np.uint8)
+
+
+def colours(views: np.ndarray) -> set[tuple[int, int, int]]:
+    """The colours that stand in views (n, 3, H, W)."""
+    return {tuple(pixel) for pixel in views.transpose(0, 2, 3, 1).reshape(-1, 3).tolist()}
+
+
+def command_line(*options: object) -> subprocess.CompletedProcess:
+    words = [sys.executable, SCRIPT, *options]
+    return subprocess.run([str(word) for word in words], capture_output=True, text=True)
+
+
+def test_a_folder_becomes_one_file_per_split_and_a_vocabulary(second_cc_folder):
+    root = second_cc_folder()
+    output = prepare(root)
+    assert sorted(path.name for path in output.iterdir()) == FILES
+    train, test = (SplitReader(split_path(output, split)) for split in ("train", "test"))
+    assert train.filenames == ["00001.png", "00002.png", "00003.png"]
+    assert test.changed.tolist() == [True, False]
+    assert "barn" not in train.vocabulary
+    for index, date in enumerate("AB"):
+        image = iio.imread(root / "train" / "rgb" / date / "00003.png")
+        assert (train.views(2)[index] == image.transpose(2, 0, 1)).all()
+    assert not train.views(2)[2].any(), "white is black"
+    assert train.views(2)[3].reshape(3, -1).max(axis=1).tolist() == [128, 0, 0]
+
+
+def test_captions_fill_up_from_the_first_and_references_do_not(second_cc_folder):
+    train = SplitReader(split_path(prepare(second_cc_folder()), "train"))
+    first, second, third = train.references[0]
+    assert spoken(train, 0) == [first, second, third, first, second]
+    assert train.lengths[0].tolist() == [len(caption.split()) + 2 for caption in spoken(train, 0)]
+    assert train.tokens.shape == (3, 5, 52)
+
+
+def test_settings_of_captions(second_cc_folder):
+    output = prepare(second_cc_folder(), "--captions_per_image", "2", "--max_length", "8")
+    train = SplitReader(split_path(output, "train"))
+    assert train.tokens.shape == (3, 2, 10)
+    assert spoken(train, 0) == train.references[0][:2]
+
+
+def test_captions_that_are_too_long_are_no_tokens_but_stay_references(second_cc_folder, capsys):
+    long, short = "a house appears in the corner", "a house appears"
+    root = second_cc_folder([entry("1.png", "train", long, short)])
+    train = SplitReader(split_path(prepare(root, "--max_length", "4"), "train"))
+    assert spoken(train, 0) == [short] * 5
+    assert train.references == [[long, short]]
+    assert "captions of more than 4 words, which are not encoded: 1" in capsys.readouterr().out
+
+
+def test_a_pair_whose_captions_are_all_too_long_is_an_error(second_cc_folder):
+    root = second_cc_folder([entry("1.png", "val", "a house appears in the corner")])
+    with pytest.raises(
+        ValueError, match=r"val 1\.png: .* at most 4 words, the shortest has 6: raise --max_length"
+    ):
+        prepare(root, "--max_length", "4")
+
+
+@pytest.fixture
+def quirky_folder(second_cc_folder) -> Path:
+    """A folder with everything that is odd about real data and yet allowed."""
+    house = "a house appears"
+    root = second_cc_folder(
+        [
+            entry("00001_0_0.png", "train", house, imgid=7),
+            entry("00001_0_0_random_augment_1.png", "train", house),
+            entry("restval.png", "restval", "a barn appears", filepath="val"),
+            entry("seven.png", "train", *[f"{house} {number}" for number in range(7)]),
+            entry("raw.png", "train", sentences=[{"raw": "  A pool, built !"}, {"raw": " . ", "tokens": []}]),
+            entry("flagless.png", "train", "there is no difference", changeflag=None),
+            entry("large.png", "val", house),
+            entry("long.png", "val", house, "very " * 50 + "long"),
+            entry("odd.png", "test", house),
+            entry("00001_0_256.png", "test", house),
+        ]
+    )
+    noise = np.random.default_rng(0).integers(0, 256, (40, 24, 3), dtype=np.uint8)
+    chequered = np.where(
+        np.indices((40, 24)).sum(axis=0)[..., None] % 7 < 4, np.uint8([128, 0, 0]), np.uint8(255)
+    )
+    for date in "AB":
+        save(root / "train/sem" / date / "00001_0_0_random_augment_1.png", flat(80, 208, 80))
+        save(root / "val/rgb" / date / "large.png", noise)
+        save(root / "val/sem" / date / "large.png", chequered)
+        save(root / "test/rgb" / date / "odd.png", flat(90)[..., 0])
+        save(root / "test/sem" / date / "odd.png", flat(1, 2, 3, 100))
+    shutil.copy(root / "train/rgb/A/raw.png", root / "test/rgb/B/00001_0_256.png")
+    return root
+
+
+def test_every_quirk_of_the_data_in_one_folder(quirky_folder):
+    output = prepare(quirky_folder)
+    train, val, test = (SplitReader(split_path(output, split)) for split in ("train", "val", "test"))
+    assert train.filenames[2] == "restval.png"
+    assert train.augmented.tolist() == [False, True, False, False, False, False]
+    assert train.changed.tolist() == [True, True, True, True, True, False]
+    assert colours(train.views(1)[2:]) == {(80, 208, 80)}
+    assert spoken(train, 3) == train.references[3][:5]
+    assert len(train.references[3]) == 7
+    assert train.references[4] == ["a pool built"]
+    assert train.raw[4] == ["  A pool, built !"]
+    assert val.views(0).shape == (4, 3, 16, 16)
+    assert colours(val.views(0)[2:]) == {(0, 0, 0), (128, 0, 0)}
+    assert spoken(val, 1) == ["a house appears"] * 5
+    assert colours(test.views(0)[:2]) == {(90, 90, 90)}
+    assert colours(test.views(0)[2:]) == {(1, 2, 3)}
+
+
+def test_the_facts_tell_what_is_odd(quirky_folder, capsys):
+    prepare(quirky_folder)
+    facts = capsys.readouterr().out.splitlines()
+    assert "train: 6 pairs (1 augmented), 5 changed, 1 unchanged" in facts
+    assert (
+        "captions per pair: 1 in 8 pairs, 2 in 1 pair, 7 in 1 pair; sentences without words dropped: 1"
+        in facts
+    )
+    assert "captions of more than 50 words, which are not encoded: 1" in facts
+    assert "map colours outside the palette: 1 ((1, 2, 3) in 512 pixels of 2 files)" in facts
+    assert "identical images in two splits: 1 (train raw.png and test 00001_0_256.png)" in facts
+    tiles = "source images with tiles in two splits: 1 (train 00001_0_0.png and test 00001_0_256.png)"
+    assert any(line.startswith(tiles) for line in facts)
+    assert "augmented copies of another split's pair: 0" in facts
+
+
+@pytest.fixture
+def masked_folder(second_cc_folder) -> Path:
+    """The usual folder with 0/255 masks of what appeared, for the second date alone."""
+    root = second_cc_folder()
+    for path in root.glob("*/sem/A"):
+        shutil.rmtree(path)
+    for path in root.glob("*/sem/B/*.png"):
+        save(path, (iio.imread(path)[..., 1] == 0).astype(np.uint8) * 255)
+    return root
+
+
+def test_masks_are_refused_without_a_class_and_read_as_the_one_named(masked_folder, capsys):
+    with pytest.raises(ValueError, match=r"sem/B/0000\d\.png is a mask of 0 and 255, .*--mask_class"):
+        prepare(masked_folder)
+    assert not (masked_folder.parent / "created").exists()
+    output = prepare(masked_folder, "--mask_class", "water")
+    facts = capsys.readouterr().out.splitlines()
+    assert "changed pairs whose maps are both void: 0 of 4" in facts
+    assert "train: 3 pairs with the second date's map alone, the first is void" in facts
+    reader = SplitReader(split_path(output, "train"))
+    assert reader.mask_class == "water"
+    assert colours(reader.views(0)[3:]) == {(0, 0, 0), (0, 0, 255)}
+    assert colours(reader.views(0)[2:3]) == {(0, 0, 0)}
+
+
+def test_a_split_that_alone_has_no_maps_is_warned_of(second_cc_folder, capsys):
+    root = second_cc_folder()
+    (root / "test" / "sem").rename(root / "test" / "SEM")
+    prepare(root)
+    facts = capsys.readouterr().out
+    assert "WARNING: other pairs have maps: test/sem or images/test/label not found" in facts
+    assert facts.count("WARNING: other pairs") == 1
+
+
+def test_maps_of_the_first_date_alone_are_refused(second_cc_folder):
+    root = second_cc_folder()
+    shutil.rmtree(root / "val" / "sem" / "B")
+    with pytest.raises(ValueError, match=r"sem/B not found: maps belong in sem/A and sem/B, masks in sem/B"):
+        prepare(root)
+
+
+NOISY = """
+import resource, sys
+from pathlib import Path
+import imageio.v3 as iio
+import numpy as np
+from tools.create_input_files import main
+for path in Path(sys.argv[1]).glob("*/sem/*/*.png"):
+    iio.imwrite(path, np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8))
+main(["--dataset_dir", sys.argv[1], "--output_dir", sys.argv[1] + "/created", "--workers", "1"])
+for line in open("/proc/self/status"):  # getrusage of oneself tells what the parent process had before
+    if line.startswith("VmHWM"):
+        print("peak", line.split()[1])
+print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
+def test_memory_stays_flat_with_maps_of_noise(second_cc_folder):
+    entries = [entry(f"{number:05}.png", "train", "a house appears") for number in range(40)]
+    root = second_cc_folder(entries, size=256)
+    words = [sys.executable, "-c", NOISY, str(root)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=SCRIPT.parents[1])
+    peaks = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak")]
+    assert len(peaks) == 2, done.stderr
+    assert max(peaks) < 300_000, "kB"
+    assert "WARNING: some maps have 32 or more colours outside the palette" in done.stdout
+    assert "pairs with a map in none of the classes' colours (README.md): 40 (" in done.stdout
+
+
+def test_a_folder_without_maps_is_prepared_with_void_ones(second_cc_folder, capsys):
+    reader = SplitReader(split_path(prepare(second_cc_folder(with_maps=False)), "train"))
+    assert not any(reader.views(index)[2:].any() for index in range(len(reader)))
+    assert "train: 3 pairs without maps, both maps are void" in capsys.readouterr().out
+
+
+def test_a_folder_without_train_split_is_good_for_evaluation(second_cc_folder, capsys):
+    output = prepare(second_cc_folder([entry("1.png", "test", "a house appears")]))
+    assert sorted(path.name for path in output.iterdir()) == ["test.hdf5", "vocabulary.json"]
+    test = SplitReader(split_path(output, "test"))
+    assert len(test.vocabulary) == 4
+    assert test.references == [["a house appears"]]
+    assert "no train split" in capsys.readouterr().out
+
+
+def test_levir_mci_layout(tmp_path):
+    label = np.zeros((16, 16), dtype=np.uint8)
+    label[:8], label[8:12] = 255, 128
+    home = tmp_path / "Levir-MCI-dataset" / "images" / "train"
+    for kind, image in (("A", label // 2), ("B", label // 3), ("label", label)):
+        save(home / kind / "train_000001.png", image)
+    item = {
+        "filename": "train_000001.png",
+        "split": "train",
+        "sentences": [{"tokens": ["a", "house"], "raw": "a house ."}],
+    }
+    (tmp_path / "Levir-MCI-dataset" / "LevirCCcaptions.json").write_text(json.dumps({"images": [item]}))
+
+    views = SplitReader(split_path(prepare(tmp_path / "Levir-MCI-dataset"), "train")).views(0)
+
+    assert not views[2].any()
+    assert views[3][:, [0, 8, 12], 0].T.tolist() == [[128, 0, 0], [128, 128, 128], [0, 0, 0]]
+
+
+def test_the_released_set_replaces_ours_as_a_whole(second_cc_folder, capsys):
+    root = second_cc_folder()
+    output = prepare(root)
+    with pytest.raises(ValueError, match=r"found train\.hdf5, .*vocabulary\.json: --force replaces them"):
+        prepare(root, "--format", "released")
+    capsys.readouterr()
+    prepare(root, "--format", "released", "--force")
+    name = "SECOND_CC_5_cap_per_img_0_min_word_freq"
+    kinds = [("IMAGES", "hdf5"), ("CAPTIONS", "json"), ("CAPLENS", "json")]
+    expected = {f"{split}_{kind}_{name}.{end}" for split in ("TRAIN", "VAL", "TEST") for kind, end in kinds}
+    assert {path.name for path in output.iterdir()} == {*expected, f"WORDMAP_{name}.json"}
+    assert f"wrote {output}/TRAIN_IMAGES_{name}.hdf5: " in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"found TRAIN_IMAGES_.*: --force replaces them"):
+        prepare(root)
+    prepare(root, "--force")
+    assert sorted(path.name for path in output.iterdir()) == FILES
+
+
+def test_the_released_set_leaves_out_what_it_cannot_hold_and_says_so(second_cc_folder, capsys):
+    long = "a house appears in the corner"
+    root = second_cc_folder([entry("1.png", "train", "a house"), entry("2.png", "val", long, f"now {long}")])
+    output = prepare(root, "--format", "released", "--max_length", "4", "--captions_per_image", "3")
+    assert sorted(path.name.partition("_SECOND")[0] for path in output.iterdir()) == [
+        "TRAIN_CAPLENS",
+        "TRAIN_CAPTIONS",
+        "TRAIN_IMAGES",
+        "WORDMAP",
+    ]
+    facts = capsys.readouterr().out.splitlines()
+    assert "pairs left out, all their captions have more than 4 words: 1 (val 2.png)" in facts
+    assert "vocabulary: 11 entries, the four special tokens among them, counted over all splits" in facts
+
+
+def test_a_released_set_without_pairs_is_an_error(second_cc_folder):
+    root = second_cc_folder([entry("1.png", "val", "a house appears in the corner")])
+    with pytest.raises(ValueError, match=r"val 1\.png: .* at most 4 words, .*: raise --max_length"):
+        prepare(root, "--max_length", "4", "--format", "released")
+
+
+def test_the_vocabulary_counts_train_or_all_splits(second_cc_folder, capsys):
+    root = second_cc_folder()
+    words = SplitReader(split_path(prepare(root, "--vocabulary_splits", "all"), "train")).vocabulary
+    assert "barn" in words
+    assert "counted over all splits" in capsys.readouterr().out
+    prepare(root, "--format", "released", "--vocabulary_splits", "train", "--force")
+    assert "counted over train" in capsys.readouterr().out
+
+
+def test_existing_output_is_refused_before_anything_else(tmp_path, second_cc_folder):
+    output = prepare(second_cc_folder())
+    before = content(output)
+    with pytest.raises(
+        ValueError, match=r"created must hold no input files yet, found .*: --force replaces them"
+    ):
+        prepare(tmp_path / "nowhere")
+    assert content(output) == before
+
+
+def test_force_replaces_everything_and_leaves_no_stale_split(second_cc_folder):
+    output = prepare(second_cc_folder())
+    (output / "notes.txt").write_text("mine")
+    prepare(second_cc_folder([entry("9.png", "train", "a pool appears")], name="smaller"), "--force")
+    assert sorted(path.name for path in output.iterdir()) == ["notes.txt", "train.hdf5", "vocabulary.json"]
+    assert SplitReader(split_path(output, "train")).filenames == ["9.png"]
+
+
+@pytest.mark.parametrize("existing", [True, False])
+@pytest.mark.parametrize("form", ["ours", "released"])
+def test_a_failure_leaves_everything_as_it_was(second_cc_folder, existing, form):
+    root = second_cc_folder()
+    output = root.parent / "created"
+    if existing:
+        prepare(root)
+    broken = root / "test" / "rgb" / "B" / "00006.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    before = content(root.parent)
+    with pytest.raises(ValueError, match=r"00006\.png is no image that can be read in full"):
+        prepare(root, "--force", "--format", form)
+    assert content(root.parent) == before
+    assert output.exists() == existing
+
+
+def test_what_a_killed_run_left_is_cleared_away(second_cc_folder):
+    root = second_cc_folder()
+    save(root.parent / "created" / ".incomplete" / "train.png", flat(0, 0, 0))
+    assert sorted(path.name for path in prepare(root).iterdir()) == FILES
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_the_number_and_kind_of_processes_change_nothing(second_cc_folder, method):
+    root = second_cc_folder()
+    output = prepare(root, "--workers", "1")
+    fingerprints = [SplitReader(split_path(output, split)).fingerprint for split in ("train", "val", "test")]
+    usual = multiprocessing.get_start_method()
+    multiprocessing.set_start_method(method, force=True)
+    try:
+        prepare(root, "--force", "--workers", "3")
+    finally:
+        multiprocessing.set_start_method(usual, force=True)
+    again = [SplitReader(split_path(output, split)).fingerprint for split in ("train", "val", "test")]
+    assert again == fingerprints
+
+
+def test_results_come_in_order_and_few_wait():
+    taken = []
+    items = (taken.append(item) or item for item in range(20))
+    with ThreadPoolExecutor(4) as pool:
+        results = in_order(pool, lambda item: time.sleep(0.001 * (item % 3)) or item * item, items, ahead=5)
+        assert next(results) == 0
+        assert len(taken) <= 6
+        assert list(results) == [item * item for item in range(1, 20)]
+
+
+@pytest.mark.parametrize(
+    ("options", "rule"),
+    [
+        (["--max_length", "0"], "--max_length must be at least 1, got 0"),
+        (["--min_word_freq", "-1"], "--min_word_freq must be at least 0, got -1"),
+        (["--workers", "0"], "--workers must be at least 1, got 0"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(tmp_path, options, rule):
+    with pytest.raises(ValueError, match=rule):
+        main([*options, "--output_dir", str(tmp_path / "created")])
+
+
+def test_the_command_line_prints_facts_and_nothing_to_standard_error(second_cc_folder):
+    root = second_cc_folder()
+    done = command_line("--dataset_dir", root, "--output_dir", root.parent / "created", "--image_size", 16)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "train: 3 pairs (0 augmented), 2 changed, 1 unchanged" in done.stdout
+    assert "train.hdf5: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("harm", "rule"),
+    [
+        (lambda root: (root / "SECOND-CC-AUG.json").write_text("{"), "SECOND-CC-AUG.json is not JSON"),
+        (lambda root: (root / "val/sem/B/00004.png").unlink(), "val/sem/B/00004.png not found"),
+        (
+            lambda root: (root / "val/rgb/A/00004.png").write_bytes(b"\x89PNG"),
+            "val/rgb/A/00004.png is no image",
+        ),
+        (lambda root: save(root / "val/sem/A/00004.png", np.zeros((9, 9, 3), np.uint8)), "one size"),
+        (lambda root: shutil.rmtree(root), "SECOND_CC_dataset not found"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_exit_code_2(second_cc_folder, harm, rule):
+    root = second_cc_folder()
+    harm(root)
+    output = root.parent / "created"
+    done = command_line("--dataset_dir", root, "--output_dir", output, "--workers", 2)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("create_input_files.py: error: ")
+    assert rule in line
+    assert done.stdout == ""
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("form", ["ours", "released"])
+def test_a_full_disk_ends_in_one_line_too(second_cc_folder, form):
+    root = second_cc_folder([entry(f"{number}.png", "train", "a house appears") for number in range(9)])
+    output = root.parent / "created"
+    options = f"--dataset_dir {root} --output_dir {output} --image_size 1024 --format {form}"
+    limited = f"ulimit -f 20000; exec {sys.executable} {SCRIPT} {options}"  # no file over 20 MB
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"create_input_files\.py: error: .*cannot be written in full.*\n", done.stderr)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_cleans_up(second_cc_folder, name):
+    entries = [entry(f"{number}.png", "train", "a house appears") for number in range(150)]
+    root = second_cc_folder(entries, size=64)
+    output = root.parent / "created"
+    options = ["--dataset_dir", root, "--output_dir", output, "--image_size", 1024, "--workers", 2]
+    words = [str(word) for word in (sys.executable, SCRIPT, *options)]
+    run = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not any(path.stat().st_size > 10_000_000 for path in output.glob(".incomplete/train.hdf5*")):
+        assert run.poll() is None, run.stderr.read()
+        time.sleep(0.02)
+    os.killpg(run.pid, getattr(signal, name)) if name == "SIGINT" else run.terminate()
+    _, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (130, "create_input_files.py: interrupted\n")
+    assert not output.exists()
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_real_pairs(real_pairs, tmp_path, capsys):
+    output = tmp_path / "created"
+    main(["--dataset_dir", str(real_pairs), "--output_dir", str(output)])
+    facts = capsys.readouterr().out
+    assert "train: 470 pairs (0 augmented), 311 changed, 159 unchanged" in facts
+    assert "captions per pair: 5 in 555 pairs" in facts
+    assert "map colours outside the palette: 0" in facts
+    assert "source images with tiles in two splits: 0; names tell nothing for 555 pairs" in facts
+    entries = json.loads((real_pairs / "SECOND-CC-AUG.json").read_text())["images"]
+    for split in ("train", "val", "test"):
+        reader, mine = (
+            SplitReader(split_path(output, split)),
+            [item for item in entries if item["split"] == split],
+        )
+        assert reader.filenames == [item["filename"] for item in mine]
+        assert reader.raw == [[sentence["raw"] for sentence in item["sentences"]] for item in mine]
+        assert reader.references == [[" ".join(s["tokens"]) for s in item["sentences"]] for item in mine]
+        assert reader.changed.tolist() == [item["changeflag"] == 1 for item in mine]
+        for index in range(0, len(reader), 20):
+            for place, folder in enumerate(("rgb/A", "rgb/B", "sem/A", "sem/B")):
+                image = iio.imread(real_pairs / split / folder / reader.filenames[index])
+                assert (reader.views(index)[place] == image.transpose(2, 0, 1)).all()
+        assert split_path(output, split).stat().st_size / len(reader) <= 474_000
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_real_pairs_in_levir_mcis_layout(real_pairs, tmp_path):
+    root = tmp_path / "Levir-MCI-dataset"
+    entries = json.loads((real_pairs / "SECOND-CC-AUG.json").read_text())["images"][::20]
+    for item in entries:
+        home = root / "images" / item["split"]
+        for date in "AB":
+            image = iio.imread(real_pairs / item["split"] / "rgb" / date / item["filename"])
+            save(home / date / item["filename"], image)
+        buildings = iio.imread(real_pairs / item["split"] / "sem" / "B" / item["filename"]).any(axis=-1)
+        save(home / "label" / item["filename"], buildings.astype(np.uint8) * 255)
+    (root / "LevirCCcaptions.json").write_text(json.dumps({"images": entries}))
+
+    output = prepare(root, "--image_size", "256")
+
+    reader = SplitReader(split_path(output, "train"))
+    for index, filename in enumerate(reader.filenames):
+        image = iio.imread(real_pairs / "train" / "sem" / "B" / filename)
+        assert (reader.views(index)[3] == image.transpose(2, 0, 1)).all()
+        assert not reader.views(index)[2].any()

@@ -1,0 +1,111 @@
+"""JSON, JSON Lines and CSV files: each error is one line with the file, the rule and the remedy."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from data.authors_files import read_word_map
+from data.json_file import read_csv, read_json, read_json_lines
+from data.pair_table import read_pairs_file
+from data.sources import read_entries
+from data.vocabulary import Vocabulary
+from tools.make_report import read_results
+
+
+def scores(path: Path) -> dict:
+    return read_results(path, "decision")
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+READERS = (read_pairs_file, read_word_map, read_entries, Vocabulary.load, scores)
+
+
+def written(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def refusal(read: Callable, *arguments: object) -> str:
+    """The message of the ValueError or OSError that `read` raises."""
+    with pytest.raises((ValueError, OSError)) as caught:
+        read(*arguments)
+    return str(caught.value)
+
+
+def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path):
+    content = {"words": ["maison", "\u00e9glise"]}
+    text = json.dumps(content, ensure_ascii=False)
+    for encoding in ("utf-8", "utf-8-sig"):
+        assert read_json(written(tmp_path / "a.json", text.encode(encoding)), "mend it") == content
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ("{", "is not JSON (Expecting property name"),
+        (DEEP, "is not JSON that can be read (nested too deeply)"),
+        ('{"a":' * 100_000 + "1" + "}" * 100_000, "is not JSON that can be read (nested too deeply)"),
+        ("\u00e9".encode("latin-1"), "must be text in UTF-8 (unexpected end of data at byte 0)"),
+        (json.dumps([1]).encode("utf-16"), "must be text in UTF-8 (invalid start byte at byte 0)"),
+        (f"[{'1' * 10_000}]", "is not JSON (Exceeds the limit"),
+        ("x" * 10_000_000, "is not JSON (Expecting value"),
+        ("", "is not JSON (Expecting value"),
+    ],
+    ids=["cut", "deep list", "deep object", "Latin-1", "UTF-16", "long number", "long line", "empty"],
+)
+def test_a_file_that_is_not_json_ends_in_one_line(tmp_path, content, rule):
+    path = written(tmp_path / "a.json", content)
+    said = refusal(read_json, path, "mend it")
+    assert said.startswith(f"{path} {rule}")
+    assert said.endswith("mend it")
+    assert len(said) < 400
+    assert "\n" not in said
+
+
+def test_an_absent_file_and_a_folder_are_not_found(tmp_path):
+    for path in (tmp_path / "none.json", tmp_path, written(tmp_path / "a", "") / "b.json"):
+        assert refusal(read_json, path, "mend it") == f"{path} not found: mend it"
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize(
+    "content", [DEEP, b"\xff\xfe", "{", "[" * 900 + "]" * 900], ids=["deep", "encoding", "cut", "900 levels"]
+)
+def test_every_reader_names_the_file(tmp_path, read, content):
+    path = written(tmp_path / "a.json", content)
+    said = refusal(read, path)
+    assert said.startswith(str(path))
+    assert ": " in said.removeprefix(str(path))
+    assert len(said) < 400
+
+
+def test_the_line_that_a_stopped_program_left_unfinished_is_left_out(tmp_path):
+    path = written(tmp_path / "log.jsonl", '{"epoch": 1}\n{"epoch": 2, "val": {"bleu_4": 3}')
+    assert read_json_lines(path, "mend it") == [{"epoch": 1}]
+    assert read_json_lines(written(path, '{"epoch": 1}\n{"epoch": 2}\n'), "mend it")[-1] == {"epoch": 2}
+    assert read_json_lines(written(path, ""), "mend it") == []
+    assert "is not JSON" in refusal(read_json_lines, written(path, '{"epoch"\n{"epoch": 2}\n'), "mend it")
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        ("img_A,img_B\n" + "x" * 200_000 + ",b.png\n", "is not a CSV table (field larger than"),
+        (b"img_A,img_B\n\xff,b.png\n", "must be text in UTF-8"),
+        ("[" * 200_000, "is not a CSV table"),
+    ],
+    ids=["field", "encoding", "header"],
+)
+def test_a_table_that_cannot_be_read_ends_in_one_line(tmp_path, content, rule):
+    path = written(tmp_path / "pairs.csv", content)
+    said = refusal(read_pairs_file, path)
+    assert said.startswith(str(path))
+    assert rule in said
+    assert len(said) < 600
+
+
+def test_a_table_is_read_by_column(tmp_path):
+    path = written(tmp_path / "a.csv", '\ufeffa,b\n1,"two\nlines"\n')
+    assert read_csv(path, "mend it") == [{"a": "1", "b": "two\nlines"}]

@@ -1,0 +1,116 @@
+"""What an epoch of captioning is judged by: scores, their floor, MGCA's gates."""
+
+import json
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from configs import Config, TrainConfig, from_dict
+from data.dataset import open_samples
+from tools.engine.captioning_task import CaptioningTask
+from tools.engine.checkpoint import load_checkpoint, restore_model
+from tools.engine.distributed import Processes
+from tools.engine.run_folder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def task_and_model(tiny_run):
+    content = load_checkpoint(tiny_run / "best.pt")
+    config = Config(**from_dict(content["config"]))
+    task = CaptioningTask(config, open_samples("train", config), open_samples("val", config), Processes())
+    return task, restore_model(content)[0]
+
+
+def test_the_log_has_both_floors_beside_the_scores(tiny_run):
+    lines = [json.loads(line) for line in (tiny_run / "log.jsonl").read_text().splitlines()]
+    for floor in ("floor", "floor_oracle"):
+        assert lines[0][floor] == lines[1][floor]
+        assert lines[0][floor].keys() == lines[0]["val"].keys()
+    assert lines[0]["floor_oracle"]["s_m"] >= lines[0]["floor"]["s_m"]
+    captions = json.loads((tiny_run / "val_captions.json").read_text())
+    assert lines[1]["distinct_captions"] == len({caption["caption"] for caption in captions})
+
+
+def test_a_collapsed_model_is_never_above_the_oracle_whatever_training_caption_it_says(task_and_model):
+    task, _ = task_and_model
+    reader, rows = task.val_samples.reader, task.val_samples.rows
+    with task:
+        s_m = {}
+        for caption in task.training.captions:
+            segments = [(caption, tuple(reader.references[row])) for row in rows]
+            s_m[caption] = task._scores(segments)["s_m"]
+        floors = task.floors
+    assert floors["floor_oracle"]["s_m"] == pytest.approx(max(s_m.values()))
+    assert floors["floor"]["s_m"] == pytest.approx(s_m[task.training.best["all"]])
+
+
+def test_a_metric_without_a_value_is_refused_before_training(tiny_run):
+    content = load_checkpoint(tiny_run / "best.pt")
+    stored = {**content["config"], "train": {**content["config"]["train"], "select_on": "cider"}}
+    config = Config(**from_dict(stored))
+    val_samples = open_samples("val", config)
+    val_samples.rows = [row for row in val_samples.rows if not val_samples.reader.changed[row]]
+    task = CaptioningTask(config, open_samples("train", config), val_samples, Processes())
+    with (
+        pytest.raises(ValueError, match="train.select_on cider has no value .*left out.*choose another"),
+        task,
+    ):
+        pass
+
+
+@pytest.mark.parametrize(("given", "remedy"), [(["all alike"], "leave data.no_change out"), (None, None)])
+def test_no_change_sentences_that_training_lacks_are_named(tiny_run, given, remedy):
+    content = load_checkpoint(tiny_run / "best.pt")
+    config = Config(
+        **from_dict({**content["config"], "data": {**content["config"]["data"], "no_change": given}})
+    )
+    task = CaptioningTask(config, open_samples("train", config), open_samples("val", config), Processes())
+    assert [remedy in line for line in task.remarks()] == ([True] if remedy else [])
+    assert task.content()["no_change"] == (given or content["no_change"])
+
+
+def test_training_warns_where_a_constant_caption_is_as_good(tmp_path, capsys):
+    folder = RunFolder(tmp_path / "run", Config(train=TrainConfig(select_on="s_m")), resume=False)
+    folder.begin("data", [])
+    line = {"epoch": 1, "loss": 1.0, "seconds": 1, "best": True, "distinct_captions": 2}
+    floors = {"floor": {"s_m": 30.0}, "floor_oracle": {"s_m": 40.0}}
+    for s_m, warned in ((39.0, True), (40.0, True), (41.0, False)):
+        folder.write_epoch(1, {**line, **floors, "val": {"s_m": s_m}}, [])
+        said = capsys.readouterr().err
+        assert ("WARNING: no better than a constant caption" in said) is warned
+        assert "floor's s_m 30.0, floor_oracle's 40.0" in said
+
+
+def test_gates_are_the_mean_over_the_words_of_each_caption(task_and_model):
+    task, model = task_and_model
+    captions = [[5, 6, 7], [8], []]
+    gates = task.gates(model, captions)
+    seen = []
+    for pair, caption in enumerate(captions):
+        tokens = torch.tensor([[[task.vocabulary.start, *caption]]])
+        found = model.attention(task.val_samples[pair]["views"].unsqueeze(0), tokens).gates
+        seen += torch.stack(list(found.values()), dim=-1).flatten(0, 2)
+    expected = torch.stack(seen).mean(0)
+    assert len(seen) == 7  # a word is chosen after each token, the last is <end>
+    assert list(gates) == ["rgb", "sem", "word"]
+    assert list(gates.values()) == pytest.approx(expected.tolist(), rel=1e-3)
+
+
+def test_tensorboard_shows_scores_floor_gates_and_captions(tiny_run):
+    events = EventAccumulator(str(tiny_run))
+    events.Reload()
+    tags = events.Tags()
+    scalars = {
+        "val/s_m",
+        "floor/s_m",
+        "floor_oracle/s_m",
+        "gates/rgb",
+        "gates/sem",
+        "gates/word",
+        "loss",
+        "step/loss",
+    }
+    assert scalars | {"step/gradient_norm", "learning_rate/decoder"} <= set(tags["scalars"])
+    assert len(events.Scalars("floor/s_m")) == 2
+    assert any(tag.startswith("captions/") for tag in tags["tensors"])

@@ -1,0 +1,87 @@
+"""A model small enough for tests: width 16, 64 x 64 pixels, a vocabulary of 12."""
+
+from pathlib import Path
+
+import torch
+
+from configs import Config, DataConfig, ModelConfig, TrainConfig
+from data.dataset import open_reader
+from models import build_model
+from models.mmodalcc import MModalCC
+from tools.engine.checkpoint import save_checkpoint
+from tools.run_ablations import read_ablations
+
+VOCABULARY_SIZE = 12
+START, END, PAD = 10, 11, 0
+RELEASED = {"layers": "parallel", "sharing": "shared", "trunk_batchnorm": "live", "normalisation": "none"}
+ABLATED = {  # name -> the changes that make a `tiny_model` that ablation
+    name: {key.removeprefix("model."): value for key, value in settings.items()}
+    for name, settings in read_ablations(None).items()
+}
+
+
+def tiny_config(**changes) -> ModelConfig:
+    settings = {
+        "trunk": "resnet18",
+        "weights": "none",
+        "trained_from": "conv1",
+        "grid": 3,
+        "width": 16,
+        "heads": 2,
+        "feedforward": 32,
+        "dropout": 0.0,
+        "embedding_dropout": 0.0,
+        "max_length": 8,
+    }
+    return ModelConfig(**{**settings, **changes})
+
+
+def tiny_model(**changes) -> MModalCC:
+    torch.manual_seed(0)
+    return build_model(tiny_config(**changes), VOCABULARY_SIZE)
+
+
+def save_tiny_detector(path: Path, folder: Path, width: int = 8) -> None:
+    """A checkpoint of random weights that finds about half of the first val pair in `folder` changed."""
+    settings = {"name": "change_detector", "width": width}
+    model = tiny_model(**settings).eval()
+    data = DataConfig(dir=str(folder), workers=0)
+    reader = open_reader("val", data)
+    with torch.no_grad():
+        found = model(torch.from_numpy(reader.views(0)).unsqueeze(0))
+        model.decoder.change_head[-1].bias -= found.change.median()
+    config = Config(data=data, model=tiny_config(**settings), train=TrainConfig(select_on="sek"))
+    content = {"model": model.state_dict(), "config": config.to_dict(), "image_size": list(reader.image_size)}
+    save_checkpoint(path, content)
+
+
+def random_views(pairs: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(0, 256, (pairs, 4, 3, 64, 64), generator=torch.Generator().manual_seed(seed)).byte()
+
+
+def random_tokens(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(1, START, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def tiny_settings(folder, **changes) -> list[str]:
+    """train.py's options for a run of seconds on the input files in `folder`."""
+    settings = {
+        "data.dir": folder,
+        "data.workers": 0,
+        "model.trunk": "resnet18",
+        "model.weights": "none",
+        "model.trained_from": "conv1",
+        "model.grid": 2,
+        "model.width": 16,
+        "model.heads": 2,
+        "model.feedforward": 32,
+        "model.dropout": 0.1,
+        "train.epochs": 2,
+        "train.batch_size": 10,
+        "train.captions_per_step": "all",
+        "train.learning_rate": 1e-3,
+        "train.select_on": "s_m",
+        "train.device": "cpu",
+        "decode.device": "cpu",
+    }
+    return [word for key, value in {**settings, **changes}.items() for word in (f"--{key}", str(value))]

@@ -1,0 +1,234 @@
+"""The change detector: what it looks at, what its loss asks for, that it learns; settings and checkpoints."""
+
+import json
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from configs import Config, DataConfig, TrainConfig
+from data.dataset import SPARE
+from data.palette import CLASSES, map_classes, paint_classes
+from models.change_detector import BALANCE, ChangeDetector, Detection, detection_loss
+from tests.conftest import CONFIGS
+from tests.helpers.tiny import random_views, tiny_config, tiny_model
+from tools.engine.checkpoint import (
+    load_checkpoint,
+    restore_detector,
+    restore_model,
+    save_checkpoint,
+    start_from,
+)
+from tools.engine.detection_task import DetectionLoss, given_classes
+from tools.engine.distributed import Processes
+from tools.engine.optimiser import make_optimiser
+from tools.engine.training_steps import Progress, TrainingSteps
+from tools.scoring.detection import TITLES
+
+BUILDING, GRASS = 5, 1
+
+
+def tiny_detector(**changes) -> ChangeDetector:
+    return tiny_model(**{"name": "change_detector", "width": 8, "trunk_batchnorm": "live", **changes})
+
+
+def painted_pairs() -> torch.Tensor:
+    """Four pairs (4, 4, 3, 32, 32) uint8 on noise; in three a building (red) replaces grass (green).
+
+    The maps of the second have the brightened colours.
+    """
+    noise = torch.Generator().manual_seed(0)
+    images = torch.randint(90, 160, (4, 2, 3, 32, 32), generator=noise)
+    truth = torch.zeros(4, 2, 32, 32, dtype=torch.long)
+    for pair, corner in enumerate((0, 8, 16)):
+        area = (pair, slice(None), slice(corner, corner + 16), slice(corner, corner + 16))
+        truth[area] = torch.tensor([GRASS, BUILDING]).view(2, 1, 1)
+    images[:, :, 0][truth == BUILDING] = 255
+    images[:, :, 1][truth == GRASS] = 255
+    maps = torch.from_numpy(paint_classes(truth.numpy())).int()
+    maps[1] += 80 * maps[1].any(1, keepdim=True)
+    return torch.cat([images, maps.clamp(max=255)], dim=1).byte()
+
+
+@pytest.mark.parametrize("size", [(32, 32), (37, 50)])
+def test_logits_are_as_large_as_the_images(size):
+    found = tiny_detector()(torch.zeros(2, 4, 3, *size, dtype=torch.uint8))
+    assert found.change.shape == (2, *size)
+    assert found.classes.shape == (2, 2, len(CLASSES), *size)
+
+
+def test_it_looks_at_the_images_alone():
+    model, views = tiny_detector().eval(), random_views(2)
+    void = views.clone()
+    void[:, 2:] = 0
+    for other in (void, views[:, :2]):
+        assert torch.equal(model(other).change, model(views).change)
+
+
+def test_dates_swapped_swap_the_classes():
+    model, views = tiny_detector().eval(), random_views(2)
+    torch.testing.assert_close(model(views[:, [1, 0]]).classes, model(views).classes.flip(1))
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"trained_from": "layer2", "trunk_batchnorm": "frozen"}], ids=["live", "frozen"]
+)
+def test_gradients_reach_every_parameter_that_learns(settings):
+    model = tiny_detector(**settings).train()
+    views = painted_pairs()
+    DetectionLoss("float32")(model, {"views": views, "index": torch.arange(4)}).backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+    assert all(p.grad.any() for p in model.parameters() if p.requires_grad)
+
+
+def test_loss_of_a_detector_that_knows_nothing():
+    """All logits 0: log 2 of change, log 7 of classes, and the same classes at both dates."""
+    truth = torch.zeros(2, 2, 4, 4, dtype=torch.long)
+    truth[0, 1, 0] = BUILDING  # a quarter of the first pair; the first date's map is void, as LEVIR-MCI's
+    found = Detection(torch.zeros(2, 4, 4), torch.zeros(2, 2, 7, 4, 4))
+    changed, unchanged = detection_loss(found, truth).tolist()
+    assert changed == pytest.approx(math.log(2) + math.log(7) + 1 / 4)
+    assert unchanged == pytest.approx((1 - BALANCE) * math.log(2), abs=1e-6)
+
+
+def test_loss_of_a_detector_that_knows_all():
+    truth = torch.zeros(1, 2, 4, 4, dtype=torch.long)
+    truth[0, :, 0] = torch.tensor([[GRASS], [BUILDING]])
+    classes = 50 * torch.nn.functional.one_hot(truth, 7).permute(0, 1, 4, 2, 3).float()
+    found = Detection(50 * (truth[:, 0] > 0).float() - 25, classes)
+    assert detection_loss(found, truth).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_it_learns_four_pairs_and_writes_their_maps():
+    model, views = tiny_detector().train(), painted_pairs()
+    settings = TrainConfig(learning_rate=3e-3)
+    optimiser, loss = make_optimiser(model, settings), DetectionLoss("float32")
+    steps = TrainingSteps(model, loss, optimiser, settings, Progress(), Processes())
+    for _ in range(60):
+        batch = {"views": views, "index": torch.arange(4)}
+        steps.take_and_wait(batch)
+    maps = model.eval().detect(views)
+    assert maps.dtype == torch.uint8
+    given = torch.from_numpy(paint_classes(map_classes(views[:, 2:].numpy())))
+    assert (maps == given).all(2).float().mean() > 0.97
+    assert set(map(tuple, maps.movedim(2, -1).reshape(-1, 3).tolist())) == {
+        (0, 0, 0), CLASSES[GRASS].base, CLASSES[BUILDING].base,
+    }  # fmt: skip
+
+
+def test_maps_are_black_where_no_change_is_found():
+    model, views = tiny_detector().eval(), random_views(2)
+    last = model.decoder.change_head[-1]
+    with torch.no_grad():
+        last.bias -= model(views).change.median()  # half of the pixels
+    unchanged = model(views).change <= 0
+    maps = model.detect(views).movedim(2, -1)  # (B, 2, H, W, 3)
+    assert 0 < unchanged.float().mean() < 1
+    assert not maps[unchanged.unsqueeze(1).expand(-1, 2, -1, -1)].any()
+    palette = {(0, 0, 0), *(row.base for row in CLASSES[1:])}
+    assert set(map(tuple, maps.reshape(-1, 3).tolist())) <= palette
+
+
+def test_a_batch_shared_out_has_the_same_loss_and_a_spare_pair_counts_for_nothing():
+    model, views, loss = tiny_detector().eval(), painted_pairs(), DetectionLoss("float32")
+    whole = {"views": views, "index": torch.arange(4)}
+    parts = [{name: values[part] for name, values in whole.items()} for part in (slice(0, 1), slice(1, 4))]
+    spare = {"views": views[:1], "index": torch.tensor([SPARE])}
+    assert loss.count(whole) == 4 == sum(map(loss.count, parts)) + loss.count(spare)
+    total = sum(loss(model, part) for part in [*parts, spare])
+    torch.testing.assert_close(total, loss(model, whole))
+
+
+def test_a_run_of_train_py(demo_input, tmp_path):
+    settings = {
+        "data.dir": demo_input,
+        "data.workers": 0,
+        "model.width": 8,
+        "train.epochs": 1,
+        "train.accumulate": 2,
+        "train.device": "cpu",
+        "decode.device": "cpu",
+    }
+    argv = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    train.main(["--config", str(CONFIGS / "demo_detector.yaml"), *argv, "--run_dir", str(tmp_path)])
+    line = json.loads((tmp_path / "log.jsonl").read_text())
+    assert line["val"].keys() == line["floor"].keys() == TITLES.keys()
+    assert math.isfinite(line["loss"])
+    content = load_checkpoint(tmp_path / "best.pt")
+    assert content["image_size"] == [32, 32]
+    assert content["scores"] == line["val"]
+    restore_detector(content)
+
+
+def detector_content() -> dict:
+    model = tiny_detector()
+    config = Config(
+        model=tiny_config(name="change_detector", width=8, weights="/gone/trunk.pt"),
+        train=TrainConfig(select_on="sek"),
+    )
+    return {"model": model.state_dict(), "config": config.to_dict(), "image_size": [32, 32]}
+
+
+def test_a_checkpoint_comes_back_and_each_network_is_refused_where_the_other_is_needed(tmp_path):
+    content = detector_content()
+    save_checkpoint(tmp_path / "best.pt", content)
+    restored = restore_detector(load_checkpoint(tmp_path / "best.pt"))
+    assert not restored.training
+    views = random_views(1)
+    torch.testing.assert_close(restored(views), tiny_detector().eval()(views), rtol=1e-4, atol=1e-4)
+    with pytest.raises(
+        ValueError, match="a captioning model is needed, .* holds change_detector: caption.py takes"
+    ):
+        restore_model(content)
+    captioner = {"config": Config().to_dict()}
+    with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc: train one"):
+        restore_detector(captioner)
+
+
+def test_training_can_start_from_a_detector(tmp_path):
+    save_checkpoint(tmp_path / "best.pt", detector_content())
+    model, words = tiny_detector(), SimpleNamespace(words=())
+    with torch.no_grad():
+        model.decoder.change_head[-1].bias += 1
+    start_from(tmp_path / "best.pt", model, tiny_config(name="change_detector", width=8), words)
+    torch.testing.assert_close(model.state_dict(), tiny_detector().state_dict())
+    with pytest.raises(ValueError, match="model.name change_detector, not mmodalcc: use the same"):
+        start_from(tmp_path / "best.pt", model, tiny_config(width=8), words)
+
+
+@pytest.mark.parametrize("name", ["change_detector", "demo_detector"])
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"train.select_on": "s_m"}, "one of miou, sek, f_scd where .* change_detector: got s_m"),
+        ({"model.name": "mmodalcc"}, "one of bleu_4, cider, s_m where .* mmodalcc: got sek"),
+        ({"data.maps": "void"}, "learns given maps .* got void and False"),
+        ({"model.trained_from": "nothing", "model.trunk_batchnorm": "frozen", "train.keep_features": "true",
+          "data.augment": "[]"},
+         "train.keep_features false; got given and True"),
+    ],
+)  # fmt: skip
+def test_settings_that_do_not_fit(name, option, message):
+    argv = [word for key, value in option.items() for word in (f"--{key}", value)]
+    with pytest.raises(ValueError, match=message):
+        train.read_command(["--config", str(CONFIGS / f"{name}.yaml"), *argv])
+
+
+def test_target_classes_are_those_of_the_palette():
+    views = torch.randint(0, 256, (2, 4, 3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    colours = torch.tensor([colour for row in CLASSES for colour in row[1:]], dtype=torch.uint8)
+    views[:, 2:, :, :2, :7] = colours.T.reshape(3, 2, 7)
+    assert given_classes(views)[0, 0, :2, :7].unique().tolist() == list(range(len(CLASSES)))
+    np.testing.assert_array_equal(given_classes(views), map_classes(views[:, 2:].numpy()))
+
+
+def test_map_noise_is_refused_for_the_detector():
+    data = DataConfig(augment=["flips", "noise", "map_invented"])
+    data.check_training("mmodalcc")
+    with pytest.raises(ValueError, match=r"change_detector.*leave out map_invented$"):
+        data.check_training("change_detector")
+    DataConfig(augment=["flips", "noise"]).check_training("change_detector")

@@ -1,0 +1,118 @@
+"""What scores belong to: eval.py records it in scores.json as `evaluation`, and what reads scores checks it.
+
+evaluation: checkpoint (file name), sha256 (of that file), data_dir, data (file -> fingerprint of its
+content), splits, seen_in_training (those of the splits that trained the model or chose the checkpoint),
+settings (SETTINGS of the configuration), control ("shuffle_images" or null), commit (of this code).
+"""
+
+import hashlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from configs import Config
+from data.dataset import ChangeCaptions, open_split
+from tools.engine.run_folder import commit, flat
+
+SETTINGS = (  # what captions and their scores depend on, besides checkpoint and data
+    "data.maps", "data.augmented_splits", "data.annotations", "data.no_change",
+    "decode.beam_size", "decode.precision",
+)  # fmt: skip
+COMPARED = {"sha256": "checkpoint", "data": "data set", "splits": "choice of splits", "control": "control"}
+
+
+def describe_evaluation(
+    checkpoint: Path, config: Config, splits: Sequence[str], *, shuffled: bool = False
+) -> dict[str, Any]:
+    """What the scores of a checkpoint on `splits` of `data.dir` belong to; errors as in `open_split`."""
+    return {
+        "checkpoint": checkpoint.name,
+        "sha256": sha256_of(checkpoint),
+        "data_dir": config.data.dir,
+        "data": data_fingerprints(config, splits),
+        "splits": list(splits),
+        "seen_in_training": seen_in_training(splits),
+        "settings": settings_of(config),
+        "control": "shuffle_images" if shuffled else None,
+        "commit": commit(),
+    }
+
+
+def seen_in_training(splits: Sequence[str]) -> list[str]:
+    """The splits that trained the model or chose its checkpoint, with a warning: their scores are no test."""
+    seen = [split for split in splits if split != "test"]
+    if seen:
+        print(
+            f"WARNING: {' and '.join(seen)} trained this model or chose its checkpoint, so these scores are "
+            "optimistic: report those of --split test",
+            file=sys.stderr,
+        )
+    return seen
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def data_fingerprints(config: Config, splits: Sequence[str]) -> dict[str, str]:
+    """File -> fingerprint of the splits, and of their detected maps where `data.maps` takes them."""
+    found = {}
+    for split in splits:
+        reader, rows = open_split(split, config.data)
+        found |= ChangeCaptions(reader, rows=rows, captions="none", maps=config.data.maps).fingerprints
+    return found
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    values = flat(config.to_dict())
+    return {name: values[name] for name in SETTINGS}
+
+
+def recorded(scores: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
+    """`evaluation` of scores.json; None, with a remark, for a file of an earlier version, which lacks it."""
+    if isinstance(record := scores.get("evaluation"), dict):
+        return record
+    remark = "an earlier version wrote it, its checkpoint, data and settings cannot be checked"
+    print(f"{path}: {remark}", file=sys.stderr)
+    return None
+
+
+def differences(record: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """What a record has other than `expected`, which may lack keys, each in a few words."""
+    found = []
+    for key, title in COMPARED.items():
+        if key in expected and record.get(key) != expected[key]:
+            details = {"sha256": record.get("checkpoint"), "data": record.get("data_dir")}
+            found.append(f"another {title} ({details.get(key, record.get(key))})")
+    settings = record.get("settings") or {}
+    for name, value in expected.get("settings", {}).items():
+        if settings.get(name) != value:
+            found.append(f"{name} {settings.get(name)} in place of {value}")
+    return found
+
+
+def folder_name(splits: Sequence[str], config: Config, shuffled: bool, standard: Config) -> str:
+    """The folder of an evaluation: the splits alone where it is the standard one, else what differs too.
+
+    standard: the settings of the checkpoint. Given maps are the standard ones for every checkpoint.
+    """
+    own, usual = settings_of(config), {**settings_of(standard), "data.maps": "given"}
+    parts = list(splits)
+    for name in SETTINGS:
+        if own[name] != usual[name]:
+            parts.append(_part(name, own[name]))
+    return "_".join(parts + ["shuffled"] * shuffled)
+
+
+def _part(name: str, value: Any) -> str:
+    """ "void_maps", "beam_size_1"; texts, which may hold any letter, as the start of their hash."""
+    last = name.rpartition(".")[2]
+    if name == "data.maps":
+        return f"{value}_maps"
+    if name in ("data.no_change", "data.annotations") and value is not None:
+        value = hashlib.sha256(str(value).encode()).hexdigest()[:8]
+    if isinstance(value, list):
+        value = "_".join(value)
+    return f"{last}_{'none' if value in (None, '') else value}"

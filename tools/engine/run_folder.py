@@ -1,0 +1,190 @@
+"""The folder of one training run, which explains itself: settings, environment, log, curves, checkpoints."""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torchvision
+import yaml
+from torch.utils.tensorboard import SummaryWriter
+
+from configs import Config, from_dict
+from data.atomic_write import write_text
+from data.json_file import read_json_lines
+from tools.engine.checkpoint import load_checkpoint, save_checkpoint
+
+MAY_CHANGE = {
+    "data.dir", "data.no_change", "data.workers", "decode.batch_size", "decode.device",
+    "train.checkpoint_minutes", "train.device", "train.early_stop", "train.epochs",
+}  # fmt: skip
+T = TypeVar("T")
+SHOWN = 8  # validation pairs whose captions TensorBoard shows each epoch
+
+
+class RunFolder:
+    """Opens a new run, or with resume=True the one that the folder holds.
+
+    resumed: the content of last.pt, None for a run from the beginning. writes: True in one process; the
+    methods of the others write nothing. Raises ValueError where the folder holds a run and resume is False,
+    or where the configuration differs from the resumed run's in more than what may change.
+    """
+
+    def __init__(self, path: Path, config: Config, *, resume: bool, writes: bool = True) -> None:
+        self.path, self.last, self.best = path, path / "last.pt", path / "best.pt"
+        self.log = path / "log.jsonl"
+        self.config, self.resume, self.writes = config, resume, writes
+        if not resume and (path / "config.yaml").exists():
+            raise ValueError(
+                f"{path} holds a run: go on with --resume (from the beginning where it has no "
+                "checkpoint), or choose another folder with --run_dir"
+            )
+        self.resumed = self._read_last() if resume and self.last.exists() else None
+
+    def _read_last(self) -> dict[str, Any]:
+        content = load_checkpoint(self.last, training=True)
+        # the rates of one_cycle depend on the number of epochs
+        free = MAY_CHANGE - ({"train.epochs"} if self.config.train.schedule == "one_cycle" else set())
+        stored = Config(**from_dict(content["config"]))
+        if refused := changed_settings(stored, self.config, free):
+            raise ValueError(
+                f"{self.path} was trained with other settings, {', '.join(refused)}: "
+                "resume with the same, or start anew in another --run_dir"
+            )
+        return content
+
+    def begin(self, fingerprints: dict[str, str], lines: list[str]) -> None:
+        """Write what the run is, `lines` to standard error too, and cut the log where the run goes on.
+
+        fingerprints: of the data files; ValueError where a resumed run began with other data.
+        """
+        self.fingerprints = fingerprints
+        if self.resumed:
+            self._check_data(self.resumed["training"]["data"])
+        if not self.writes:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / "config.yaml", yaml.safe_dump(self.config.to_dict(), sort_keys=False))
+        with (self.path / "environment.jsonl").open("a") as file:
+            file.write(json.dumps({**environment(), "data": fingerprints}) + "\n")
+        epoch, steps = (
+            (self.resumed["epoch"], self.resumed["training"]["progress"]["steps"]) if self.resumed else (0, 0)
+        )
+        self._cut_log(epoch)
+        self.events = SummaryWriter(self.path, purge_step=steps + 1)
+        if self.resumed:
+            lines = [*lines, f"going on after step {steps}, in epoch {epoch + 1}"]
+        elif self.resume:
+            lines = [*lines, f"no {self.last}: starting from the beginning"]
+        print(f"{self.path}: " + "\n".join(lines), file=sys.stderr)
+
+    def _check_data(self, stored: dict[str, str] | str) -> None:
+        """ValueError where a data file differs; older checkpoints store that of the training file alone."""
+        if isinstance(stored, str):
+            stored = {next(iter(self.fingerprints)): stored}
+        for name, fingerprint in stored.items():
+            if self.fingerprints.get(name) != fingerprint:
+                raise ValueError(
+                    f"{Path(self.config.data.dir, name)} is not the data that this run began with: put the "
+                    "old file back, or start a new run with another --run_dir"
+                )
+
+    def _cut_log(self, epoch: int) -> None:
+        """Keep the log's lines up to the epoch after which the run goes on."""
+        lines = read_json_lines(self.log, "delete it") if self.log.exists() else []
+        kept = [line for line in lines if line["epoch"] <= epoch]
+        write_text(self.log, "".join(f"{json.dumps(line)}\n" for line in kept))
+
+    def write_step(self, step: int, loss: float, norm: float) -> None:
+        """TensorBoard's curves of the training loss (mean so far in the epoch) and of the gradient's norm."""
+        if self.writes:
+            self.events.add_scalar("step/loss", loss, step)
+            self.events.add_scalar("step/gradient_norm", norm, step)
+
+    def write_epoch(self, step: int, line: dict[str, Any], captions: list[dict[str, Any]]) -> None:
+        """One epoch's line in the log, on standard error and in TensorBoard, and the validation captions."""
+        if not self.writes:
+            return
+        with self.log.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+        if captions:
+            write_text(self.path / "val_captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+        for key, value in flat(line).items():
+            if isinstance(value, (int, float)):
+                self.events.add_scalar(key.replace(".", "/"), value, step)
+        for caption in shown(captions):
+            text = f"{caption['caption']}\n\n(people: {caption['references'][0]})"
+            self.events.add_text(f"captions/{caption['filename']}", text, step)
+        self.events.flush()
+        scores = " ".join(f"{name} {value:.1f}" for name, value in line["val"].items())
+        chosen_on = self.config.train.select_on
+        text = f"epoch {line['epoch']}: loss {line['loss']:.3f}, {scores}, "
+        text += f"floor's {chosen_on} {line['floor'][chosen_on]:.1f}, "
+        if oracle := line.get("floor_oracle"):
+            text += f"floor_oracle's {oracle[chosen_on]:.1f}, "
+        text += f"{line['seconds']:.0f} s"
+        if line.get("distinct_captions") == 1 < len(captions):
+            text += "; COLLAPSED: every validation caption is the same sentence"
+        if oracle and any(line["val"][name] <= oracle[name] for name in (chosen_on, "s_m") if name in oracle):
+            text += "; WARNING: no better than a constant caption (floor_oracle)"
+        print(text + (" *" if line["best"] else ""), file=sys.stderr)
+
+    def save(self, content: dict[str, Any], training: dict[str, Any], *, best: bool) -> None:
+        """last.pt, with what --resume needs besides (`training`); best.pt after the best epoch so far."""
+        if self.writes and best:
+            save_checkpoint(self.best, content)
+        if self.writes:
+            save_checkpoint(self.last, {**content, "training": {**training, "data": self.fingerprints}})
+
+
+def shown(pairs: Sequence[T]) -> Sequence[T]:
+    """A fixed handful of the validation pairs, spread over all."""
+    return pairs[:: max(1, len(pairs) // SHOWN)][:SHOWN]
+
+
+def changed_settings(old: Config, new: Config, may_change: Collection[str]) -> list[str]:
+    """Each setting that differs though it may not, as "key (old -> new)"."""
+    before, after = flat(old.to_dict()), flat(new.to_dict())
+    return [
+        f"{key} ({before[key]} -> {after[key]})"
+        for key in sorted(after)
+        if before[key] != after[key] and key not in may_change
+    ]
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a run runs."""
+    return {
+        "command": sys.argv,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "machine": platform.platform(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def commit() -> str | None:
+    """The commit of this code, "-dirty" if it was changed; None without git or outside a repository."""
+    describe = ["git", "describe", "--always", "--dirty"]
+    try:
+        said = subprocess.run(describe, capture_output=True, text=True, cwd=Path(__file__).parent)
+    except OSError:
+        return None
+    return said.stdout.strip() or None
+
+
+def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    out: dict[str, Any] = {}
+    for key, value in nested.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return out

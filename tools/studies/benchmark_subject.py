@@ -1,0 +1,101 @@
+"""What the benchmark measures: a trained model on a split's pairs, or random weights on random pairs."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from configs import Config, from_dict
+from data.dataset import Batch, ChangeCaptions, open_split
+from data.vocabulary import Vocabulary
+from eval import check_size
+from models import build_model, pick_device
+from models.mmodalcc import MModalCC
+from tools.engine.checkpoint import restore_model, save_checkpoint
+
+WORDS, VOCABULARY_SIZE, IMAGE_SIZE = 8, 500, (256, 256)  # where no checkpoint brings its own
+
+
+@dataclass(frozen=True)
+class Subject:
+    """samples: each holds a pair's views (4, 3, H, W) uint8; scratch: a temporary folder."""
+
+    model: MModalCC
+    vocabulary: Vocabulary
+    config: Config
+    samples: Dataset
+    image_size: tuple[int, int]
+    checkpoint: Path
+    scratch: Path
+
+    def random_batch(self, pairs: int, captions: int, device: torch.device) -> Batch:
+        """Random pairs with random captions of eight words: views and tokens (pairs, captions, 10)."""
+        batch = {
+            "index": torch.arange(pairs),
+            "views": random_views(pairs, self.image_size),
+            "tokens": random_captions(pairs, captions, self.vocabulary),
+        }
+        return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def make_subject(content: dict[str, Any], config: Config, options: Any, scratch: Path) -> Subject:
+    """content: a loaded checkpoint, {} for random weights. ValueError where `config` has another model."""
+    if content and config.model != from_dict(content["config"])["model"]:
+        raise ValueError("a checkpoint brings its model settings along: leave out --config and --model.*")
+    torch.manual_seed(0)
+    checkpoint = options.checkpoint or scratch / "random.pt"
+    if not content:
+        content = random_content(config)
+        save_checkpoint(checkpoint, content)
+    model, vocabulary = restore_model(content, fold=False)
+    size = tuple(content["image_size"])
+    if options.split:
+        reader, rows = open_split(options.split, config.data)
+        check_size(reader, content["image_size"])
+        pairs = rows[: options.pairs]
+        samples = ChangeCaptions(reader, rows=pairs, captions="none", maps=config.data.maps)
+    else:
+        samples = [{"views": views} for views in random_views(options.pairs, size)]
+        config = replace(config, data=replace(config.data, workers=0))  # they lie in memory
+    model.to(pick_device(config.decode.device))
+    return Subject(model, vocabulary, config, samples, size, checkpoint, scratch)
+
+
+def random_content(config: Config) -> dict[str, Any]:
+    """A checkpoint for caption.py: random weights, whose decoder ends captions after eight words."""
+    vocabulary = Vocabulary.build(([f"word{i}"] for i in range(VOCABULARY_SIZE)), 0)
+    model = build_model(config.model, len(vocabulary), pretrained=False).eval()
+    teach_length(model, vocabulary)
+    words, state = list(vocabulary.words), model.state_dict()
+    return {"model": state, "config": config.to_dict(), "vocabulary": words, "image_size": list(IMAGE_SIZE)}
+
+
+def teach_length(model: MModalCC, vocabulary: Vocabulary, pairs: int = 4) -> None:
+    """Random weights end captions anywhere; a few steps teach the decoder to end them after eight words."""
+    tokens = random_captions(pairs, 1, vocabulary)
+    with torch.no_grad():
+        memory = model.encode(random_views(pairs, IMAGE_SIZE))
+    optimiser = torch.optim.Adam(model.decoder.parameters(), lr=0.3 / memory.shape[-1])
+    for _ in range(100):
+        logits = model.decoder(tokens[..., :-1], memory)
+        loss = F.cross_entropy(logits.flatten(0, -2), tokens[..., 1:].flatten())
+        if loss < 0.2:
+            break
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+def random_views(pairs: int, size: tuple[int, int]) -> Tensor:
+    """(pairs, 4, 3, *size) uint8."""
+    return torch.randint(0, 256, (pairs, 4, 3, *size), dtype=torch.uint8)
+
+
+def random_captions(pairs: int, captions: int, vocabulary: Vocabulary) -> Tensor:
+    """Eight random words each, `<start>` and `<end>` around them: (pairs, captions, 10)."""
+    words = torch.randint(1, vocabulary.unk, (pairs, captions, WORDS))
+    return F.pad(F.pad(words, (1, 0), value=vocabulary.start), (0, 1), value=vocabulary.end)
