@@ -19,11 +19,11 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 # isort: split
 import csv
 import json
-import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
@@ -32,63 +32,43 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
-import torch
 from jsonargparse.typing import PositiveInt
+from PIL import Image
 
-from configs import CommandLine, Config, early_option
-from data.atomic_write import DISK_IS_FULL, cannot_write, check_writable
-from data.images import stack_views
+from configs import Config
+from configs.command_line import CommandLine
+from data.atomic_write import DISK_IS_FULL, atomic_write, cannot_write, check_writable
+from data.errors import UserError
 from data.pair_table import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell, tell_maps
 from data.palette import MASK_CLASSES
-from data.vocabulary import Vocabulary
-from models import pick_device
-from models.mmodalcc import MModalCC
-from models.precision import autocast
-from tools.engine.checkpoint import load_checkpoint, model_name, restore_model
-from tools.engine.map_finder import MapFinder
-from tools.wording import number_of
-from tools.workers import in_order
+from data.workers import in_order
+from tools.engine.checkpoint import load_checkpoint, read_over_checkpoint, stored_config
+from tools.engine.predictor import Answer, Predictor
 
 READERS = min(4, os.cpu_count() or 1)  # threads that decode images ahead
 Row = dict[str, Any]  # of the output: the pair's files, its caption and log-probability, or its error
 
 
 def main(argv: list[str] | None = None) -> None:
-    named = early_option(argv, "--checkpoint")
-    checkpoint, content = (named, load_checkpoint(named)) if named else newest_captioner()
-    config, options = make_parser().read(argv, content.get("config"))
-    if not checkpoint:
+    config, options, content = read_over_checkpoint(make_parser(), argv, default=newest_captioner)
+    if not content:
         raise FileNotFoundError(
             "no runs/*/best.pt here: train a model with train.py, or name one with --checkpoint FILE"
         )
     if not options.checkpoint:
-        print(f"checkpoint {checkpoint}", file=sys.stderr)
+        print(f"checkpoint {content['path']}", file=sys.stderr)
     entries = read_pairs_file(options.pairs) if options.pairs else [one_pair(options.images)]
-    check_options(options, config)
-    tell_maps(entries, config.model.modalities, "detected" if options.detector else "void")
-
-    model, vocabulary = restore_model(content)
-    model.to(pick_device(config.decode.device))
-    size = tuple(content["image_size"])
-    mask_class = options.mask_class or content.get("mask_class")
-    finder = MapFinder(options.detector, options.maps_to, entries, size, config) if options.detector else None
-
-    def answer(chosen: list[Entry], files: list[list[np.ndarray]]) -> tuple[list[Row], np.ndarray]:
-        """A row of the output for each pair, and the views (B, 4, 3, H, W) that the model saw; maps that are
-        found replace the absent ones in `files`."""
-        if finder:
-            finder.complete(chosen, files)
-        batch = np.stack([fit(entry, views, size) for entry, views in zip(chosen, files, strict=True)])
-        found = caption_pairs(model, batch, vocabulary, config, options.answers)
-        return [describe(entry, own) for entry, own in zip(chosen, found, strict=True)], batch
-
+    check_options(options, config, entries)
+    predictor = Predictor.restore(content, config, options.detector)
+    tell_maps(entries, predictor.model.views, "detected" if options.detector else "void")
+    mask_class = options.mask_class or predictor.mask_class
     if options.pairs:
-        caption_table(entries, answer, options, config.decode.batch_size, mask_class)
+        caption_table(predictor, entries, options, mask_class)
         return
     files = [read_files(entries[0], mask_class)]
-    (row,), batch = answer(entries, files)
-    print_answers(row, options.json)
-    draw(options, files[0], model, batch[0], row["caption"], vocabulary)
+    (answer,) = caption_files(predictor, entries, files, options)
+    print_answers(describe(entries[0], answer), options.json)
+    draw(options, files[0], predictor, answer)
 
 
 def make_parser() -> CommandLine:
@@ -119,33 +99,52 @@ def make_parser() -> CommandLine:
     return parser
 
 
-def caption_table(
-    entries: list[Entry],
-    answer: Callable[[list[Entry], list[list[np.ndarray]]], tuple[list[Row], np.ndarray]],
-    options: Any,
-    batch_size: int,
-    mask_class: str | None,
-) -> None:
+def caption_files(
+    predictor: Predictor, entries: Sequence[Entry], files: Sequence[list[np.ndarray]], options: Any
+) -> list[Answer]:
+    """Caption pairs that were read, four views (H, W, 3) uint8 each; maps that a detector finds replace the
+    absent ones in `files`, and are saved where --maps_to asks for it."""
+    if predictor.detector:
+        absent = [n for n, entry in enumerate(entries) if entry["seg_B"] is None]
+        predictor.find_maps([files[n] for n in absent])
+        if options.maps_to:
+            for n in absent:
+                save_maps(options.maps_to, entries[n], files[n][2:])
+    for entry, views in zip(entries, files, strict=True):
+        height, width = views[0].shape[:2]
+        if (height, width) != predictor.image_size:
+            size = "{} x {}".format(*predictor.image_size)
+            tell(f"{entry['img_A']}: resized from {height} x {width} to {size}")
+    views = np.stack([predictor.fit(each) for each in files])
+    return predictor.caption_views(views, options.answers)
+
+
+def caption_table(predictor: Predictor, entries: list[Entry], options: Any, mask_class: str | None) -> None:
     """Write a row for each pair, in order, a batch at a time. Exit code 1 if pairs could not be read.
 
     Threads read the files of the next batch while the model captions this one.
     """
     failed = 0
-    batches = read_ahead(entries, partial(read_or_error, mask_class=mask_class), batch_size)
+    read_entry = partial(read_or_error, mask_class=mask_class)
+    batches = read_ahead(entries, read_entry, predictor.config.decode.batch_size)
     with open_table(options) as table, closing(batches):
-        for chosen, read in batches:
+        for batch, read in batches:
             good = [number for number, views in enumerate(read) if isinstance(views, list)]
-            rows, _ = answer([chosen[n] for n in good], [read[n] for n in good]) if good else ([], None)
-            captioned = dict(zip(good, rows, strict=True))
-            for number, entry in enumerate(chosen):
-                table.write(captioned.get(number) or without_caption(entry, read[number]))
+            answers = {}
+            if good:
+                captioned = caption_files(
+                    predictor, [batch[n] for n in good], [read[n] for n in good], options
+                )
+                answers = dict(zip(good, captioned, strict=True))
+            for number, entry in enumerate(batch):
+                answer = answers.get(number)
+                table.write(describe(entry, answer) if answer else without_caption(entry, read[number]))
             table.flush()
-            failed += len(chosen) - len(good)
+            failed += len(batch) - len(good)
     if options.output:
-        print(f"{number_of(len(entries) - failed, 'caption')} in {options.output}", file=sys.stderr)
+        print(f"captions: {len(entries) - failed}, in {options.output}", file=sys.stderr)
     if failed:
-        said = f"{failed} of {number_of(len(entries), 'pair')} could not be read: see the column error"
-        print(said, file=sys.stderr)
+        print(f"{failed} of {len(entries)} pairs could not be read: see the column error", file=sys.stderr)
         sys.exit(1)
 
 
@@ -164,85 +163,97 @@ def read_or_error(entry: Entry, mask_class: str | None) -> list[np.ndarray] | st
     """The four views of a pair, or why they cannot be read."""
     try:
         return read_files(entry, mask_class)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         return " ".join(str(error).split())
 
 
-def newest_captioner() -> tuple[Path | None, dict[str, Any]]:
-    """The best.pt of a captioning model that was written last under runs/, and its content."""
+def newest_captioner() -> dict[str, Any]:
+    """The content of the newest runs/*/best.pt that holds a captioning model; {} if there is none."""
     for path in sorted(Path("runs").glob("*/best.pt"), key=lambda path: path.stat().st_mtime, reverse=True):
         content = load_checkpoint(path)
-        if model_name(content) == "mmodalcc":
-            return path, content
-    return None, {}
+        if stored_config(content).model.task == "captioning":
+            return content
+    return {}
 
 
-def check_options(options: Any, config: Config) -> None:
+def check_options(options: Any, config: Config, entries: Sequence[Entry]) -> None:
     if options.answers > config.decode.beam_size:
-        raise ValueError(
+        raise UserError(
             f"--answers {options.answers} needs as many beams: raise --decode.beam_size, "
             f"now {config.decode.beam_size}"
         )
     if options.pairs and (options.picture or options.attention):
-        raise ValueError("--picture and --attention draw one pair: give its images instead of --pairs")
+        raise UserError("--picture and --attention draw one pair: give its images instead of --pairs")
     if options.output and not options.pairs:
-        raise ValueError("--output takes the captions of --pairs: one pair's caption goes to standard output")
+        raise UserError("--output takes the captions of --pairs: one pair's caption goes to standard output")
+    if options.output and options.output.suffix not in (".csv", ".json") and not is_device(options.output):
+        raise UserError(f"--output {options.output} must end with .csv or .json: choose another name")
     if options.maps_to and not options.detector:
-        raise ValueError("--maps_to takes the maps that a change detector finds: add --detector FILE")
-    if options.maps_to:
-        check_writable(options.maps_to, "--maps_to", folder=True)
+        raise UserError("--maps_to takes the maps that a change detector finds: add --detector FILE")
+    if options.detector:
+        check_absent_maps(entries, options.maps_to)
     for name in ("output", "picture", "attention"):
         if path := getattr(options, name):
             check_output(path, f"--{name}", [Path(file) for file in (*options.images, options.pairs) if file])
     if options.picture and options.picture == options.attention:
-        raise ValueError(f"--picture and --attention are both {options.picture}: choose two files")
+        raise UserError(f"--picture and --attention are both {options.picture}: choose two files")
+
+
+def is_device(path: Path) -> bool:
+    """Whether a path is a pipe or a device, such as /dev/stdout."""
+    return path.exists() and not path.is_file() and not path.is_dir()
+
+
+def check_absent_maps(entries: Sequence[Entry], maps_to: Path | None) -> None:
+    """UserError where a detector has no map to find, or where two pairs' maps would be one file."""
+    absent = [entry for entry in entries if entry["seg_B"] is None]
+    if not absent:
+        raise UserError("--detector finds absent maps, here all are given: leave it out, or the maps")
+    if not maps_to:
+        return
+    check_writable(maps_to, "--maps_to", folder=True)
+    names = Counter(map_files(maps_to, entry)[0] for entry in absent)
+    for before, count in names.items():
+        if count > 1:
+            raise UserError(
+                f"--maps_to needs pairs of different names, {count} would be {before}: rename the images"
+            )
+
+
+def map_files(folder: Path, entry: Entry) -> tuple[Path, Path]:
+    """Where the two maps of a pair are saved: A/<name of img_A>.png and B/<name of img_B>.png."""
+    before, after = (folder / date / f"{entry[f'img_{date}'].stem}.png" for date in "AB")
+    return before, after
+
+
+def save_maps(folder: Path, entry: Entry, maps: Sequence[np.ndarray]) -> None:
+    for path, colours in zip(map_files(folder, entry), maps, strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as partial:
+            Image.fromarray(colours).save(partial, "PNG")
+        print(f"map in {path}", file=sys.stderr)
 
 
 def check_output(path: Path, option: str, read: list[Path]) -> None:
-    """Raise ValueError or OSError where a file cannot be written, has a suffix that no picture has, or is one
+    """Raise UserError or OSError where a file cannot be written, has a suffix that no picture has, or is one
     of those that are read."""
     check_writable(path, option)
     if any(os.path.exists(path) and os.path.exists(file) and path.samefile(file) for file in read):
-        raise ValueError(f"{option} {path} is a file that is read: choose another file")
+        raise UserError(f"{option} {path} is a file that is read: choose another file")
     if option != "--output":
         from tools.report.drawing import FORMATS  # matplotlib takes a second
 
         if path.suffix[1:].lower() not in ("", *FORMATS):
             endings = ", ".join(f".{name}" for name in sorted(FORMATS))
-            raise ValueError(f"{option} {path} must end with one of {endings}: choose another name")
+            raise UserError(f"{option} {path} must end with one of {endings}: choose another name")
 
 
-def fit(entry: Entry, views: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """The four views of a pair, (4, 3, H, W) uint8, in the size that the model was trained on."""
-    height, width = views[0].shape[:2]
-    if (height, width) != size:
-        tell(f"{entry['img_A']}: resized from {height} x {width} to {size[0]} x {size[1]}")
-    return stack_views(views, size)
-
-
-def caption_pairs(
-    model: MModalCC, views: np.ndarray, vocabulary: Vocabulary, config: Config, answers: int
-) -> list[list[dict[str, Any]]]:
-    """views (B, 4, 3, H, W) uint8 -> for each pair its answers, the best first."""
-    device = model.mean.device
-    with autocast(device, config.decode.precision):
-        found = model.caption(
-            torch.from_numpy(views).to(device),
-            start=vocabulary.start,
-            end=vocabulary.end,
-            beam_size=config.decode.beam_size,
-            best=answers,
-        )
-    return [
-        [{"caption": vocabulary.decode(h.tokens), "log_prob": h.log_prob} for h in pair] for pair in found
-    ]
-
-
-def describe(entry: Entry, found: list[dict[str, Any]]) -> Row:
+def describe(entry: Entry, answer: Answer) -> Row:
     """A row of the output: the pair's files, its best caption, and all answers where several were asked
     for."""
-    row = without_caption(entry, None) | found[0]
-    return row | ({"answers": found} if len(found) > 1 else {})
+    captions = [{"caption": each.text, "log_prob": each.log_prob} for each in answer.answers]
+    row = without_caption(entry, None) | captions[0]
+    return row | ({"answers": captions} if len(captions) > 1 else {})
 
 
 def without_caption(entry: Entry, error: str | None) -> Row:
@@ -251,65 +262,31 @@ def without_caption(entry: Entry, error: str | None) -> Row:
     return {**files, "caption": None, "log_prob": None, "error": error}
 
 
-def draw(
-    options: Any,
-    files: list[np.ndarray],
-    model: MModalCC,
-    views: np.ndarray,
-    caption: str,
-    vocabulary: Vocabulary,
-) -> None:
+def draw(options: Any, files: list[np.ndarray], predictor: Predictor, answer: Answer) -> None:
     """The pictures asked for; they show the four images (H, W, 3) uint8 as large as in their files."""
     if not (options.picture or options.attention):
         return
-    from tools.report.drawing import (  # matplotlib takes a second, and only this needs it
-        draw_attention,
-        draw_pair,
-    )
+    from tools.report.drawing import draw_attention, draw_pair  # matplotlib takes a second
 
     shown = np.stack(files).transpose(0, 3, 1, 2)
     if options.picture:
-        draw_pair(options.picture, shown, caption)
+        draw_pair(options.picture, shown, answer.text)
         print(f"picture in {options.picture}", file=sys.stderr)
     if options.attention:
-        draw_attention(options.attention, shown, *attention_of(model, views, caption, vocabulary))
+        seen = predictor.explain(answer.views, answer.text)
+        draw_attention(options.attention, shown, seen.words, seen.rgb, seen.sem, seen.gates)
         print(f"attention in {options.attention}", file=sys.stderr)
-
-
-def attention_of(
-    model: MModalCC, views: np.ndarray, caption: str, vocabulary: Vocabulary
-) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
-    """What MGCA did to choose each word of a caption, given the pair's views (4, 3, H, W) uint8.
-
-    Returns the words, `<end>` the last; the attention over the RGB and over the map grid, (T, h, w) each; the
-    RGB, map and word gates (T, 3). ValueError where the model lacks a modality or MGCA.
-    """
-    words, device = caption.split(), model.mean.device
-    tokens = vocabulary.encode(words, len(words))
-    tokens = tokens[: len(model.decoder.positions) + 1]  # the longest caption has no room for <end>
-    seen = model.attention(
-        torch.from_numpy(views).to(device).unsqueeze(0), torch.tensor([[tokens[:-1]]], device=device)
-    )
-    if list(seen.gates) != ["rgb", "sem", "word"]:
-        raise ValueError(
-            "--attention draws the gates of images, maps and word: this model has "
-            f"{' and '.join(seen.gates) or 'none'}, leave --attention out"
-        )
-    side = math.isqrt(seen.grids["rgb"].shape[-1])
-    rgb, sem = (grid[0, 0].unflatten(-1, (side, side)).cpu().numpy() for grid in seen.grids.values())
-    gates = torch.stack([gate[0, 0] for gate in seen.gates.values()], dim=-1)
-    return [vocabulary.words[token] for token in tokens[1:]], rgb, sem, gates.cpu().numpy()
 
 
 def print_answers(row: Row, as_json: bool) -> None:
     """One sentence a line for people, or JSON for scripts."""
-    found = row.get("answers", [row])
+    answers = row.get("answers", [row])
     if as_json:
         print(json.dumps({name: value for name, value in row.items() if name != "error"}, indent=1))
-    elif len(found) == 1:
-        print(found[0]["caption"])
+    elif len(answers) == 1:
+        print(answers[0]["caption"])
     else:
-        print("\n".join(f"{answer['caption']}\t{answer['log_prob']:.3f}" for answer in found))
+        print("\n".join(f"{answer['caption']}\t{answer['log_prob']:.3f}" for answer in answers))
 
 
 class Table:

@@ -25,50 +25,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Subset
-from tqdm import tqdm
 
-from configs import CommandLine, Config, early_option, from_dict
+from configs import Config
+from configs.command_line import CommandLine
 from data.atomic_write import check_writable, write_text
-from data.dataset import ChangeCaptions, Reader, check_size, make_loader, open_split, views_of
+from data.dataset import ChangeCaptions, Reader, check_size, open_split
+from data.errors import UserError
 from data.hdf5 import VIEWS
 from data.json_file import read_json
 from data.no_change import sentences_in_use
 from data.vocabulary import Vocabulary
-from models import pick_device
-from models.beam_search import Hypothesis
-from models.mmodalcc import MModalCC
-from models.precision import autocast, tune_convolutions
+from data.wording import number_of
+from models.precision import tune_convolutions
 from tools.engine import detection_task
-from tools.engine.checkpoint import load_checkpoint, model_name, restore_model
-from tools.engine.distributed import Agree, Processes
+from tools.engine.captioning import predict, to_captions
+from tools.engine.checkpoint import read_over_checkpoint, restore_model, stored_config
+from tools.engine.device import pick_device
+from tools.engine.distributed import Processes
 from tools.engine.provenance import describe_evaluation, folder_name
 from tools.scoring import Record, ReleasedRecord, pair_scores, score
 from tools.scoring.baselines import TrainingCaptions, training_captions
 from tools.scoring.meteor import Meteor
 from tools.scoring.spice import Spice
 from tools.scoring.table import format_table
-from tools.wording import number_of
 
 
 def main(argv: list[str] | None = None) -> None:
-    checkpoint = early_option(argv, "--checkpoint")
-    content = load_checkpoint(checkpoint) if checkpoint else {}
-    config, options = make_parser().read(argv, content.get("config"))
-    standard = Config(**from_dict(content["config"]))
+    config, options, content = read_over_checkpoint(make_parser(), argv)
+    standard = stored_config(content)
+    detects = standard.model.task == "detection"
     name = folder_name(options.split, config, options.shuffle_images, standard)
     name += "_last" * (options.checkpoint.name == "last.pt")
     output = options.output or options.checkpoint.parent / name
-    if model_name(content) == "change_detector" and options.shuffle_images:
-        raise ValueError(
-            "--shuffle_images is a control of captions, a change detector has none: leave it out"
-        )
+    if detects and options.shuffle_images:
+        raise UserError("--shuffle_images is a control of captions, a change detector has none: leave it out")
     evaluation = describe_evaluation(
         options.checkpoint, config, options.split, shuffled=options.shuffle_images
     )
     if not options.output:
         refuse_other_data(output / "scores.json", evaluation)
-    if model_name(content) == "change_detector":
+    if detects:
         detection_task.evaluate(content, config, evaluation, output)
         return
     model, vocabulary = restore_model(content)
@@ -139,13 +135,13 @@ def make_parser() -> CommandLine:
 
 
 def refuse_other_data(path: Path, evaluation: dict[str, Any]) -> None:
-    """ValueError where a scores.json of the same checkpoint on other data would be replaced."""
+    """UserError where a scores.json of the same checkpoint on other data would be replaced."""
     if not path.is_file():
         return
     scores = read_json(path, "delete it, or name another folder with --output")
     old = scores.get("evaluation") if isinstance(scores, dict) else None
     if old and old.get("sha256") == evaluation["sha256"] and old.get("data") != evaluation["data"]:
-        raise ValueError(
+        raise UserError(
             f"{path} holds the scores on other data ({old.get('data_dir')}): name another folder with "
             "--output, or delete it"
         )
@@ -154,7 +150,7 @@ def refuse_other_data(path: Path, evaluation: dict[str, Any]) -> None:
 def other_pairs(rows: Sequence[int]) -> list[int]:
     """For each pair another one of them, each once: a random permutation that leaves no pair in its place."""
     if len(rows) < 2:
-        raise ValueError(
+        raise UserError(
             "--shuffle_images shows each pair the images of another one, the split has one pair: leave it out"
         )
     order = np.random.default_rng(0).permutation(len(rows))
@@ -195,7 +191,7 @@ def floor_candidates(
         return None, ""
     try:
         reader, rows = open_split("train", config.data)
-    except (OSError, ValueError) as error:
+    except (OSError, UserError) as error:
         return None, (
             "no floors: the checkpoint holds no training captions, and data.dir has none to read instead "
             f"({error})"
@@ -228,68 +224,6 @@ def id_string(sentence: str, vocabulary: Vocabulary) -> str:
     """ "the scene is" -> "12 5 88"."""
     words = sentence.split()
     return " ".join(str(token) for token in vocabulary.encode(words, len(words))[1:-1])
-
-
-def predict(
-    model: MModalCC,
-    samples: ChangeCaptions,
-    vocabulary: Vocabulary,
-    config: Config,
-    processes: Processes,
-    meteor: Meteor | None = None,
-    beam_size: int | None = None,
-    agree: Agree | None = None,
-) -> list[Hypothesis]:
-    """The best caption of every pair, in order; processes share the pairs out, and each gets all captions.
-
-    meteor: begins to score each batch's captions while the next is decoded. agree: called between batches.
-    """
-    model.eval()
-    device = model.mean.device
-    share = Subset(samples, range(processes.rank, len(samples), processes.count))
-    loader = make_loader(share, config.data, batch_size=config.decode.batch_size)
-    found = []
-    bar = tqdm(total=len(share), desc="captioning", unit="pair", leave=False, disable=not processes.writes)
-    for batch in processes.in_step(loader, len(samples), agree):
-        with autocast(device, config.decode.precision):
-            answers = model.caption(
-                views_of(batch, device),
-                start=vocabulary.start,
-                end=vocabulary.end,
-                beam_size=beam_size or config.decode.beam_size,
-                plain=batch.get("plain"),
-            )
-        best = [ranked[0] for ranked in answers]
-        if meteor:
-            said = zip(best, batch["index"].tolist(), strict=True)
-            references = samples.reader.references
-            meteor.submit((vocabulary.decode(h.tokens), tuple(references[row])) for h, row in said)
-        found += best
-        bar.update(len(answers))
-    bar.close()
-    captions = [None] * len(samples)
-    for rank, shared in enumerate(processes.gather(found)):
-        captions[rank :: processes.count] = shared
-    return captions
-
-
-def to_captions(
-    hypotheses: list[Hypothesis], samples: ChangeCaptions, vocabulary: Vocabulary
-) -> list[dict[str, Any]]:
-    """captions.json without the scores: one entry for each pair, in order."""
-    reader = samples.reader
-    stand_in = {} if reader.has_human_words else {"references_are": "the stored captions"}
-    return [
-        {
-            "filename": reader.filenames[row],
-            "caption": vocabulary.decode(hypothesis.tokens),
-            "log_prob": hypothesis.log_prob,
-            "references": reader.references[row],
-            "changed": bool(reader.changed[row]),
-            **stand_in,
-        }
-        for row, hypothesis in zip(samples.rows, hypotheses, strict=True)
-    ]
 
 
 if __name__ == "__main__":

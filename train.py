@@ -29,25 +29,29 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 from tqdm import tqdm
 
-from configs import CommandLine, Config
-from data.dataset import fewer_workers_remark, make_loader, open_samples, step_sampler
-from models import build_model, pick_device
-from models.compiling import compile_fixed
-from models.mmodalcc import MModalCC
+from configs import Config
+from configs.command_line import CommandLine
+from data.dataset import fewer_workers_remark, make_loader
+from data.errors import UserError
+from data.wording import number_of
+from models import build_model
+from models.captioner import Captioner
 from models.precision import autocast, make_scaler, precision_line, tune_convolutions
 from tools.engine.captioning_task import CaptioningTask
 from tools.engine.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
+from tools.engine.compiling import compile_fixed
 from tools.engine.detection_task import DetectionTask
-from tools.engine.distributed import Processes, has_live_batchnorm, in_parallel
+from tools.engine.device import pick_device
+from tools.engine.distributed import Processes, in_parallel
 from tools.engine.folder_lock import locked
+from tools.engine.interrupts import interruptions_noted
+from tools.engine.kept_features import keep_features
 from tools.engine.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
 from tools.engine.run_folder import RunFolder
+from tools.engine.training_data import open_samples, step_sampler
 from tools.engine.training_steps import Progress, TrainingSteps
-from tools.kept_features import keep_features
-from tools.wording import number_of
-from tools.workers import interruptions_noted
 
-TASKS = {"mmodalcc": CaptioningTask, "change_detector": DetectionTask}
+TASKS = {"captioning": CaptioningTask, "detection": DetectionTask}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -88,7 +92,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
         compile_fixed(model)
     trained = in_parallel(model, processes)
     loader = make_loader(samples, config.data, batch_sampler=sampler)
-    task = TASKS[config.model.name](config, samples, val_samples, processes)
+    task = TASKS[config.model.task](config, samples, val_samples, processes)
     size = f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
     size += number_of(len(val_samples), "val pair")
     remarks = [
@@ -175,8 +179,8 @@ def read_command(argv: list[str] | None) -> tuple[Config, Path, bool]:
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last.pt")
     config, options = parser.read(argv)
     if not options.config:
-        raise ValueError("--config is missing: give a file of configs/, such as configs/second_cc.yaml")
-    config.data.check_training(config.model.name)
+        raise UserError("--config is missing: give a file of configs/, such as configs/second_cc.yaml")
+    config.data.check_training(config.model.task)
     return config, options.run_dir or Path("runs") / Path(str(options.config[0])).stem, options.resume
 
 
@@ -187,9 +191,9 @@ def seed_everything(seed: int) -> None:
 
 
 @torch.inference_mode()
-def trunk_features(model: MModalCC, precision: str, views: Tensor) -> Tensor:
+def trunk_features(model: Captioner, precision: str, views: Tensor) -> Tensor:
     """What the frozen trunks make of views (B, 4, 3, H, W) uint8, kept as bfloat16: (B, 4, C, grid, grid)."""
-    device = model.mean.device
+    device = model.device
     with autocast(device, precision):
         return model.eval().features(views.to(device)).bfloat16()
 
@@ -214,13 +218,13 @@ def restore(
     scaler: GradScaler,
     processes: Processes,
 ) -> Progress:
-    """Put a run back to where last.pt was written; ValueError where another number of processes wrote it.
+    """Put a run back to where last.pt was written; UserError where another number of processes wrote it.
 
     A scaler begins anew where the run had none, as on another device or in older checkpoints.
     """
     training = content["training"]
     if len(training["random"]) != processes.count:
-        raise ValueError(
+        raise UserError(
             f"a run goes on with as many processes as it had, {len(training['random'])}: "
             f"got {processes.count}, start as many"
         )
@@ -237,10 +241,10 @@ def restore(
 
 
 def check_same_progress(progress: Progress, run_dir: Path, processes: Processes) -> None:
-    """ValueError where processes go on from different places, as on machines without a common run folder."""
+    """UserError where processes go on from different places, as on machines without a common run folder."""
     steps = [each.steps for each in processes.gather(progress)]
     if len(set(steps)) > 1:
-        raise ValueError(
+        raise UserError(
             f"all processes must go on after the same step, they are at {', '.join(map(str, steps))}: give a "
             f"--run_dir that all machines share, or copy {run_dir / 'last.pt'} of the first one to the others"
         )
@@ -254,7 +258,7 @@ def parameters(model: nn.Module, device: torch.device) -> str:
 
 def accumulate_remark(config: Config) -> list[str]:
     """A line where `train.accumulate` changes what is trained, not only the memory that it takes."""
-    if config.train.accumulate == 1 or not has_live_batchnorm(config.model):
+    if config.train.accumulate == 1 or not config.model.has_live_batchnorm:
         return []
     return [
         f"train.accumulate {config.train.accumulate}: live BatchNorm takes the statistics of each portion, "

@@ -1,251 +1,177 @@
-"""Typed configuration: the dataclasses below are every setting there is; a YAML file and dotted options
-override them.
+"""Typed configuration: one dataclass per section; a YAML file and dotted options override the defaults.
 
 `configs/second_cc.yaml` explains each setting. An unknown key, a wrong type or a value out of range is
-refused before any data is touched, with the key, the value and the rule.
+refused before any data is read, with the key, the value and the rule.
 """
 
-import argparse
 import json
-import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
 from jsonargparse.typing import (
     ClosedUnitInterval,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    restricted_number_type,
 )
 
-from data.augmentation import FLIPS
-from data.perturbations import MAPS, PERTURBATIONS
+import models
+from data.errors import UserError
+from data.settings import DataConfig
 
-Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)], join="and")
-Split = Literal["train", "val", "test"]
-Augment = Literal[FLIPS, *PERTURBATIONS]
+if TYPE_CHECKING:
+    from models.trunks import TrunkSettings
+
 Precision = Literal["float32", "tf32", "bf16", "fp16"]
-
-
-SELECTED_BY = {"mmodalcc": ("bleu_4", "cider", "s_m"), "change_detector": ("miou", "sek", "f_scd")}
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    dir: str = "createdFileBlackAUG"
-    annotations: str | None = None
-    maps: Literal["given", "detected", "void"] = "given"
-    augmented_splits: list[Split] = field(default_factory=lambda: ["train"])
-    augment: list[Augment] = field(default_factory=list)
-    no_change: list[str] | None = None
-    workers: NonNegativeInt = 2
-
-    def check_training(self, model: str) -> None:
-        """ValueError where training would alter maps that `model`, a name of model.name, cannot see or learns
-        to predict."""
-        names = [name for name in self.augment if name != FLIPS and PERTURBATIONS[name].group == MAPS]
-        if names and self.maps == "void":
-            raise ValueError(f"data.augment must name no map noise where data.maps is void: got {names}")
-        if names and model == "change_detector":
-            raise ValueError(
-                "data.augment must name no map noise where model.name is change_detector, which learns to "
-                f"predict the maps: leave out {', '.join(names)}"
-            )
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    name: Literal["mmodalcc", "change_detector"] = "mmodalcc"
-    trunk: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet101"
-    weights: str = "imagenet"
-    trained_from: Literal["conv1", "layer1", "layer2", "layer3", "nothing"] = "layer2"
-    trunk_batchnorm: Literal["frozen", "live"] = "frozen"
-    block_batchnorm: Literal["frozen", "live"] = "live"
-    normalisation: Literal["imagenet", "none"] = "imagenet"
-    grid: PositiveInt = 14
-    width: PositiveInt = 512
-    heads: PositiveInt = 8
-    feedforward: PositiveInt = 2048
-    fusion_layers: PositiveInt = 2
-    modalities: Literal["both", "rgb", "sem"] = "both"
-    layers: Literal["chained", "parallel"] = "chained"
-    sharing: Literal["separate", "shared"] = "separate"
-    cmca: bool = True
-    udca: bool = True
-    mgca: bool = True
-    dropout: Probability = 0.5
-    embedding_dropout: Probability = 0.1
-    max_length: PositiveInt = 50
-
-    def __post_init__(self) -> None:
-        if self.width % 2 or self.width % self.heads:
-            raise ValueError(
-                f"model.width must be even and a multiple of model.heads: got {self.width} and {self.heads}"
-            )
+DEFAULT_MODEL = "mmodalcc"
+SELECTED_BY = {"captioning": ("bleu_4", "cider", "s_m"), "detection": ("miou", "sek", "f_scd")}
+# Checkpoints of earlier versions keep these settings for every model, also for those without them.
+ONCE_COMMON = (
+    "grid", "heads", "feedforward", "fusion_layers", "modalities", "layers", "sharing", "cmca", "udca",
+    "mgca", "block_batchnorm", "dropout", "embedding_dropout", "max_length",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class TrainConfig:
+    """How a model is trained."""
+
     start_from: str | None = None
+    """Checkpoint whose weights training starts from."""
     epochs: PositiveInt = 30
+    """Most epochs."""
     batch_size: PositiveInt = 28
+    """Captions per step, over all processes; pairs for a change detector."""
     accumulate: PositiveInt = 1
+    """Micro-batches in which a process works through its share of a batch."""
     captions_per_step: Literal["one", "all"] = "one"
+    """Captions of a pair per step: one drawn for each sample, or all of them."""
     keep_features: bool = False
+    """Compute the features of a trunk that is never trained only once."""
     learning_rate: PositiveFloat = 5e-5
+    """Of Adam, for all parts."""
     schedule: Literal["plateau", "one_cycle"] = "plateau"
+    """Of the learning rate: the decoder's decays on a plateau, or one cycle over all steps."""
     decay: ClosedUnitInterval = 0.7
+    """Factor of the decoder's rate on a plateau."""
     decay_patience: PositiveInt = 3
+    """Epochs without a better validation score before a decay."""
     early_stop: PositiveInt = 10
+    """Epochs without a better validation score before training ends."""
     clip_value: NonNegativeFloat = 5.0
+    """Largest absolute value of a gradient; 0: not clipped."""
     clip_fusion: bool = True
+    """Clip the fusion's gradients, too."""
     select_on: Literal["bleu_4", "cider", "s_m", "miou", "sek", "f_scd"] = "bleu_4"
+    """Validation score that chooses best.pt."""
     checkpoint_minutes: PositiveFloat = 15.0
+    """Minutes between two last.pt within an epoch."""
     precision: Precision = "tf32"
+    """Precision of the forward pass; a GPU without bf16 units takes fp16 instead of bf16."""
     compile: bool = False
+    """torch.compile for trunks and fusion."""
     device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
     seed: NonNegativeInt = 1
+    """Of weights, order, dropout and augmentation."""
 
 
 @dataclass(frozen=True)
 class DecodeConfig:
+    """How captions are decoded, and maps detected."""
+
     beam_size: PositiveInt = 4
+    """Beams of the search."""
     batch_size: PositiveInt = 16
+    """Pairs decoded at once."""
     precision: Precision = "float32"
+    """Precision of the encoder."""
     device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+def _default_model() -> "TrunkSettings":
+    return models.model_class(DEFAULT_MODEL).Settings()
 
 
 @dataclass(frozen=True)
 class Config:
+    """All settings; `model` is the `Settings` of the model that `model.name` names."""
+
     data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: "TrunkSettings" = field(default_factory=_default_model)
     train: TrainConfig = field(default_factory=TrainConfig)
     decode: DecodeConfig = field(default_factory=DecodeConfig)
 
     def __post_init__(self) -> None:
-        if self.train.keep_features and (
-            self.model.trained_from != "nothing" or self.model.trunk_batchnorm == "live"
-        ):
-            raise ValueError(
+        if self.train.keep_features:
+            self._check_kept_features()
+        allowed = SELECTED_BY[self.model.task]
+        if self.train.select_on not in allowed:
+            raise UserError(
+                f"train.select_on must be one of {', '.join(allowed)} where model.name is {self.model.name}: "
+                f"got {self.train.select_on}"
+            )
+        if self.model.task == "detection" and self.train.compile:
+            raise UserError("train.compile compiles captioning models: leave it out for a change detector")
+        if self.model.task == "detection" and self.data.maps != "given":
+            raise UserError(
+                f"a change detector learns given maps: data.maps must be given, got {self.data.maps}"
+            )
+
+    def _check_kept_features(self) -> None:
+        """UserError where the features of a pair are not the same in every epoch."""
+        if self.model.task == "detection":
+            raise UserError(
+                "train.keep_features must be false for a change detector, which learns from all layers of "
+                "the trunk: leave it out"
+            )
+        if not self.model.trunk_is_fixed:
+            raise UserError(
                 "train.keep_features needs a trunk that never changes: model.trained_from nothing, "
                 "model.trunk_batchnorm frozen; "
                 f"got {self.model.trained_from} and {self.model.trunk_batchnorm}"
             )
-
-        if self.train.keep_features and self.data.augment:
-            raise ValueError(
+        if self.data.augment:
+            raise UserError(
                 "train.keep_features must be false where data.augment changes the images of each epoch: "
                 f"got {self.data.augment}; leave out one of the two"
-            )
-
-        self._check_detector()
-
-    def _check_detector(self) -> None:
-        """What the two networks learn differs, and so does what their settings may be."""
-        name, allowed = self.model.name, SELECTED_BY[self.model.name]
-        if self.train.select_on not in allowed:
-            raise ValueError(
-                f"train.select_on must be one of {', '.join(allowed)} where model.name is {name}: "
-                f"got {self.train.select_on}"
-            )
-        if name == "change_detector" and self.train.compile:
-            raise ValueError("train.compile compiles captioning models: leave it out for a change_detector")
-        if name == "change_detector" and (self.data.maps != "given" or self.train.keep_features):
-            raise ValueError(
-                "a change_detector learns given maps from all stages of the trunk: data.maps must be given, "
-                f"train.keep_features false; got {self.data.maps} and {self.train.keep_features}"
             )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Plain numbers, strings and lists: what a checkpoint and a run folder keep."""
         return json.loads(json.dumps(asdict(self)))
 
-
-SECTIONS = {"data": DataConfig, "model": ModelConfig, "train": TrainConfig, "decode": DecodeConfig}
-
-
-class CommandLine(ArgumentParser):
-    """A script's options plus dotted settings such as `--train.epochs 2`; what is wrong is a ValueError in
-    one line."""
-
-    def __init__(self, description: str | None, *sections: str) -> None:
-        super().__init__(description=description, exit_on_error=False, allow_abbrev=False)
-        self.sections = sections or tuple(SECTIONS)
-        for name in self.sections:
-            self.add_class_arguments(SECTIONS[name], name)
-
-    def read(self, argv: list[str] | None, stored: dict | None = None) -> tuple[Config, Namespace]:
-        """Settings and options from `argv`, over the settings of a checkpoint (`stored`) where there is
-        one."""
-        stored = stored or {}
-        try:
-            self.set_defaults({f"{s}.{k}": v for s in self.sections for k, v in stored.get(s, {}).items()})
-            options = self.parse_args(argv)
-            given = self.instantiate(options)
-            parts = {name: getattr(given, name) for name in self.sections}
-            config = Config(**{**from_dict(stored), **parts})
-            return Config(**from_dict(config.to_dict())), options  # plain numbers, not jsonargparse's
-        except (ArgumentError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"configuration: {error}{self._meant(str(error))} "
-                "(configs/second_cc.yaml explains every setting)"
-            ) from None
-
-    def _meant(self, error: str) -> str:
-        """The name that is nearest to the unknown one of jsonargparse's message; "" where there is none."""
-        unknown = re.search(
-            r"unrecognized arguments: --([\w.]+)|Group '(\w+)' does not accept option '(\w+)'"
-            r"|Option '([\w.]+)' is not accepted",
-            error,
-        )
-        name = ".".join(filter(None, unknown.groups())) if unknown else ""
-        section, _, last = name.rpartition(".")
-        known = sorted(self.get_defaults().keys(), key=lambda key: key.startswith(f"{section}."))
-        named = {key.rpartition(".")[2]: key for key in known}  # of two alike, that of the section named
-        return "".join(f", did you mean {named[near]}?" for near in get_close_matches(last, named, n=1))
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Mapping[str, Any]]) -> "Config":
+        """Inverse of `to_dict`. Settings that an earlier version did not have get their defaults."""
+        return cls(**{name: _section(name, values) for name, values in stored.items()})
 
 
-def early_option(argv: list[str] | None, name: str) -> str | None:
-    """One option's value before the rest is parsed: the checkpoint, whose settings are the defaults of the
-    rest."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument(name, dest="value")
-    return parser.parse_known_args(argv)[0].value
+def section_class(name: str, values: Mapping[str, Any]) -> type:
+    """The dataclass of a section; that of `model` depends on its `name`."""
+    if name == "model":
+        return models.model_class(values.get("name", DEFAULT_MODEL)).Settings
+    return {"data": DataConfig, "train": TrainConfig, "decode": DecodeConfig}[name]
 
 
-def from_dict(values: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Sections of a stored configuration as dataclasses."""
-    return {name: SECTIONS[name](**section) for name, section in values.items()}
+SECTIONS = tuple(section.name for section in fields(Config))
 
 
-def read_stored(stored: dict[str, Any]) -> Config:
-    """The configuration that a checkpoint keeps; settings that an older one lacks have their defaults.
-
-    ValueError names the section or setting that is missing, unknown or out of range.
-    """
-    for name, section in SECTIONS.items():
-        if not isinstance(stored.get(name), dict):
-            raise ValueError(f"its settings have no section {name}")
-        known = {setting.name for setting in fields(section)}
-        if unknown := [key for key in stored[name] if key not in known]:
-            raise ValueError(f"a newer version wrote it, with the unknown setting {name}.{unknown[0]}")
-    if unknown := [name for name in stored if name not in SECTIONS]:
-        raise ValueError(f"a newer version wrote it, with the unknown section {unknown[0]}")
-    try:
-        parser = CommandLine(None)
-        given = parser.instantiate(parser.parse_object(stored))
-        return Config(**{name: getattr(given, name) for name in SECTIONS})
-    except (ArgumentError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"its settings are not valid ({error})") from None
+def _section(name: str, values: Mapping[str, Any]) -> Any:
+    kind = section_class(name, values)
+    return kind(**known_settings(kind, values))
 
 
-def load(path: str | Path) -> Config:
-    """The configuration of one YAML file."""
-    parser = CommandLine(None)
-    parser.add_argument("--config", action="config")
-    return parser.read(["--config", str(path)])[0]
+def known_settings(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored values without those that earlier versions kept for models that do not have them."""
+    names = {setting.name for setting in fields(kind)}
+    return {key: value for key, value in values.items() if key in names or key not in ONCE_COMMON}
+
+
+def architecture(settings: "TrunkSettings") -> dict[str, Any]:
+    """The settings that weights belong to: all but those marked `training_only`."""
+    chosen = [setting.name for setting in fields(settings) if not setting.metadata.get("training_only")]
+    return {name: getattr(settings, name) for name in chosen}

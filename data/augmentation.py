@@ -8,10 +8,11 @@ import numpy as np
 from data.directions import Turn, turn_caption, turn_views
 from data.packed_maps import PackedViews
 from data.palette import MapClasses
-from data.perturbations import PERTURBATIONS, SEVERITIES, perturb
+from data.perturbations import SEVERITIES
+from data.perturbations.apply import perturb, uses_maps
+from data.settings import FLIPS
 from data.vocabulary import Vocabulary
 
-FLIPS = "flips"
 STRUCK_SHARE = 0.5  # of the samples: those with a perturbation
 
 
@@ -46,7 +47,7 @@ class Augmentation:
 
     def _perturbed(self, views: PackedViews, name: str, severity: int, seed: int) -> PackedViews:
         """The maps are unpacked only for a perturbation that uses them."""
-        if PERTURBATIONS[name].change.uses_maps:
+        if uses_maps(name):
             altered = perturb(views.unpacked(), name, severity, seed=seed, classes=self.classes)
             return PackedViews(altered[:2], altered[2:])
         images = perturb(views.images, name, severity, seed=seed, classes=self.classes)

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 
 from data.atomic_write import write_text
+from data.errors import UserError
 from data.hdf5 import OwnHandle, fingerprint_of, new_file, whole_file
 from data.json_file import read_json
 from data.no_change import no_change_of
@@ -94,7 +95,7 @@ class ReleasedReader:
         annotations: str | Path | None = None,
         no_change: Sequence[str] | None = None,
     ) -> None:
-        """FileNotFoundError without a file; ValueError where they do not fit each other or the JSON."""
+        """FileNotFoundError without a file; UserError where they do not fit each other or the JSON."""
         self.path = _only(folder, IMAGES.format(split=split.upper(), name="*"))
         self.vocabulary = read_word_map(_only(folder, WORD_MAP.format(name="*")))
         self._handle = OwnHandle(self.path)
@@ -180,7 +181,7 @@ def joined_pairs(
 ) -> list[Pair]:
     """The pairs described by the JSON `annotations`, in the order of the split's images.
 
-    The released script passes over a pair whose captions are all too long: it has no images. ValueError where
+    The released script passes over a pair whose captions are all too long: it has no images. UserError where
     a stored caption is none of its entry's sentences, or where the numbers of pairs differ.
     """
     pairs = [pair for pair in described if pair.split == split and _encodings(pair, reader)]
@@ -188,12 +189,12 @@ def joined_pairs(
         own = _encodings(pair, reader)
         strange = [reader.vocabulary.decode(ids) for ids in stored if ids not in own]
         if strange:
-            raise ValueError(
+            raise UserError(
                 f'{reader.path}: "{strange[0]}" of pair {index} must be a sentence of {pair.filename} in '
                 f"{annotations}: {RIGHT_JSON}"
             )
     if len(pairs) != len(reader):
-        raise ValueError(
+        raise UserError(
             f"{reader.path} holds {len(reader)} pairs, {annotations} describes {len(pairs)}: {RIGHT_JSON}"
         )
     return pairs
@@ -207,12 +208,12 @@ def _encodings(pair: Pair, reader: ReleasedReader) -> list[list[int]]:
 
 
 def read_word_map(path: Path) -> Vocabulary:
-    """A word map's vocabulary. ValueError where the file holds none."""
+    """A word map's vocabulary. UserError where the file holds none."""
     ids = read_json(path, ONE_SET)
     try:
         return Vocabulary.from_word_map(ids)
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} must hold a word map, word -> id: {error}") from None
+        raise UserError(f"{path} must hold a word map, word -> id: {error}") from None
 
 
 def _only(folder: str | Path, pattern: str) -> Path:
@@ -222,7 +223,7 @@ def _only(folder: str | Path, pattern: str) -> Path:
         raise FileNotFoundError(f"{Path(folder) / pattern} not found: prepare it, or choose another data.dir")
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        raise ValueError(f"{folder} must hold one {pattern}, got {names}: {ONE_SET}")
+        raise UserError(f"{folder} must hold one {pattern}, got {names}: {ONE_SET}")
     return found[0]
 
 
@@ -231,7 +232,7 @@ def _image_shape(file: h5py.File, path: Path) -> tuple[int, int, tuple[int, int]
     images, per_pair = file.get("images"), file.attrs.get("captions_per_image")
     shape = images.shape if isinstance(images, h5py.Dataset) and images.dtype == np.uint8 else ()
     if len(shape) != 5 or shape[1:3] != (4, 3) or per_pair is None:
-        raise ValueError(
+        raise UserError(
             f"{path} must hold images (n, 4, 3, H, W) uint8 and the attribute captions_per_image, "
             f"got {images} and {per_pair}: {ONE_SET}"
         )
@@ -247,13 +248,13 @@ def _read_captions(
     tokens = _integers(path, dimensions=2)
     lengths = _integers(images.with_name(LENGTHS.format(split=split, name=name)), dimensions=1)
     if not len(tokens) == len(lengths) == count * per_pair:
-        raise ValueError(
+        raise UserError(
             f"{images} holds {count} pairs of {per_pair} captions, beside it are {len(tokens)} captions and "
             f"{len(lengths)} lengths: {ONE_SET}"
         )
     wrong = np.flatnonzero(~_well_formed(tokens, lengths, vocabulary))
     if len(wrong):
-        raise ValueError(
+        raise UserError(
             f"{path}: a caption is <start> words <end> <pad> ... in ids below {len(vocabulary)}, as long as "
             f"its length says; number {wrong[0]} is not: {ONE_SET}"
         )
@@ -266,9 +267,9 @@ def _integers(path: Path, dimensions: int) -> np.ndarray:
     try:
         numbers = np.array(content)
     except ValueError as error:  # rows of different lengths
-        raise ValueError(f"{path} must hold rows of one length ({error}): {ONE_SET}") from None
+        raise UserError(f"{path} must hold rows of one length ({error}): {ONE_SET}") from None
     if numbers.ndim != dimensions or numbers.dtype.kind != "i":
-        raise ValueError(
+        raise UserError(
             f"{path} must hold integers in {dimensions} dimensions, got {numbers.ndim}: {ONE_SET}"
         )
     return numbers.astype(np.int64)

@@ -1,42 +1,35 @@
 """Samples and batches for training and decoding, read from one split's HDF5 file."""
 
-import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from configs import Config, DataConfig
 from data import authors_files, hdf5
 from data.augmentation import Augmentation
 from data.authors_files import ReleasedReader
 from data.detected_maps import DetectedMaps
+from data.errors import UserError
 from data.hdf5 import SplitReader, split_path
-from data.packed_maps import PackedViews, plain_dates, unpack_maps
+from data.packed_maps import PackedViews
 from data.palette import MapClasses, classes_by_date
 from data.perturbations import PAINTING
-from data.views import plain_colours
-from tools.wording import number_of
-from tools.workers import ignore_interrupts, interrupts_blocked
+from data.sampler import SPARE, Draw
+from data.settings import DataConfig
+from data.views import plain_colours, plain_dates, unpack_maps
+from data.wording import number_of
+from data.workers import ignore_interrupts, interrupts_blocked
 
 Batch = dict[str, Tensor]
-SPARE = -1  # a sample whose captions are all padding and whose index is this: it counts for nothing
 SHARED_MEMORY = Path("/dev/shm")
 MOST_PREPARED = 2  # batches that a worker has ready: torch's default
 Reader = SplitReader | ReleasedReader
-
-
-class Draw(NamedTuple):
-    """A sample as training draws it: what augmentation makes of it differs from epoch to epoch."""
-
-    epoch: int
-    sample: int
 
 
 class ChangeCaptions(Dataset):
@@ -47,8 +40,8 @@ class ChangeCaptions(Dataset):
     file's), "detected" (data.detected_maps) or "void" (both black).
     images_of: for each row the pair whose views are shown in its place (the control of eval.py
     --shuffle_images). augment: what is done to a sample that is asked for by a Draw, not by a plain number.
-    A sample: views (4, 3, H, W) uint8, index () the pair's place in the file, tokens (1 or K, T) unless
-    captions="none".
+    A sample: views (4, 3, H, W) uint8, or kept features; index () the pair's place in the file; tokens (1 or
+    K, T) unless captions="none".
     """
 
     def __init__(
@@ -80,10 +73,9 @@ class ChangeCaptions(Dataset):
     def __getitem__(self, draw: int | Draw) -> Batch:
         """A sample as above."""
         views, sample = self._read(draw)
-        return {
-            "views": torch.from_numpy(views.unpacked()) if isinstance(views, PackedViews) else views,
-            **sample,
-        }
+        if isinstance(views, PackedViews):
+            return {"views": torch.from_numpy(views.unpacked()), **sample}
+        return {"features": views, **sample}
 
     def __getitems__(self, draws: Sequence[int | Draw]) -> list[Batch]:
         """What DataLoader gives to `collate`: samples with `images` (2, 3, H, W) and `maps` instead of views.
@@ -97,7 +89,7 @@ class ChangeCaptions(Dataset):
                 images, maps = map(torch.from_numpy, views.packed())
                 samples.append({"images": images, "maps": maps, **sample})
             else:
-                samples.append({"views": views, **sample})
+                samples.append({"features": views, **sample})
         return samples
 
     @property
@@ -113,7 +105,8 @@ class ChangeCaptions(Dataset):
         chosen = slice(None) if caption is None else slice(caption, caption + 1)
         if self.captions == "none":
             chosen = slice(0)
-        views, tokens = self._views(row), self.reader.tokens[row, chosen]
+        views = self.features[row] if row in self.features else self._views(row)
+        tokens = self.reader.tokens[row, chosen]
         if sample == SPARE:
             tokens = np.full_like(tokens, self.reader.vocabulary.pad)
         elif self.augment and isinstance(draw, Draw):
@@ -123,9 +116,7 @@ class ChangeCaptions(Dataset):
             batch["tokens"] = torch.from_numpy(tokens.astype(np.int64))
         return views, batch
 
-    def _views(self, row: int) -> PackedViews | Tensor:
-        if row in self.features:
-            return self.features[row]
+    def _views(self, row: int) -> PackedViews:
         views = self.reader.packed_views(self.images_of[row])
         if self.maps == "void":
             return views._replace(maps=np.zeros(views.images.shape[-2:], dtype=np.uint8))
@@ -153,7 +144,7 @@ def open_reader(split: str, config: DataConfig) -> Reader:
     """One split of `data.dir`, which holds our files or the released ones."""
     own, released = hdf5.input_files(config.dir), authors_files.input_files(config.dir)
     if own and released:
-        raise ValueError(
+        raise UserError(
             f"{config.dir} must hold one kind of input files, found {own[0].name} and {released[0].name}: "
             "give each its own folder"
         )
@@ -172,18 +163,18 @@ def map_classes_of(reader: Reader, perturbations: Iterable[str]) -> MapClasses:
 
 def check_size(reader: Reader, image_size: list[int]) -> None:
     if list(reader.image_size) != image_size:
-        raise ValueError(
+        raise UserError(
             f"{reader.path} holds images of {reader.image_size}, the model learnt on {tuple(image_size)}: "
             f"prepare them with tools/create_input_files.py --image_size {image_size[0]}"
         )
 
 
 def open_split(split: str, config: DataConfig) -> tuple[Reader, list[int]]:
-    """One split of `data.dir` and the places of its pairs in use; ValueError where none is left."""
+    """One split of `data.dir` and the places of its pairs in use; UserError where none is left."""
     reader = open_reader(split, config)
     rows = used_rows(reader, split, config)
     if not rows:
-        raise ValueError(
+        raise UserError(
             f"{reader.path} holds no pair in use: its rows are all augmented, see data.augmented_splits"
         )
     return reader, rows
@@ -193,81 +184,6 @@ def augmented_remark(val_samples: ChangeCaptions) -> list[str]:
     """A line that says how many validation pairs are augmented, where any are."""
     augmented = int(val_samples.reader.augmented[val_samples.rows].sum())
     return [f"{augmented} of the val pairs are augmented: data.augmented_splits"] if augmented else []
-
-
-def open_samples(split: str, config: Config) -> ChangeCaptions:
-    """What train.py reads: pairs; for train samples, as `train.captions_per_step` and `data.augment` say; a
-    change detector's are pairs."""
-    reader, rows = open_split(split, config.data)
-    maps = config.data.maps
-    if split != "train":
-        return ChangeCaptions(reader, rows=rows, captions="none", maps=maps)
-    names = config.data.augment
-    captions = config.train.captions_per_step if config.model.name == "mmodalcc" else "none"
-    augment = None
-    if names:
-        augment = Augmentation(names, config.train.seed, reader.vocabulary, map_classes_of(reader, names))
-    return ChangeCaptions(reader, rows=rows, captions=captions, maps=maps, augment=augment)
-
-
-class StepSampler(Sampler[list[Draw]]):
-    """The shuffled samples of each step of one epoch, as Draws, or one process's share of them.
-
-    The order depends on seed and epoch alone, so that an epoch can be entered at any step (`begin`), by any
-    number of processes. A process for which the last, smaller batch leaves nothing takes part with a SPARE
-    sample.
-    """
-
-    def __init__(self, samples: int, batch_size: int, *, seed: int, rank: int = 0, count: int = 1) -> None:
-        self.samples, self.batch_size, self.seed, self.rank, self.count = (
-            samples,
-            batch_size,
-            seed,
-            rank,
-            count,
-        )
-        self.steps = math.ceil(samples / batch_size)
-        self.begin(1)
-
-    def begin(self, epoch: int, step: int = 0) -> None:
-        """What the next iteration yields: the rest of `epoch` after `step` steps."""
-        self.epoch, self.first = epoch, step
-
-    def __len__(self) -> int:
-        return self.steps - self.first
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        order = torch.randperm(self.samples, generator=generator).tolist()
-        for step in range(self.first, self.steps):
-            batch = order[step * self.batch_size : (step + 1) * self.batch_size]
-            yield [Draw(self.epoch, sample) for sample in batch[self.rank :: self.count] or [SPARE]]
-
-
-def step_sampler(samples: ChangeCaptions, config: Config, *, rank: int, count: int) -> StepSampler:
-    """Shuffled steps; `train.batch_size` counts captions, so a step of all captions takes fewer pairs.
-
-    A change detector's counts pairs.
-    """
-    size = config.train.batch_size
-    if samples.captions != "none":
-        longest = samples.reader.tokens.shape[-1] - 2
-        if longest > config.model.max_length:
-            raise ValueError(
-                f"model.max_length is {config.model.max_length}, "
-                f"{samples.reader.path} has room for {longest} words"
-            )
-    if samples.captions == "all":
-        per_pair = samples.captions_per_pair
-        if size < per_pair:
-            raise ValueError(f"train.batch_size counts captions, at least one pair's {per_pair}: got {size}")
-        size //= per_pair
-    if count > size:
-        raise ValueError(
-            f"{count} processes need a sample each at every step, train.batch_size {config.train.batch_size} "
-            f"gives {size}: raise it, or start fewer processes"
-        )
-    return StepSampler(len(samples), size, seed=config.train.seed, rank=rank, count=count)
 
 
 class Loader(DataLoader):
@@ -289,18 +205,18 @@ def _copied(batch: Batch) -> Batch:
 def collate(samples: list[Batch]) -> Batch:
     """Samples as one batch; `views_of` gives its views (B, 4, 3, H, W).
 
-    It has `plain` (B, 4), the `plain_colours` of the views, unless these are features. If the maps of all
+    It has `plain` (B, 4), the `plain_colours` of the views, or else kept `features`. If the maps of all
     samples are packed, the batch has `images` (B, 2, 3, H, W) and `maps` (B, H, W) instead of `views`.
     """
-    if "views" not in samples[0] and any(sample["maps"].dim() > 2 for sample in samples):
+    if "maps" in samples[0] and any(sample["maps"].dim() > 2 for sample in samples):
         samples = [_with_views(**sample) for sample in samples]
     batch = default_collate(samples)
-    if "views" not in batch:
-        plain = torch.cat([plain_colours(batch["images"]), plain_dates(batch["maps"])], dim=1)
-    elif batch["views"].is_floating_point():
+    if "features" in batch:
         return batch
-    else:
+    if "views" in batch:
         plain = plain_colours(batch["views"])
+    else:
+        plain = torch.cat([plain_colours(batch["images"]), plain_dates(batch["maps"])], dim=1)
     return {**batch, "plain": plain}
 
 
@@ -311,7 +227,7 @@ def _with_views(images: Tensor, maps: Tensor, **rest: Tensor) -> Batch:
 
 
 def views_of(batch: Batch, device: torch.device) -> Tensor:
-    """The views (B, 4, 3, H, W) uint8 of a batch, or their features, on a device, where maps are unpacked."""
+    """The views (B, 4, 3, H, W) uint8 of a batch on a device, where maps are unpacked."""
     if "views" in batch:
         return batch["views"].to(device, non_blocking=True)
     images, maps = (batch[name].to(device, non_blocking=True) for name in ("images", "maps"))
@@ -323,9 +239,9 @@ def worker_settings(sample: Batch, batch_size: int, workers: int) -> tuple[int, 
     them may prepare.
 
     Workers hand batches over in /dev/shm, of which Docker gives a container 64 MB. Kept features, which lie
-    in memory, need no workers. ValueError where one worker does not fit.
+    in memory, need no workers. UserError where one worker does not fit.
     """
-    if "views" in sample and sample["views"].is_floating_point():
+    if "features" in sample:
         return 0, None
     if not SHARED_MEMORY.is_dir():  # Windows, macOS
         return workers, MOST_PREPARED
@@ -333,7 +249,7 @@ def worker_settings(sample: Batch, batch_size: int, workers: int) -> tuple[int, 
     free = shutil.disk_usage(SHARED_MEMORY).free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     room = int(0.9 * free) // size - 1  # one more is being copied while the workers prepare theirs
     if room < 1:
-        raise ValueError(
+        raise UserError(
             f"{SHARED_MEMORY} must have room for two batches of {size / 1e6:.0f} MB in each process, it has "
             f"{free / 1e6:.0f} MB: give --data.workers 0, or start the container with a larger --shm-size"
         )
@@ -366,7 +282,7 @@ def make_loader(
     """Batches in order, or those of a sampler, as `collate` makes them.
 
     Its generator of its own leaves torch's global one alone. batch_sampler: no batch may be larger than the
-    first one. ValueError as in `worker_settings`.
+    first one. UserError as in `worker_settings`.
     """
     order = {"batch_sampler": batch_sampler} if batch_sampler else {"batch_size": batch_size}
     largest = next(iter(batch_sampler)) if batch_sampler else range(min(batch_size, len(dataset)))

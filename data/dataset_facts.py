@@ -11,7 +11,7 @@ from data.no_change import NOISE, count_no_change, sentences_of
 from data.palette import Colour, has_class, unknown_colours
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, original_name
 from data.vocabulary import Vocabulary
-from tools.wording import number_of
+from data.wording import number_of
 
 FIRST_FEW = 5
 MAP_COLOURS = 32  # of a map's foreign colours so many are counted, ...

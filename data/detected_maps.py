@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.errors import UserError
 from data.hdf5 import OwnHandle, new_file, whole_file
 
 FORMAT = "mmodalcc detected maps 1"
@@ -51,7 +52,7 @@ class DetectedMaps:
     """The detected maps beside a split's file, read on demand.
 
     fingerprint: of the split; the attribute `fingerprint` is that of the maps. FileNotFoundError without the
-    file; ValueError where it is damaged or belongs to other pairs.
+    file; UserError where it is damaged or belongs to other pairs.
     """
 
     def __init__(self, split_file: Path, fingerprint: str) -> None:
@@ -62,7 +63,7 @@ class DetectedMaps:
         with whole_file(path, remedy) as file:
             attributes = dict(file.attrs)
         if (attributes.get("format"), attributes.get("fingerprint")) != (FORMAT, fingerprint):
-            raise ValueError(f"{path} must hold maps of {split_file.name} as it is now: {remedy}")
+            raise UserError(f"{path} must hold maps of {split_file.name} as it is now: {remedy}")
         self.fingerprint: str = attributes.get("content", attributes["detector"])
         self._handle = OwnHandle(path)
 

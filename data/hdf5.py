@@ -32,6 +32,7 @@ import h5py
 import numpy as np
 
 from data.atomic_write import atomic_write, cannot_write
+from data.errors import UserError
 from data.json_file import parse_json
 from data.packed_maps import PackedViews, pack_maps
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, source_of
@@ -112,12 +113,12 @@ def new_file(path: Path) -> Iterator[h5py.File]:
 
 @contextmanager
 def whole_file(path: Path, remedy: str = f"{REMEDY} --force") -> Iterator[h5py.File]:
-    """An HDF5 file to read; ValueError with the remedy where it is damaged."""
+    """An HDF5 file to read; UserError with the remedy where it is damaged."""
     try:
         with h5py.File(path, "r") as file:
             yield file
     except OSError as error:
-        raise ValueError(f"{path} is no whole HDF5 file: {remedy} ({error})") from error
+        raise UserError(f"{path} is no whole HDF5 file: {remedy} ({error})") from error
 
 
 def _write_images(
@@ -213,7 +214,7 @@ class SplitReader:
     has_human_words = True
 
     def __init__(self, path: str | Path):
-        """FileNotFoundError without the file; ValueError where it is of another format or vocabulary."""
+        """FileNotFoundError without the file; UserError where it is of another format or vocabulary."""
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} not found: {REMEDY} first")
@@ -223,15 +224,15 @@ class SplitReader:
             try:
                 self._read(file)
             except KeyError as error:
-                raise ValueError(f"{self.path} is not complete: {REMEDY} --force ({error})") from None
+                raise UserError(f"{self.path} is not complete: {REMEDY} --force ({error})") from None
 
     def _read(self, file: h5py.File) -> None:
         """Everything but the images."""
         found = file.attrs.get("format", "none")
         if found not in (FORMAT, FIRST_FORMAT):
-            raise ValueError(f"{self.path} must have format {FORMAT!r}, got {found!r}: {REMEDY} --force")
+            raise UserError(f"{self.path} must have format {FORMAT!r}, got {found!r}: {REMEDY} --force")
         if file.attrs["vocabulary"] != fingerprint_of(self.vocabulary):
-            raise ValueError(
+            raise UserError(
                 f"{self.path} was made with another vocabulary.json than lies beside it: {REMEDY} --force"
             )
         self.fingerprint: str = file.attrs["fingerprint"]

@@ -1,13 +1,17 @@
 """Image files as arrays (H, W, 3) uint8: what one file format or another does differently ends here."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from data.errors import UserError
 from data.palette import VOID, colour_label, map_colours
+
+ImageLike = str | Path | np.ndarray | Image.Image
 
 Image.init()  # makes all of Pillow's formats known; a build may lack some
 FORMATS = [
@@ -17,19 +21,25 @@ EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YC
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SUBFILE_TYPE = 258, 277, 254  # tags of TIFF
 REPLACE = "it is damaged, cut off or of a kind that is not read: replace it by a whole PNG or JPEG file"
+EIGHT_BITS = "an image has 8 bits per channel, this one has more: convert it to 8 bits"
 J2K_SIZE = b"\xff\x4f\xff\x51"  # JPEG 2000: start of the codestream and of the segment that holds sizes
 
 
-def read_rgb(path: Path) -> np.ndarray:
+def read_rgb(source: ImageLike) -> np.ndarray:
     """An image as (H, W, 3) uint8: greyscale becomes three channels, a palette its colours, alpha is dropped.
 
-    The image is turned as its EXIF orientation says. OSError where the file is absent or cannot be opened;
-    ValueError where it is damaged, of another format than FORMATS, larger than Pillow reads, holds several
-    images, or has more than 8 bits per channel.
+    source: a file, an array (H, W, 3) uint8 or a PIL image, turned as its EXIF orientation says. OSError
+    where the file is absent or cannot be opened; UserError where it is damaged, of another format than
+    FORMATS, larger than Pillow reads, holds several images, or has more than 8 bits per channel.
     """
-    path = Path(path)
+    if isinstance(source, np.ndarray):
+        return _checked_array(source)
+    if isinstance(source, Image.Image):
+        _check_mode(source, "the image")
+        return np.array(ImageOps.exif_transpose(source).convert("RGB"))
+    path = Path(source)
     if path.is_dir():
-        raise ValueError(f"{path} is a folder: name an image file")
+        raise UserError(f"{path} is a folder: name an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large images and strange metadata, which change no pixel
@@ -39,17 +49,17 @@ def read_rgb(path: Path) -> np.ndarray:
     except (PermissionError, _RefusedError):
         raise
     except Image.DecompressionBombError:
-        raise ValueError(
+        raise UserError(
             f"{path} has more than {2 * Image.MAX_IMAGE_PIXELS // 1_000_000} million pixels, too many for "
             "Pillow: cut it into tiles"
         ) from None
     except UnidentifiedImageError:
-        raise ValueError(f"{path} {_stranger(path)}") from None
+        raise UserError(f"{path} {_stranger(path)}") from None
     except Exception as error:  # a damaged file makes the decoder fail in a dozen ways
-        raise ValueError(f"{path} is no image that can be read in full, {REPLACE}") from error
+        raise UserError(f"{path} is no image that can be read in full, {REPLACE}") from error
 
 
-class _RefusedError(ValueError):
+class _RefusedError(UserError):
     """A whole image file of a kind that must not be read."""
 
 
@@ -60,17 +70,37 @@ def _decoded(path: Path) -> np.ndarray:
     mixes up their rows where EXIF turns them by a quarter.
     """
     with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
-        if file.mode in DEEP_MODES or _bits(file, path) > 8:
-            rule = "an image has 8 bits per channel, this one has more: convert it to 8 bits"
-            raise _RefusedError(f"{path}: {rule}")
-        if file.mode not in EIGHT_BIT_MODES:
-            rule = f"an image has colours in RGB, this one has {file.mode}: convert it to RGB"
-            raise _RefusedError(f"{path}: {rule}")
+        _check_mode(file, path)
+        if _bits(file, path) > 8:
+            raise _RefusedError(f"{path}: {EIGHT_BITS}")
         if (count := _images(file)) > 1:
             rule = f"holds {count} images (frames or pages): save the right one as its own file"
             raise _RefusedError(f"{path} {rule}")
         file.seek(0)
         return np.array(ImageOps.exif_transpose(file).convert("RGB"))
+
+
+def _check_mode(image: Image.Image, name: object) -> None:
+    """UserError where converting to RGB would lose what the image shows."""
+    if image.mode in DEEP_MODES:
+        raise _RefusedError(f"{name}: {EIGHT_BITS}")
+    if image.mode not in EIGHT_BIT_MODES:
+        rule = f"an image has colours in RGB, this one has {image.mode}: convert it to RGB"
+        raise _RefusedError(f"{name}: {rule}")
+
+
+def _checked_array(array: np.ndarray) -> np.ndarray:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise UserError(
+            "an image as an array must be (H, W, 3) uint8, "
+            f"got {tuple(array.shape)} {array.dtype}: convert it to 8-bit RGB"
+        )
+    return array.copy()
+
+
+def name_of(source: ImageLike) -> str:
+    """What messages call an image: its file, or what it is."""
+    return str(source) if isinstance(source, str | Path) else "the image"
 
 
 def _bits(image: Image.Image, path: Path) -> int:
@@ -129,65 +159,67 @@ def _tiff_bands(path: Path) -> str:
         return "is a damaged TIFF file"
 
 
-def read_map(path: Path, mask_class: str | None = None) -> np.ndarray:
+def read_map(source: ImageLike, mask_class: str | None = None) -> np.ndarray:
     """A semantic map as its colours (H, W, 3) uint8, void black, a mask as `mask_class` (`map_colours`).
 
-    Errors as in `read_rgb`; ValueError for what is no map in the palette's colours, as far as can be told.
+    Errors as in `read_rgb`; UserError for what is no map in the palette's colours, as far as can be told.
     """
-    image = read_rgb(path)
+    image = read_rgb(source)
     try:
         return map_colours(image, mask_class)
-    except ValueError as error:
-        raise ValueError(f"{path} {error}") from None
+    except UserError as error:
+        raise UserError(f"{name_of(source)} {error}") from None
 
 
 def read_label(path: Path, mask_class: str | None = None) -> np.ndarray:
-    """LEVIR-MCI's label as a map (H, W, 3) uint8. ValueError where it holds anything but 0, 128 and 255.
+    """LEVIR-MCI's label as a map (H, W, 3) uint8. UserError where it holds anything but 0, 128 and 255.
 
     A mask of 0 and 255, or of 0 and 1, is painted as `mask_class` where that is given.
     """
     label = read_rgb(path)
     if (label != label[..., :1]).any():
-        raise ValueError(f"{path}: a label is greyscale, this one has colours: use label/, not label_rgb/")
+        raise UserError(f"{path}: a label is greyscale, this one has colours: use label/, not label_rgb/")
     if mask_class is not None and np.isin(label, (0, 1, 255)).all():
         return read_map(path, mask_class)
     try:
         return colour_label(label[..., 0])
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def read_views(
-    paths: tuple[Path | None, ...], label: Path | None = None, mask_class: str | None = None
+    paths: Sequence[ImageLike | None], label: Path | None = None, mask_class: str | None = None
 ) -> list[np.ndarray]:
     """The four views of a pair in the order of VIEWS, each (H, W, 3) uint8 as large as in its file.
 
     A map whose path is None is void; `label`, if given, is the second date's map. mask_class: the class that
-    a mask at the second date shows. ValueError if sizes differ, or for a mask at the first date.
+    a mask at the second date shows. UserError if sizes differ, or for a mask at the first date.
     """
     views = [read_rgb(path) for path in paths[:2]]
     maps = [np.full_like(views[0], VOID) for _ in range(2)]
-    if paths[2]:
+    if paths[2] is not None:
         maps[0] = _first_map(paths[2], mask_class)
-    if label or paths[3]:
+    if label or paths[3] is not None:
         maps[1] = read_label(label, mask_class) if label else read_map(paths[3], mask_class)
     views += maps
     sizes = [view.shape[:2] for view in views]
     if len(set(sizes)) > 1:
         found = ", ".join(f"{height} x {width}" for height, width in sizes)
-        raise ValueError(f"{paths[0]}: the images of a pair have one size (rows x columns), got {found}")
+        raise UserError(
+            f"{name_of(paths[0])}: the images of a pair have one size (rows x columns), got {found}"
+        )
     return views
 
 
-def _first_map(path: Path, mask_class: str | None) -> np.ndarray:
+def _first_map(source: ImageLike, mask_class: str | None) -> np.ndarray:
     """The map of the first date; where masks are expected, they are the second date's."""
     try:
-        return read_map(path)
-    except ValueError as error:
+        return read_map(source)
+    except UserError as error:
         if mask_class is None or "--mask_class" not in str(error):
             raise
-        raise ValueError(
-            f"{path} is a mask, which stands for the second date alone: leave the first date's maps out"
+        raise UserError(
+            f"{name_of(source)} is a mask, which shows the second date alone: leave the first date's maps out"
         ) from None
 
 

@@ -7,11 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from data.errors import UserError
+
 
 def read_json(path: str | Path, remedy: str) -> Any:
     """The content of a JSON file in UTF-8.
 
-    FileNotFoundError without the file; ValueError where it is not JSON, not UTF-8 or nested too deeply.
+    FileNotFoundError without the file; UserError where it is not JSON, not UTF-8 or nested too deeply.
     `remedy` ends the message: what to do about it.
     """
     return parse_json(read_text(path, remedy), path, remedy)
@@ -24,7 +26,7 @@ def read_json_lines(path: str | Path, remedy: str) -> list[Any]:
     """
     lines = read_text(path, remedy).splitlines()
     items = [parse_json(line, path, remedy) for line in lines[:-1]]
-    with suppress(ValueError):
+    with suppress(UserError):
         items += [parse_json(line, path, remedy) for line in lines[-1:]]
     return items
 
@@ -34,7 +36,7 @@ def read_csv(path: str | Path, remedy: str) -> list[dict[str, Any]]:
     try:
         return list(csv.DictReader(io.StringIO(read_text(path, remedy), newline="")))
     except csv.Error as error:
-        raise ValueError(f"{path} is not a CSV table ({error}): {remedy}") from None
+        raise UserError(f"{path} is not a CSV table ({error}): {remedy}") from None
 
 
 def read_text(path: str | Path, remedy: str) -> str:
@@ -44,17 +46,17 @@ def read_text(path: str | Path, remedy: str) -> str:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise FileNotFoundError(f"{path} not found: {remedy}") from None
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise UserError(
             f"{path} must be text in UTF-8 ({error.reason} at byte {error.start}): "
             f"save it as UTF-8, or {remedy}"
         ) from None
 
 
 def parse_json(text: str, path: str | Path, remedy: str) -> Any:
-    """The content of a JSON text that stands in a file; ValueError as in `read_json`."""
+    """The content of a JSON text that stands in a file; UserError as in `read_json`."""
     try:
         return json.loads(text)
     except RecursionError:
-        raise ValueError(f"{path} is not JSON that can be read (nested too deeply): {remedy}") from None
+        raise UserError(f"{path} is not JSON that can be read (nested too deeply): {remedy}") from None
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): {remedy}") from None
+        raise UserError(f"{path} is not JSON ({error}): {remedy}") from None

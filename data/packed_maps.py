@@ -7,11 +7,8 @@ the colours of data.palette.CLASSES in both brightnesses.
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from data.palette import CLASSES, VOID, colour_codes
-from data.views import SEVERAL
 
 PALETTE = np.zeros((16, 3), dtype=np.uint8)
 _colours = dict.fromkeys([VOID, *(colour for row in CLASSES for colour in row[1:])])
@@ -23,9 +20,9 @@ _PLACE_OF[colour_codes(PALETTE[: len(_colours)])] = np.arange(1, len(_colours) +
 
 
 # For each value of a byte the colours before and after, padded to eight bytes for a single look-up.
-_CHANNELS = np.zeros((256, 8), dtype=np.uint8)
-_CHANNELS[:, :3] = PALETTE[np.arange(256) >> 4]
-_CHANNELS[:, 3:6] = PALETTE[np.arange(256) & 15]
+CHANNELS = np.zeros((256, 8), dtype=np.uint8)
+CHANNELS[:, :3] = PALETTE[np.arange(256) >> 4]
+CHANNELS[:, 3:6] = PALETTE[np.arange(256) & 15]
 
 
 class PackedViews(NamedTuple):
@@ -36,7 +33,7 @@ class PackedViews(NamedTuple):
 
     def unpacked(self) -> np.ndarray:
         """The four views, (4, 3, H, W) uint8."""
-        maps = unpack_maps(torch.from_numpy(self.maps)).numpy() if self.maps.ndim == 2 else self.maps
+        maps = unpack_array(self.maps) if self.maps.ndim == 2 else self.maps
         return np.concatenate([self.images, maps])
 
     def packed(self) -> "PackedViews":
@@ -54,25 +51,8 @@ def pack_maps(maps: np.ndarray) -> np.ndarray | None:
     return before << 4 | after
 
 
-def unpack_maps(packed: Tensor) -> Tensor:
-    """Inverse of `pack_maps`, on the device of `packed`: (..., H, W) uint8 -> (..., 2, 3, H, W) uint8."""
-    height, width = packed.shape[-2:]
-    table = torch.from_numpy(_CHANNELS).view(torch.int64).flatten().to(packed.device, non_blocking=True)
-    pixels = table.index_select(0, packed.flatten().int()).view(torch.uint8)
-    channels = pixels.view(-1, height * width, 8)[..., :6].transpose(1, 2)  # (n, 6, H * W)
-    return channels.reshape(*packed.shape[:-2], 2, 3, height, width)
-
-
-def plain_dates(packed: Tensor) -> Tensor:
-    """The colour 0xRRGGBB of each date's map if it has only one, else data.views.SEVERAL.
-
-    packed (B, H, W) uint8 -> (B, 2) int32, on the CPU.
-    """
-    pixels = packed.flatten(1).numpy()
-    first = pixels[:, 0]
-    differs = np.bitwise_or.reduce(pixels ^ first[:, None], axis=1)  # (B,), the bits that are not all equal
-    colours = colour_codes(PALETTE).astype(np.int32)
-    dates = [(differs >> 4, first >> 4), (differs & 15, first & 15)]
-    return torch.from_numpy(
-        np.stack([np.where(several, SEVERAL, colours[place]) for several, place in dates], axis=1)
-    ).int()
+def unpack_array(packed: np.ndarray) -> np.ndarray:
+    """Inverse of `pack_maps`: (H, W) uint8 -> (2, 3, H, W) uint8."""
+    table = CHANNELS.view(np.int64).ravel()
+    pixels = table.take(packed.ravel()).view(np.uint8).reshape(-1, 8)[:, :6]
+    return np.ascontiguousarray(pixels.T).reshape(2, 3, *packed.shape)

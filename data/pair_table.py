@@ -1,10 +1,12 @@
 """The files of pairs to caption: those of one pair, or a table of many; and what to tell of them."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from data.errors import UserError
 from data.images import read_views
 from data.json_file import read_csv, read_json
 from data.palette import unknown_share
@@ -20,7 +22,7 @@ UNKNOWN_SHARE = 0.2
 def one_pair(images: list[str]) -> Entry:
     """The files given on the command line: both maps, the second date's or none."""
     if len(images) not in (2, 3, 4):
-        raise ValueError(
+        raise UserError(
             "a pair is IMG_A IMG_B, IMG_A IMG_B SEG_A SEG_B or IMG_A IMG_B MASK_B, "
             f"got {len(images)} files (or use --pairs FILE)"
         )
@@ -31,20 +33,20 @@ def one_pair(images: list[str]) -> Entry:
 
 
 def read_pairs_file(path: Path) -> list[Entry]:
-    """Pairs of a CSV or JSON file, paths relative to its folder. ValueError names the row that breaks a
+    """Pairs of a CSV or JSON file, paths relative to its folder. UserError names the row that breaks a
     rule."""
     rows = (read_json if path.suffix == ".json" else read_csv)(path, TABLE_FORM)
     try:
         entries = [{c: path.parent / row[c] if row.get(c) else None for c in COLUMNS} for row in rows]
     except (AttributeError, TypeError) as error:
-        raise ValueError(f"{path} is no table of pairs ({error}): columns {', '.join(COLUMNS)}") from None
+        raise UserError(f"{path} is no table of pairs ({error}): columns {', '.join(COLUMNS)}") from None
     for number, entry in enumerate(entries, 1):
         if not (entry["img_A"] and entry["img_B"]) or (entry["seg_A"] and not entry["seg_B"]):
-            raise ValueError(
+            raise UserError(
                 f"{path}, row {number}: a pair needs img_A and img_B, and both maps, seg_B alone or none"
             )
     if not entries:
-        raise ValueError(f"{path} holds no pair: give a header {','.join(COLUMNS)} and a row for each pair")
+        raise UserError(f"{path} holds no pair: give a header {','.join(COLUMNS)} and a row for each pair")
     return entries
 
 
@@ -69,15 +71,16 @@ def tell(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def tell_maps(entries: list[Entry], modalities: str, instead: str) -> None:
-    """What a model of `modalities` leaves unused, or how many pairs have no maps and what stands in for them.
+def tell_maps(entries: list[Entry], views: Sequence[str], instead: str) -> None:
+    """Say what a model that looks at `views` leaves unused, or how many pairs have no maps.
 
-    instead: "void" or "detected" maps.
+    instead: "void" or "detected" maps, which those pairs get.
     """
     absent = sum(entry["seg_B"] is None for entry in entries)
-    if modalities == "sem" and instead == "void":
+    reads_images, reads_maps = ("rgb_a" in views), ("sem_a" in views)
+    if not reads_images and instead == "void":
         print("this model reads maps alone: the images are not used", file=sys.stderr)
-    if modalities == "rgb":
+    if not reads_maps:
         if absent < len(entries) or instead == "detected":
             print("this model reads images alone: the maps are not used", file=sys.stderr)
     elif absent and len(entries) == 1:

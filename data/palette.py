@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.errors import UserError
+
 Colour = tuple[int, int, int]
 MapClasses = tuple[tuple[int, ...], tuple[int, ...]]  # of a data set, before and after: places in CLASSES
 
@@ -68,7 +70,7 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
     and is painted as `mask_class`, a name of MASK_CLASSES. Where `mask_class` is given, so is a wholly white
     map, which is void otherwise.
 
-    ValueError for a mask where `mask_class` is None, for class numbers, and for LEVIR-MCI's labels.
+    UserError for a mask where `mask_class` is None, for class numbers, and for LEVIR-MCI's labels.
     """
     classes = _CLASS_OF[colour_codes(image)]
     if ((classes != 0) & (classes != GROUND)).any() or (image != image[..., :1]).any():
@@ -76,13 +78,13 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
     grey = image[..., 0]
     values = np.unique(grey).tolist()
     if values == [0, 128, 255]:
-        raise ValueError(
+        raise UserError(
             "holds 0, 128 and 255 as LEVIR-MCI's labels do: paint 255 as a building, (128, 0, 0), or lay the "
             "data set out as LEVIR-MCI, with a folder label/"
         )
     if is_mask(grey, values, wholly_white=mask_class is not None):
         if mask_class is None:
-            raise ValueError(
+            raise UserError(
                 f"is a mask of {values[0]} and {values[-1]}, no map in the palette's colours: name the class "
                 f"that it shows with --mask_class ({', '.join(MASK_CLASSES)})"
             )
@@ -90,7 +92,7 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
         return paint_classes(shown * (1 + MASK_CLASSES.index(mask_class))).transpose(1, 2, 0)
     strangers = [value for value in values if value not in (0, 255)]
     if strangers and not classes.any() and (len(values) <= FEW or values[-1] < LOW):
-        raise ValueError(
+        raise UserError(
             f"holds the greyscale values {strangers[:5]}, which look like class numbers: paint each class in "
             "its colour (README.md has the table)"
         )
@@ -170,11 +172,11 @@ def paint_classes(classes: np.ndarray) -> np.ndarray:
 
 
 def colour_label(label: np.ndarray) -> np.ndarray:
-    """LEVIR-MCI's label (H, W) of 0, 128 and 255 as a map (H, W, 3) uint8; ValueError on any other value."""
+    """LEVIR-MCI's label (H, W) of 0, 128 and 255 as a map (H, W, 3) uint8; UserError on any other value."""
     values = np.unique(label).tolist()
     strangers = [value for value in values if value not in LABEL_COLOURS]
     if strangers:
-        raise ValueError(
+        raise UserError(
             f"a label holds only 0 (background), 128 (road) and 255 (building), got {strangers[:5]}"
         )
     colours = np.zeros((256, 3), dtype=np.uint8)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from reprlib import repr as shortened
 
+from data.errors import UserError
 from data.json_file import read_json
 
 SPLITS = ("train", "val", "test")
@@ -54,7 +55,7 @@ class Pair:
 def read_pairs(dataset_dir: str | Path) -> list[Pair]:
     """All pairs of a dataset folder, in the order of its JSON; `restval` counts as train.
 
-    FileNotFoundError where the folder, its JSON or an image is absent; ValueError if the JSON breaks a rule.
+    FileNotFoundError where the folder, its JSON or an image is absent; UserError if the JSON breaks a rule.
     """
     root = Path(dataset_dir)
     if not root.is_dir():
@@ -77,17 +78,17 @@ def _namesakes(path: Path) -> str:
 
 
 def parse_pairs(root: Path, annotations: Path) -> list[Pair]:
-    """The pairs that a JSON describes, whether or not their images stand in `root`; ValueError as above."""
+    """The pairs that a JSON describes, whether or not their images stand in `root`; UserError as above."""
     pairs = []
     for number, entry in enumerate(read_entries(annotations)):
         try:
             pairs.append(_pair(root, entry))
         except ValueError as error:
-            raise ValueError(f"{annotations}: images[{number}]{_name(entry)}: {error}") from None
+            raise UserError(f"{annotations}: images[{number}]{_name(entry)}: {error}") from None
     counts = Counter((pair.split, pair.filename) for pair in pairs)
     for (split, filename), count in counts.items():
         if count > 1:
-            raise ValueError(f"{annotations}: {filename} must stand once in {split}, found {count} times")
+            raise UserError(f"{annotations}: {filename} must stand once in {split}, found {count} times")
     return pairs
 
 
@@ -104,20 +105,20 @@ def find_annotations(root: Path) -> Path:
             f"{root} holds no *.json: the captions belong in {root / 'SECOND-CC-AUG.json'}"
         )
     names = ", ".join(path.name for path in found)
-    raise ValueError(f"{root} must hold one *.json, got {names}: name the right one SECOND-CC-AUG.json")
+    raise UserError(f"{root} must hold one *.json, got {names}: name the right one SECOND-CC-AUG.json")
 
 
 def read_entries(annotations: Path) -> list:
-    """The list `images` of a JSON file. ValueError where the file is not JSON or has no such list."""
+    """The list `images` of a JSON file. UserError where the file is not JSON or has no such list."""
     content = read_json(annotations, FORM)
     entries = content.get("images") if isinstance(content, dict) else None
     if entries and "annotations" in content:
-        raise ValueError(
+        raise UserError(
             f"{annotations} has `annotations`, as COCO's captions files do: give each entry of `images` its "
             "`filename`, `split` and `sentences` (README.md shows the form)"
         )
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{annotations} must hold an object with a non-empty list `images`: {FORM}")
+        raise UserError(f"{annotations} must hold an object with a non-empty list `images`: {FORM}")
     return entries
 
 
@@ -159,17 +160,17 @@ def split_into_words(sentence: str) -> tuple[str, ...]:
 
 
 def _pair(root: Path, entry: object) -> Pair:
-    """One entry of `images`. ValueError says which rule it breaks."""
+    """One entry of `images`. UserError says which rule it breaks."""
     if not isinstance(entry, dict):
-        raise ValueError(f"an entry must be an object, got {shortened(entry)}")
+        raise UserError(f"an entry must be an object, got {shortened(entry)}")
     filename = entry.get("filename")
     _check_name(filename, "filename")
     split = entry.get("split")
     if not isinstance(split, str) or split not in SPLIT_OF:
-        raise ValueError(f"`split` must be one of {', '.join(SPLIT_OF)}, got {shortened(split)}")
+        raise UserError(f"`split` must be one of {', '.join(SPLIT_OF)}, got {shortened(split)}")
     source = entry.get("source")
     if source is not None and (not isinstance(source, str) or not source or UNSTORABLE.search(source)):
-        raise ValueError(f"`source` must name the image that a pair was cut from, got {shortened(source)}")
+        raise UserError(f"`source` must name the image that a pair was cut from, got {shortened(source)}")
     views, label = _image_paths(root, _folder(root, entry), filename)
     raw, captions, wordless = _captions(entry.get("sentences"))
     return Pair(
@@ -188,21 +189,21 @@ def _pair(root: Path, entry: object) -> Pair:
 
 
 def _check_name(name: object, key: str) -> None:
-    """ValueError where `name` does not name a file or folder inside the data set's folder."""
+    """UserError where `name` does not name a file or folder inside the data set's folder."""
     if not isinstance(name, str) or not 0 < len(name) <= 255:
-        raise ValueError(f"`{key}` must be a name of 1 to 255 characters, got {shortened(name)}")
+        raise UserError(f"`{key}` must be a name of 1 to 255 characters, got {shortened(name)}")
     _check_text(name, key)
     path = PurePath(name)
     if path.anchor or ".." in path.parts:
-        raise ValueError(
+        raise UserError(
             f"`{key}` must be a path inside the data set's folder, got {name!r}: make it relative, without .."
         )
 
 
 def _check_text(text: str, key: str) -> None:
-    """ValueError where `text` holds what neither a file name nor an HDF5 file can."""
+    """UserError where `text` holds what neither a file name nor an HDF5 file can."""
     if stranger := UNSTORABLE.search(text):
-        raise ValueError(f"`{key}` must be plain text, got the character {stranger[0]!a}: remove it")
+        raise UserError(f"`{key}` must be plain text, got the character {stranger[0]!a}: remove it")
 
 
 def _folder(root: Path, entry: dict) -> str:
@@ -222,37 +223,37 @@ def _image_paths(root: Path, folder: str, filename: str) -> tuple[tuple, Path | 
     rgb = [second / "rgb" / date / filename for date in "AB"]
     sem = [second / "sem" / date / filename if (second / "sem" / date).is_dir() else None for date in "AB"]
     if (second / "sem").is_dir() and sem[1] is None:
-        raise ValueError(f"{second / 'sem' / 'B'} not found: maps belong in sem/A and sem/B, masks in sem/B")
+        raise UserError(f"{second / 'sem' / 'B'} not found: maps belong in sem/A and sem/B, masks in sem/B")
     return (*rgb, *sem), None
 
 
 def _captions(sentences: object) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...], int]:
     """Raw text and words of the sentences that have words, and how many have none."""
     if not isinstance(sentences, list) or not sentences:
-        raise ValueError("a pair needs captions: `sentences` must be a non-empty list")
+        raise UserError("a pair needs captions: `sentences` must be a non-empty list")
     if len(sentences) > MOST_SENTENCES:
-        raise ValueError(f"a pair has at most {MOST_SENTENCES} sentences, got {len(sentences)}")
+        raise UserError(f"a pair has at most {MOST_SENTENCES} sentences, got {len(sentences)}")
     both = [_sentence(sentence) for sentence in sentences]
     spoken = [(raw, words) for raw, words in both if words]
     if not spoken:
-        raise ValueError(f"a pair needs captions: none of its {len(sentences)} sentences has a word")
+        raise UserError(f"a pair needs captions: none of its {len(sentences)} sentences has a word")
     return tuple(raw for raw, _ in spoken), tuple(words for _, words in spoken), len(both) - len(spoken)
 
 
 def _sentence(sentence: object) -> tuple[str, tuple[str, ...]]:
     """Raw text and words of one sentence, either of them made from the other where it is absent."""
     if not isinstance(sentence, dict):
-        raise ValueError(f"a sentence must be an object with `tokens` or `raw`, got {shortened(sentence)}")
+        raise UserError(f"a sentence must be an object with `tokens` or `raw`, got {shortened(sentence)}")
     raw, tokens = sentence.get("raw"), sentence.get("tokens")
     if raw is not None and not isinstance(raw, str):
-        raise ValueError(f"`raw` must be text, got {shortened(raw)}")
+        raise UserError(f"`raw` must be text, got {shortened(raw)}")
     _check_text(raw or "", "raw")
     if not tokens:
         if raw is None:
-            raise ValueError("a sentence needs `tokens` or `raw`")
+            raise UserError("a sentence needs `tokens` or `raw`")
         return raw, split_into_words(raw)
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
-        raise ValueError(f"`tokens` must be a list of words, got {shortened(tokens)}")
+        raise UserError(f"`tokens` must be a list of words, got {shortened(tokens)}")
     _check_text(" ".join(tokens), "tokens")
     words = tuple(" ".join(tokens).split())  # a token with blanks in it is several words
     return raw if raw is not None else " ".join(words), words
@@ -262,7 +263,7 @@ def _changed(changeflag: object, captions: tuple[tuple[str, ...], ...]) -> bool:
     """The JSON's flag; without one, whether most captions are none of NO_CHANGE_SENTENCES."""
     if changeflag is not None:
         if changeflag not in (0, 1):
-            raise ValueError(f"`changeflag` must be 0 or 1, got {shortened(changeflag)}")
+            raise UserError(f"`changeflag` must be 0 or 1, got {shortened(changeflag)}")
         return bool(changeflag)
     return not mostly_no_change([" ".join(words) for words in captions], NO_CHANGE_SENTENCES)
 

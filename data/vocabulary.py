@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from data.atomic_write import write_text
+from data.errors import UserError
 from data.json_file import read_json
 
 PAD, UNK, START, END = SPECIALS = ("<pad>", "<unk>", "<start>", "<end>")
@@ -19,15 +20,15 @@ class Vocabulary:
     """
 
     def __init__(self, words: Iterable[str]):
-        """`words` in the order of their ids. ValueError on a repeated word or a missing special token."""
+        """`words` in the order of their ids. UserError on a repeated word or a missing special token."""
         self.words = tuple(words)
         self._ids = {word: index for index, word in enumerate(self.words)}
         if len(self._ids) < len(self.words):
             repeated = [word for word, count in Counter(self.words).items() if count > 1]
-            raise ValueError(f"a vocabulary holds each word once, got more than once: {repeated[:5]}")
+            raise UserError(f"a vocabulary holds each word once, got more than once: {repeated[:5]}")
         missing = [special for special in SPECIALS if special not in self._ids]
         if missing:
-            raise ValueError(f"a vocabulary holds the special tokens {SPECIALS}, missing: {missing}")
+            raise UserError(f"a vocabulary holds the special tokens {SPECIALS}, missing: {missing}")
         self.pad, self.unk, self.start, self.end = (self._ids[special] for special in SPECIALS)
 
     @classmethod
@@ -45,9 +46,9 @@ class Vocabulary:
         return word in self._ids and word not in SPECIALS
 
     def encode(self, words: Sequence[str], max_length: int) -> list[int]:
-        """`<start>` words `<end>`, then `<pad>` up to `max_length` + 2 ids. ValueError on more words."""
+        """`<start>` words `<end>`, then `<pad>` up to `max_length` + 2 ids. UserError on more words."""
         if len(words) > max_length:
-            raise ValueError(
+            raise UserError(
                 f"a caption has at most {max_length} words, got {len(words)}: raise the maximum length"
             )
         ids = [self._ids[word] if word in self else self.unk for word in words]
@@ -64,10 +65,10 @@ class Vocabulary:
 
     @classmethod
     def from_word_map(cls, word_map: dict[str, int]) -> "Vocabulary":
-        """Inverse of `to_word_map`. ValueError where the ids are not 0 .. V - 1, each once."""
+        """Inverse of `to_word_map`. UserError where the ids are not 0 .. V - 1, each once."""
         words = sorted(word_map, key=word_map.__getitem__)
         if [word_map[word] for word in words] != list(range(len(words))):
-            raise ValueError(f"the ids of a word map are 0 to {len(words) - 1}, each once; these are not")
+            raise UserError(f"the ids of a word map are 0 to {len(words) - 1}, each once; these are not")
         return cls(words)
 
     def save(self, path: Path) -> None:
@@ -76,8 +77,8 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Inverse of `save`. FileNotFoundError without the file, ValueError if it holds no list of words."""
+        """Inverse of `save`. FileNotFoundError without the file, UserError if it holds no list of words."""
         words = read_json(path, "run tools/create_input_files.py")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
-            raise ValueError(f"{path} must hold a list of words: run tools/create_input_files.py again")
+            raise UserError(f"{path} must hold a list of words: run tools/create_input_files.py again")
         return cls(words)

@@ -8,15 +8,17 @@ meet in a feature pyramid (Lin et al., "Feature Pyramid Networks for Object Dete
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from jsonargparse.typing import PositiveInt
 from torch import Tensor, nn
 
 from data.palette import CLASSES, paint_classes
 from data.views import plain_colours
-from models.encoder import Trunk, pixel_statistics
+from models.trunks import TrunkSettings, make_trunk, pixel_statistics
 
 NORM_GROUPS = 8
 BALANCE = 0.25
@@ -34,22 +36,46 @@ class Detection(NamedTuple):
     classes: Tensor
 
 
+@dataclass(frozen=True)
+class Settings(TrunkSettings):
+    """Trunk and width of the change detector."""
+
+    task: ClassVar[str] = "detection"
+
+    name: str = "change_detector"
+    """The model: a file of models/."""
+    width: PositiveInt = 512
+    """Channels of the feature pyramid and the heads."""
+
+
 class ChangeDetector(nn.Module):
     """Views of a pair, of which the images rgb t0 and rgb t1 alone are looked at -> a Detection.
 
-    normalisation: "imagenet", or "none", plain 0..1 values. Images may have any size.
+    Images may have any size. vocabulary_size is unused: a detector has no words.
     """
 
-    def __init__(self, *, trunk: Trunk, decoder: "ChangeDecoder", normalisation: str) -> None:
+    Settings = Settings
+    views = ("rgb_a", "rgb_b")
+
+    def __init__(self, settings: Settings, vocabulary_size: int = 0) -> None:
         super().__init__()
-        self.trunk = trunk
-        self.decoder = decoder
-        mean, std = pixel_statistics(normalisation)
+        self.settings = settings
+        self.trunk = make_trunk(settings)
+        self.decoder = ChangeDecoder(channels=self.trunk.channels, width=settings.width)
+        mean, std = pixel_statistics(settings.normalisation)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
 
+    @property
+    def device(self) -> torch.device:
+        return self.mean.device
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The modules that the optimiser groups, as `Captioner.parts`."""
+        return dict(self.named_children())
+
     def forward(self, views: Tensor, plain: Tensor | None = None) -> Detection:
-        """views (B, 2 or 4, 3, H, W) uint8, the images first; plain, as long: as in `MModalCC.features`."""
+        """views (B, 2 or 4, 3, H, W) uint8, the images first; plain, as long: as in `Captioner.features`."""
         plain = (plain_colours(views[:, :2]) if plain is None else plain)[:, :2]
         images = (views[:, :2].to(self.mean.dtype) / 255 - self.mean) / self.std
         features = self.trunk.each_date(
@@ -150,3 +176,6 @@ def detection_loss(found: Detection, truth: Tensor) -> Tensor:
 def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
     """Each pair's mean over its chosen pixels, 0 where it has none: (B, H, W) twice -> (B)."""
     return (values * chosen).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1)
+
+
+MODEL = ChangeDetector

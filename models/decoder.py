@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import Attention, FeedForward, KeysValues
+from models.captioner import WordAttention
 from models.weight_sharing import one_for_each
 
 Memory = tuple[KeysValues, ...]  # what is kept of a pair's memory, (P, heads, N, d) each
@@ -47,19 +48,6 @@ class State:
             memory = tuple((keys[old_pairs], values[old_pairs]) for keys, values in memory)
         keys, values = self.prefix
         return State(memory, (keys[indices.flatten()], values[indices.flatten()]))
-
-
-@dataclass(frozen=True)
-class WordAttention:
-    """What is looked at to choose each word of a caption.
-
-    grids: attention over each modality's grid, mean over heads, (P, K, T, N). With MGCA each sums to 1,
-    without it all together do.
-    gates: MGCA's of each modality and of the "word", mean over channels, (P, K, T); without MGCA none.
-    """
-
-    grids: dict[str, Tensor]
-    gates: dict[str, Tensor]
 
 
 class MGCA(nn.Module):

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from models.trunks import TimmTrunk
+
 
 @torch.no_grad()
 def fold_batchnorm(module: nn.Module) -> None:
@@ -20,4 +22,5 @@ def fold_batchnorm(module: nn.Module) -> None:
             module.set_submodule(name, fuse_conv_bn_eval(conv, norm))
             module.set_submodule(norm_name, nn.Identity())
     for _, child in children:
-        fold_batchnorm(child)
+        if not isinstance(child, TimmTrunk):  # its modules may combine BatchNorm and activation
+            fold_batchnorm(child)

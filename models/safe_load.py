@@ -10,6 +10,8 @@ from zipfile import ZIP_STORED, ZipFile, is_zipfile
 import torch
 from torch import Tensor
 
+from data.errors import UserError
+
 # torch's `weights_only` unpickler calls these. They allocate as much memory as a number in the file asks for,
 # or make tensors whose shape says nothing of their memory. Neither our checkpoints nor the authors' hold any.
 REFUSED = {
@@ -27,7 +29,7 @@ REBUILT = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter", "_rebu
 def safe_load(path: str | Path, *, mmap: bool = False) -> Any:
     """The content of a file that torch.save wrote, on the CPU, read with `weights_only=True`.
 
-    ValueError where records are compressed or overlap, where the pickle calls what makes memory, or where
+    UserError where records are compressed or overlap, where the pickle calls what makes memory, or where
     a tensor has more elements than are stored for it. Whatever torch.load raises, too.
     """
     for file, count in _pickles(Path(path)):
@@ -35,7 +37,7 @@ def safe_load(path: str | Path, *, mmap: bool = False) -> Any:
             module, _, last = name.partition(" ")
             rebuilds = module == "torch._utils" and last.startswith("_rebuild_")
             if name in REFUSED or (rebuilds and last not in REBUILT):
-                raise ValueError(f"it holds {IMPORT_MAPPING.get(module, module)}.{last}")
+                raise UserError(f"it holds {IMPORT_MAPPING.get(module, module)}.{last}")
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     for tensor in _tensors(content):
         check_stored(tensor)
@@ -43,11 +45,11 @@ def safe_load(path: str | Path, *, mmap: bool = False) -> Any:
 
 
 def check_stored(tensor: Tensor) -> None:
-    """ValueError where a tensor claims more elements than its storage holds, as an expanded one does."""
+    """UserError where a tensor claims more elements than its storage holds, as an expanded one does."""
     if tensor.is_meta:
         return
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ValueError(f"it holds a tensor of shape {tuple(tensor.shape)} without its values")
+        raise UserError(f"it holds a tensor of shape {tuple(tensor.shape)} without its values")
 
 
 def _pickles(path: Path) -> Iterator[tuple[IO[bytes], int]]:
@@ -59,9 +61,9 @@ def _pickles(path: Path) -> Iterator[tuple[IO[bytes], int]]:
     with ZipFile(path) as archive:
         records = archive.infolist()
         if packed := [record.filename for record in records if record.compress_type != ZIP_STORED]:
-            raise ValueError(f"its record {packed[0]} is compressed, which torch.save never does")
+            raise UserError(f"its record {packed[0]} is compressed, which torch.save never does")
         if sum(record.file_size for record in records) > path.stat().st_size:
-            raise ValueError("its records overlap")
+            raise UserError("its records overlap")
         for record in records:
             if record.filename.endswith(".pkl"):
                 with archive.open(record) as file:

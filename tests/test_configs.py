@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 import configs
-from configs import CommandLine, Config, early_option
+from configs import Config
+from configs.command_line import CommandLine, early_option, load
 from tools.run_ablations import ABLATIONS
 
 FILES = sorted(set(Path(configs.__file__).parent.glob("*.yaml")) - {ABLATIONS})
@@ -15,8 +16,8 @@ FILES = sorted(set(Path(configs.__file__).parent.glob("*.yaml")) - {ABLATIONS})
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_loads_and_survives_a_checkpoint(path):
-    config = configs.load(path)
-    assert Config(**configs.from_dict(config.to_dict())) == config
+    config = load(path)
+    assert Config.from_dict(config.to_dict()) == config
 
 
 def test_the_annotated_file_documents_every_setting_with_its_default():
@@ -73,7 +74,7 @@ def test_an_unknown_key_of_a_file_is_named_with_the_nearest(tmp_path, text, mess
     path = tmp_path / "wrong.yaml"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        configs.load(path)
+        load(path)
 
 
 def test_early_option_reads_both_spellings_and_ignores_the_rest():
@@ -85,5 +86,5 @@ def test_early_option_reads_both_spellings_and_ignores_the_rest():
 def test_a_deeply_nested_file_ends_in_one_line(tmp_path):
     (tmp_path / "deep.yaml").write_text("data: " + "[" * 5000 + "]" * 5000)
     with pytest.raises(ValueError, match="configuration: ") as caught:
-        configs.load(tmp_path / "deep.yaml")
+        load(tmp_path / "deep.yaml")
     assert len(str(caught.value)) < 500

@@ -7,8 +7,8 @@
 Parts: evaluation (reading, encoding, beam search), a training step, preparation, loading (one data worker,
 plain and with data.augment), one caption from a cold start. Their limits: the trunks alone (both, all four
 views, in the same batches, format and precision); decoding the PNG files on all cores; importing torch and
-reading the checkpoint. The authors' procedure is in tools/studies/authors_procedure.py; a GPU runs it in TF32,
-too. Prints tables and writes a JSON.
+reading the checkpoint. The authors' procedure is in tools/studies/authors_procedure.py; a GPU runs it in
+TF32, too. Prints tables and writes a JSON.
 
 Without --checkpoint the weights are random, and the decoder is taught to end captions after eight words.
 """
@@ -39,23 +39,26 @@ import torch
 from jsonargparse.typing import PositiveInt
 from torch import Tensor
 
-from configs import CommandLine, DataConfig, early_option
+from configs.command_line import CommandLine
 from data.atomic_write import check_writable, write_text
-from data.augmentation import FLIPS
-from data.dataset import Batch, ChangeCaptions, Draw, StepSampler, make_loader, open_samples, views_of
+from data.dataset import Batch, ChangeCaptions, make_loader, views_of
 from data.images import read_rgb
 from data.palette import MapClasses
-from data.perturbations import PERTURBATIONS, SEVERITIES, perturb
-from eval import predict
-from models import pick_device
+from data.perturbations import PERTURBATIONS, SEVERITIES
+from data.perturbations.apply import perturb
+from data.sampler import Draw, StepSampler
+from data.settings import FLIPS, DataConfig
 from models.beam_search import Hypothesis
 from models.fuse_batchnorm import fold_batchnorm
 from models.mmodalcc import MModalCC
 from models.precision import autocast, usable_precision
+from tools.engine.captioning import predict
 from tools.engine.captioning_task import CaptionLoss
-from tools.engine.checkpoint import load_checkpoint
+from tools.engine.checkpoint import read_over_checkpoint
+from tools.engine.device import pick_device
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
+from tools.engine.training_data import open_samples
 from tools.engine.training_steps import Progress, TrainingSteps
 from tools.make_demo_dataset import write_dataset
 from tools.studies.authors_procedure import (
@@ -76,8 +79,6 @@ Result = tuple[list[Row], dict[str, float]]  # a part's rows, and what else it f
 
 
 def main(argv: list[str] | None = None) -> None:
-    checkpoint = early_option(argv, "--checkpoint")
-    content = load_checkpoint(checkpoint) if checkpoint else {}
     parser = CommandLine(__doc__)
     parser.add_argument("--config", action="config", help="a YAML file, see configs/")
     parser.add_argument("--checkpoint", type=Path | None, help="best.pt of a run; default: random weights")
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--repeats", type=PositiveInt, default=3, help="runs of which medians are taken")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"))
-    config, options = parser.read(argv, content.get("config"))
+    config, options, content = read_over_checkpoint(parser, argv)
 
     check_writable(options.output, "--output")
     where = machine(pick_device(config.decode.device))
@@ -109,7 +110,7 @@ def evaluation(subject: Subject, repeats: int) -> Result:
     """Captioning the samples: reading, encoding, beam search."""
     model, config, vocabulary = deepcopy(subject.model), subject.config, subject.vocabulary
     fold_batchnorm(model)
-    device, count = model.mean.device, len(subject.samples)
+    device, count = model.device, len(subject.samples)
     loader = make_loader(subject.samples, config.data, batch_size=config.decode.batch_size)
     batches = [views_of(batch, device) for batch in loader]
     plain = released_copy(subject.model)
@@ -164,7 +165,7 @@ def counterpart(precision: str, works: dict[str, Work]) -> str:
 @torch.inference_mode()
 def encode_alone(model: MModalCC, batches: list[Tensor], precision: str) -> None:
     """Both trunks on all four views, void maps too."""
-    with autocast(model.mean.device, precision):
+    with autocast(model.device, precision):
         for views in batches:
             images = model.normalised(views)
             for encoder, dates in model.encoders():

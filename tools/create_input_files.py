@@ -31,13 +31,15 @@ from tqdm import tqdm
 
 from data import authors_files, hdf5
 from data import dataset_facts as facts
+from data.errors import UserError
 from data.images import read_views, stack_views
 from data.no_change import no_change_of
 from data.palette import MASK_CLASSES
 from data.sources import SPLITS, Pair, read_pairs
 from data.vocabulary import Vocabulary
+from data.workers import ignore_interrupts, in_order
 from tools.engine.folder_lock import locked
-from tools.workers import ignore_interrupts, in_order, interruptions_noted, until
+from tools.engine.interrupts import interruptions_noted, until
 
 FORMATS = {"ours": hdf5, "released": authors_files}
 LEAST = {"min_word_freq": 0, "captions_per_image": 1, "max_length": 1, "image_size": 1, "workers": 1}
@@ -53,7 +55,7 @@ RECORDED = (
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The cli line; ValueError where a number is out of its range."""
+    """The cli line; UserError where a number is out of its range."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -91,7 +93,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     args.vocabulary_splits = args.vocabulary_splits or ("all" if args.format == "released" else "train")
     for name, least in LEAST.items():
         if getattr(args, name) < least:
-            raise ValueError(f"--{name} must be at least {least}, got {getattr(args, name)}")
+            raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
     return args
 
 
@@ -146,10 +148,10 @@ def input_files(folder: Path) -> list[Path]:
 
 
 def refuse_existing(output_dir: Path, force: bool) -> None:
-    """ValueError where files would be replaced without --force."""
+    """UserError where files would be replaced without --force."""
     found = [path.name for path in input_files(output_dir)]
     if found and not force:
-        raise ValueError(
+        raise UserError(
             f"{output_dir} must hold no input files yet, found {', '.join(found)}: --force replaces them"
         )
 
@@ -171,12 +173,12 @@ def encode(
 ) -> tuple[list[list[int]], list[int]]:
     """Ids (count, max_length + 2) and lengths (count) of the first captions that fit, repeats filling up.
 
-    ValueError where none has at most `max_length` words.
+    UserError where none has at most `max_length` words.
     """
     fitting = [words for words in pair.captions if len(words) <= max_length]
     if not fitting:
         shortest = min(len(words) for words in pair.captions)
-        raise ValueError(
+        raise UserError(
             f"{pair.split} {pair.filename}: a pair needs a caption of at most {max_length} words, "
             f"the shortest has {shortest}: raise --max_length"
         )

@@ -22,26 +22,25 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 import numpy as np
 from tqdm import tqdm
 
-from configs import CommandLine, Config, early_option
+from configs import Config
+from configs.command_line import CommandLine
 from data.dataset import ChangeCaptions, check_size, make_loader, open_reader, views_of
 from data.detected_maps import write_maps
-from models import pick_device
+from data.wording import number_of
 from models.change_detector import ChangeDetector
 from models.precision import autocast
-from tools.engine.checkpoint import load_checkpoint, restore_detector
+from tools.engine.checkpoint import read_over_checkpoint, restore_detector
+from tools.engine.device import pick_device
 from tools.engine.folder_lock import locked
-from tools.wording import number_of
 
 
 def main(argv: list[str] | None = None) -> None:
-    checkpoint = early_option(argv, "--checkpoint")
-    content = load_checkpoint(checkpoint) if checkpoint else {}
     parser = CommandLine(__doc__, "data", "decode")
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt of a change detector's run")
     parser.add_argument(
         "--split", nargs="+", default=["train", "val", "test"], choices=("train", "val", "test")
     )
-    config, options = parser.read(argv, content.get("config"))
+    config, options, content = read_over_checkpoint(parser, argv)
     detector = restore_detector(content).to(pick_device(config.decode.device))
     with options.checkpoint.open("rb") as file:
         made_by = hashlib.file_digest(file, "sha256").hexdigest()
@@ -78,7 +77,7 @@ def detected(detector: ChangeDetector, samples: ChangeCaptions, config: Config) 
     """The maps of all pairs, in order, in batches (B, 2, 3, H, W) uint8."""
     loader = make_loader(samples, config.data, batch_size=config.decode.batch_size)
     for batch in tqdm(loader, desc="detecting", unit="batch", leave=False):
-        images = views_of(batch, detector.mean.device)[:, :2]
+        images = views_of(batch, detector.device)[:, :2]
         with autocast(images.device, config.decode.precision):
             found = detector.detect(images).numpy()
         yield found

@@ -20,6 +20,7 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 import configs
 from data.atomic_write import check_writable
 from data.authors_files import read_word_map
+from data.errors import UserError
 from models.authors.checkpoint import model_settings, our_state
 from models.authors.pickle_reader import read_released
 from tools.engine.checkpoint import save_checkpoint
@@ -37,11 +38,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True, help="checkpoint to write")
     options = parser.parse_args(argv)
     if options.output.exists() and options.output.samefile(options.checkpoint):
-        raise ValueError(f"--output {options.output} is the checkpoint that is read: choose another file")
+        raise UserError(f"--output {options.output} is the checkpoint that is read: choose another file")
     check_writable(options.output, "--output")
     vocabulary = read_word_map(options.word_map)
     released = read_released(options.checkpoint)
-    config = configs.load(CONFIG)
+    config = configs.command_line.load(CONFIG)
     config = replace(config, model=model_settings(released, config.model))
     content = {
         "model": our_state(released, config.model, len(vocabulary)),

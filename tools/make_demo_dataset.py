@@ -23,6 +23,7 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 
 # isort: split
 from data.atomic_write import check_writable
+from data.errors import UserError
 from data.synthetic import SyntheticPair, make_pair
 
 ANNOTATIONS = "SECOND-CC-AUG.json"
@@ -66,12 +67,12 @@ def write_pair(folder: Path, pairs: int, seed: int, index: int) -> dict:
 def write_dataset(output: Path, pairs: int, seed: int, workers: int) -> None:
     """Write the set beside `output` and rename it when whole; the number of processes changes no byte.
 
-    ValueError on fewer than ten pairs or a negative seed, FileExistsError where `output` exists.
+    UserError on fewer than ten pairs or a negative seed, FileExistsError where `output` exists.
     """
     if pairs < MINIMUM_PAIRS:
-        raise ValueError(f"--pairs must be at least {MINIMUM_PAIRS}, got {pairs}: ask for more")
+        raise UserError(f"--pairs must be at least {MINIMUM_PAIRS}, got {pairs}: ask for more")
     if seed < 0:
-        raise ValueError(f"--seed must be 0 or more, got {seed}: choose another")
+        raise UserError(f"--seed must be 0 or more, got {seed}: choose another")
     if output.exists():
         raise FileExistsError(f"--output must be a new folder, {output} exists: delete it or choose another")
     check_writable(output, "--output", folder=True)

@@ -30,17 +30,20 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from PIL import Image
 from tqdm import tqdm
 
-from caption import attention_of
-from configs import CommandLine, Config, DataConfig, load
+from configs import Config
+from configs.command_line import CommandLine, load
 from data.atomic_write import atomic_write, check_writable
 from data.dataset import ChangeCaptions, open_split
+from data.errors import UserError
 from data.images import stack_views
 from data.json_file import read_json, read_json_lines
 from data.palette import CLASSES
+from data.settings import DataConfig
 from data.sources import NO_CHANGE_SENTENCES
 from data.vocabulary import Vocabulary
-from models.mmodalcc import MModalCC
+from models.captioner import Captioner
 from tools.engine.checkpoint import load_checkpoint, restore_model
+from tools.engine.predictor import explain_caption
 from tools.engine.provenance import data_fingerprints, differences, recorded, sha256_of
 from tools.report.drawing import TITLES, curve_svg
 from tools.scoring import PARTS
@@ -130,14 +133,14 @@ def read_results(path: Path, *keys: str) -> Any:
     objects = content if isinstance(content, list) else [content]
     for key in keys:
         if not objects or not all(isinstance(found, dict) and key in found for found in objects):
-            raise ValueError(
+            raise UserError(
                 f"{path} must have {key!r}, as eval.py writes it for a captioning model: run eval.py again"
             )
     return content
 
 
 def check_belongs(scores: dict[str, Any], path: Path, config: Config, options: Any) -> None:
-    """ValueError where the scores are not those of the run's checkpoint, or of other pairs or maps than the
+    """UserError where the scores are not those of the run's checkpoint, or of other pairs or maps than the
     report would show."""
     if not (record := recorded(scores, path)):
         return
@@ -150,7 +153,7 @@ def check_belongs(scores: dict[str, Any], path: Path, config: Config, options: A
     if checkpoint.is_file():
         expected["sha256"] = sha256_of(checkpoint)
     if other := differences(record, expected):
-        raise ValueError(
+        raise UserError(
             f"{path} does not belong to {options.run}, it has {', '.join(other)}: run eval.py again, or name "
             "what it was made with (--eval, --split, --data.dir, --data.maps)"
         )
@@ -193,7 +196,7 @@ def score_tables(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def find_pairs(pairs: list[Pair], splits: list[str], data: DataConfig) -> list[Place]:
     """Where the views of each pair are, as the model saw them.
 
-    A pair is known by its name and its references. ValueError where the splits hold no such pair.
+    A pair is known by its name and its references. UserError where the splits hold no such pair.
     """
     places = {}
     for split in splits:
@@ -203,7 +206,7 @@ def find_pairs(pairs: list[Pair], splits: list[str], data: DataConfig) -> list[P
             places[reader.filenames[row], *reader.references[row]] = samples, sample
     found = [places.get((pair["filename"], *pair["references"])) for pair in pairs]
     if None in found:
-        raise ValueError(
+        raise UserError(
             f"the pairs that eval.py captioned must be in {data.dir}, {' or '.join(splits)}: "
             f"{pairs[found.index(None)]['filename']} is not, see --data.dir and --split"
         )
@@ -235,13 +238,15 @@ def encode(content: bytes | np.ndarray) -> str:
     return base64.b64encode(content).decode()
 
 
-def looked_at(model: MModalCC, vocabulary: Vocabulary, pair: Pair, views: np.ndarray) -> list[dict[str, Any]]:
+def looked_at(
+    model: Captioner, vocabulary: Vocabulary, pair: Pair, views: np.ndarray
+) -> list[dict[str, Any]]:
     """The words of a pair, `<end>` the last, each with both attention grids and the three gates.
 
     A grid is one byte a cell, 255 for the largest weight of any word of the caption.
     """
-    words, rgb, sem, gates = attention_of(model, views, pair["caption"], vocabulary)
-    grids = [(255 * grid / grid.max()).round().astype(np.uint8) for grid in (rgb, sem)]
+    seen = explain_caption(model, vocabulary, views, pair["caption"])
+    grids = [(255 * grid / grid.max()).round().astype(np.uint8) for grid in (seen.rgb, seen.sem)]
     strange = {word["text"] for word in pair["words"] if not word["known"]}
     return [
         {
@@ -251,7 +256,7 @@ def looked_at(model: MModalCC, vocabulary: Vocabulary, pair: Pair, views: np.nda
             "sem": encode(of_sem),
             "gates": row,
         }
-        for word, of_rgb, of_sem, row in zip(words, *grids, gates, strict=True)
+        for word, of_rgb, of_sem, row in zip(seen.words, *grids, seen.gates, strict=True)
     ]
 
 

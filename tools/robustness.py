@@ -36,20 +36,20 @@ import numpy as np
 import torch
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt
-from torch import Tensor
 
-from configs import CommandLine, Config
+from configs import Config
+from configs.command_line import CommandLine
 from data.atomic_write import check_writable, write_text
 from data.dataset import ChangeCaptions, check_size, open_split
+from data.errors import UserError
 from data.no_change import sentences_in_use
 from data.perturbations import PERTURBATIONS, SEVERITIES
-from data.views import plain_colours
 from data.vocabulary import Vocabulary
-from models import pick_device
+from models.captioner import Captioner
 from models.change_detector import ChangeDetector
-from models.mmodalcc import MModalCC
 from models.precision import autocast
 from tools.engine.checkpoint import load_checkpoint, open_detector, restore_model
+from tools.engine.device import pick_device
 from tools.engine.provenance import seen_in_training, sha256_of
 from tools.report.drawing import draw_robustness
 from tools.scoring.meteor import Meteor
@@ -75,7 +75,7 @@ class Subject(NamedTuple):
     its name, their maps ("given", "void" or "detected"), what detects them, and the no-change sentences."""
 
     path: Path
-    model: MModalCC
+    model: Captioner
     vocabulary: Vocabulary
     config: Config
     pairs: dict[str, ChangeCaptions]
@@ -134,7 +134,7 @@ def describe_run(
 
 
 def read_command(argv: list[str] | None, stored: dict | None = None) -> tuple[Config, Namespace]:
-    """Options, and settings over those that a checkpoint stored; ValueError where --detector and data.maps
+    """Options, and settings over those that a checkpoint stored; UserError where --detector and data.maps
     contradict each other."""
     parser = CommandLine(__doc__, "data", "decode")
     parser.add_argument("--checkpoint", type=Path, nargs="+", required=True, help="best.pt of run folders")
@@ -147,12 +147,12 @@ def read_command(argv: list[str] | None, stored: dict | None = None) -> tuple[Co
     parser.add_argument("--output", type=Path | None, help="folder for robustness.json and robustness.png")
     config, options = parser.read(argv, stored)
     if config.data.maps == "detected" and not options.detector:
-        raise ValueError(
+        raise UserError(
             "data.maps detected are maps of clean images, the perturbed ones need their own: "
             "give the detector itself, --detector FILE"
         )
     if config.data.maps == "void" and options.detector:
-        raise ValueError(
+        raise UserError(
             "--detector and data.maps void exclude each other: leave --detector out, or add "
             "--data.maps detected"
         )
@@ -191,17 +191,17 @@ def open_subject(path: Path, argv: list[str] | None) -> Subject:
 
 
 def common_truth(subjects: Sequence[Subject]) -> Truth:
-    """What people say of the pairs, which must be the same for all; ValueError where none is (un)changed."""
+    """What people say of the pairs, which must be the same for all; UserError where none is (un)changed."""
     truths = [what_people_say(subject.pairs.values()) for subject in subjects]
     for subject, truth in zip(subjects, truths, strict=True):
         if truth.references != truths[0].references:
-            raise ValueError(
+            raise UserError(
                 f"checkpoints are compared on the same pairs, {subject.path} has others than "
                 f"{subjects[0].path}: give one --data.dir"
             )
     changed = truths[0].changed
     if changed.all() or not changed.any():
-        raise ValueError(
+        raise UserError(
             f"changed and unchanged pairs are needed, got {changed.sum()} changed of {len(changed)}: "
             "give another --split"
         )
@@ -234,34 +234,25 @@ def caption_cells(
             split=split,
             seed=seed,
             config=config,
-            device=model.mean.device,
+            device=model.device,
             detector=subject.detector,
         )
         for cell, rows, views, differs in shown:
             with autocast(views.device, config.decode.precision):
                 if cell == CLEAN:
                     clean = model.features(views)
-                features = mixed_features(model, clean, views, differs)
+                features = model.mixed_features(clean, views, differs)
                 answers = model.caption(
-                    features, start=vocabulary.start, end=vocabulary.end, beam_size=config.decode.beam_size
+                    None,
+                    features=features,
+                    start=vocabulary.start,
+                    end=vocabulary.end,
+                    beam_size=config.decode.beam_size,
                 )
             captions = [vocabulary.decode(ranked[0].tokens) for ranked in answers]
             references = (tuple(pairs.reader.references[row]) for row in rows)
             meteor.submit(zip(captions, references, strict=True))
             yield cell, captions, [True] * len(rows) if cell == CLEAN else differs.any(1).tolist()
-
-
-@torch.inference_mode()
-def mixed_features(model: MModalCC, clean: Tensor, views: Tensor, differs: Tensor) -> Tensor:
-    """`model.features` of views (B, 4, 3, H, W), of which only those that differ (B, 4) go through a trunk:
-    the others' features are the clean ones (B, 2M, C, grid, grid)."""
-    features = clean.clone()
-    for modality, (encoder, dates) in zip(features.split(2, dim=1), model.encoders(), strict=True):
-        altered = differs[:, dates]
-        if altered.any():
-            images = views[:, dates][altered].unsqueeze(1)  # (n, 1, 3, H, W)
-            modality[altered] = encoder(model.normalised(images), plain_colours(images)).squeeze(1)
-    return features
 
 
 def write(output: Path, options: Namespace, truth: Truth, runs: Sequence[dict[str, Any]]) -> None:

@@ -25,6 +25,7 @@ import yaml
 
 import configs
 from data.atomic_write import check_writable, write_text
+from data.errors import UserError
 from tools.run_seeds import all_scores, make_parser, read_options, read_settings, run_seed, spread
 from tools.scoring.table import aligned
 
@@ -65,11 +66,11 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def read_ablations(only: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """Name -> settings by their dotted names; ValueError where one of `only` is no ablation."""
+    """Name -> settings by their dotted names; UserError where one of `only` is no ablation."""
     ablations = yaml.safe_load(ABLATIONS.read_text())
     for name in only or ():
         if name not in ablations:
-            raise ValueError(f"--only takes names of {ABLATIONS.name} ({', '.join(ablations)}), got {name}")
+            raise UserError(f"--only takes names of {ABLATIONS.name} ({', '.join(ablations)}), got {name}")
     return {name: ablations[name] for name in only or ablations}
 
 

@@ -22,7 +22,9 @@ sys.path.insert(0, str(ROOT))
 from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
-from configs import CommandLine, Config, load
+from configs import Config
+from configs.command_line import CommandLine, load
+from data.errors import UserError
 from data.json_file import read_json, read_json_lines
 from tools.engine.provenance import data_fingerprints, describe_evaluation, differences, recorded
 from tools.engine.run_folder import MAY_CHANGE, changed_settings
@@ -53,16 +55,16 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 
 def read_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The options of `make_parser`; ValueError where a seed stands twice."""
+    """The options of `make_parser`; UserError where a seed stands twice."""
     options = parser.parse_args(argv)
     if len(set(options.seeds)) < len(options.seeds):
-        raise ValueError(f"--seeds takes each seed once, got {options.seeds}")
+        raise UserError(f"--seeds takes each seed once, got {options.seeds}")
     options.name = options.name or options.config.stem
     return options
 
 
 def read_settings(config: Path, settings: Sequence[str]) -> Config:
-    """What train.py would train; ValueError names a setting that is wrong."""
+    """What train.py would train; UserError names a setting that is wrong."""
     parser = CommandLine(None)
     parser.add_argument("--config", action="config")
     return parser.read(["--config", str(config), *settings])[0]
@@ -72,7 +74,7 @@ def run_seed(config: Path, name: str, seed: int, settings: Sequence[str]) -> dic
     """One seed's scores.json, trained and tested if it is not there; tested anew if it belongs to another
     checkpoint, data set or setting.
 
-    ValueError where it is there and was trained with other settings or on other data.
+    UserError where it is there and was trained with other settings or on other data.
     """
     run, settings = Path("runs") / f"{name}_seed{seed}", [*settings, "--train.seed", str(seed)]
     scores, asked = run / "test" / "scores.json", read_settings(config, settings)
@@ -82,7 +84,7 @@ def run_seed(config: Path, name: str, seed: int, settings: Sequence[str]) -> dic
         score_run(run, asked)
     else:
         if changed := changed_settings(load(run / "config.yaml"), asked, MAY_DIFFER):
-            raise ValueError(
+            raise UserError(
                 f"{run} was made with other settings, {', '.join(changed)}: choose another --name"
             )
         check_training_data(run, asked)
@@ -99,7 +101,7 @@ def score_run(run: Path, asked: Config) -> None:
 
 
 def check_training_data(run: Path, asked: Config) -> None:
-    """ValueError where the files in `data.dir` are not those that the run was trained on."""
+    """UserError where the files in `data.dir` are not those that the run was trained on."""
     path = run / "environment.jsonl"
     lines = read_json_lines(path, f"choose another --name, or delete {run}") if path.is_file() else []
     known = lines[-1].get("data") if lines else None
@@ -108,7 +110,7 @@ def check_training_data(run: Path, asked: Config) -> None:
         known = {next(iter(now)): known}
     for name, fingerprint in (known or {}).items():
         if now.get(name) != fingerprint:
-            raise ValueError(
+            raise UserError(
                 f"{run} was trained on other data than {Path(asked.data.dir, name)}: choose another --name"
             )
 
@@ -126,7 +128,7 @@ def call(script: str, *arguments: object) -> None:
     """Run one of our scripts; it has said what is wrong where it fails."""
     done = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)])
     if done.returncode:
-        raise ValueError(f"{script} ended with exit code {done.returncode}: see above; the same cli goes on")
+        raise UserError(f"{script} ended with exit code {done.returncode}: see above; the same cli goes on")
 
 
 def all_scores(result: dict, column: str = "ours") -> dict[str, float]:

@@ -2,16 +2,17 @@
 
 import re
 from dataclasses import replace
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from configs import ModelConfig
+from data.errors import UserError
 from models import build_model
 from models.authors.pickle_reader import Released
 from models.decoder import sinusoids
 from models.encoder import Encoder
+from models.mmodalcc import Settings
+from models.trunks import RESNETS, TrunkSettings
 
 NAMES = (  # ours and theirs; # is a layer's number. What ours shares stands under the first of its names
     ("encoder_rgb.trunk.conv1", "encoder_image.net.0"),
@@ -69,7 +70,7 @@ def released_name(name: str) -> str:
     raise AssertionError(name)
 
 
-def model_settings(released: Released, base: ModelConfig) -> ModelConfig:
+def model_settings(released: Released, base: Settings) -> Settings:
     """`base` with what a checkpoint's names, shapes and attention heads tell."""
     layer = re.compile(r"encoder_feat\.transformer\.\d+\.linear3\.weight")
     return replace(
@@ -87,9 +88,10 @@ def _trunk(released: Released) -> str:
     """The ResNet whose parameter names come nearest to the file's."""
     found = {name for name in released.tensors if name.startswith("encoder_image.")}
     differing = {}
-    for trunk in get_args(ModelConfig.__dataclass_fields__["trunk"].type):
+    for trunk in RESNETS:
+        settings = TrunkSettings(trunk=trunk, trained_from="conv1", trunk_batchnorm="live")
         with torch.device("meta"):  # names alone, no values
-            encoder = Encoder(trunk=trunk, grid=1, trained_from="conv1", batchnorm="live")
+            encoder = Encoder(settings, grid=1)
         names = {released_name(f"encoder_rgb.{name}") for name in encoder.state_dict()}
         differing[trunk] = len(names ^ found)
     return min(differing, key=differing.__getitem__)
@@ -98,22 +100,22 @@ def _trunk(released: Released) -> str:
 def _heads(released: Released) -> int:
     """The number of heads that every attention in use has."""
     if not released.heads:
-        raise ValueError("the checkpoint lacks encoder_feat.transformer.0.attention2")
+        raise UserError("the checkpoint lacks encoder_feat.transformer.0.attention2")
     first = next(iter(released.heads.values()))
     for name, heads in released.heads.items():
         if heads != first or type(heads) is not int or heads < 1:
-            raise ValueError(f"every attention has the same number of heads: {name} has {heads}")
+            raise UserError(f"every attention has the same number of heads: {name} has {heads}")
     return first
 
 
-def our_state(released: Released, config: ModelConfig, vocabulary_size: int) -> dict[str, Tensor]:
+def our_state(released: Released, config: Settings, vocabulary_size: int) -> dict[str, Tensor]:
     """A checkpoint's tensors as the state dict of the model of `config`.
 
-    ValueError names the parameter that is missing, unknown or of another shape.
+    UserError names the parameter that is missing, unknown or of another shape.
     """
     rows = released.size("decoder.vocab_embedding.weight", 0)
     if rows != vocabulary_size:
-        raise ValueError(
+        raise UserError(
             f"decoder.vocab_embedding.weight is for {rows} words, the word map has {vocabulary_size}: "
             "give the word map that the checkpoint was trained with"
         )
@@ -125,7 +127,7 @@ def our_state(released: Released, config: ModelConfig, vocabulary_size: int) -> 
     theirs = {name: released_name(name) for name, _ in parts if name in stored}
     given = {n: t for n, t in released.tensors.items() if n != POSITIONS and not UNUSED.fullmatch(n)}
     if difference := _misfit({theirs[name]: stored[name] for name in theirs}, given):
-        raise ValueError(f"the checkpoint {difference}: it is no released model with a {config.trunk} trunk")
+        raise UserError(f"the checkpoint {difference}: it is no released model with a {config.trunk} trunk")
     model.load_state_dict({name: given[theirs[name]] for name in theirs}, strict=False, assign=True)
     return model.state_dict()
 
@@ -148,7 +150,7 @@ def _check_positions(released: Released, width: int) -> None:
     rows = released.size(POSITIONS, 0)
     positions = released.tensors[POSITIONS]
     if positions.shape != (rows, 1, width) or not positions.is_floating_point():
-        raise ValueError(f"the checkpoint has {POSITIONS} as {tuple(positions.shape)}, not (n, 1, {width})")
+        raise UserError(f"the checkpoint has {POSITIONS} as {tuple(positions.shape)}, not (n, 1, {width})")
     tolerance = 1e-6 * (1 + torch.arange(rows)).unsqueeze(1)
     if not ((positions[:, 0] - sinusoids(rows, width)).abs() <= tolerance).all():
-        raise ValueError(f"{POSITIONS} of the checkpoint are not the sinusoids of the released code")
+        raise UserError(f"{POSITIONS} of the checkpoint are not the sinusoids of the released code")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.errors import UserError
 from models.safe_load import check_stored, safe_load
 from tools.engine.checkpoint import why_unreadable
 
@@ -92,12 +93,12 @@ class Released:
     scores: dict[str, float]
 
     def size(self, name: str, dimension: int) -> int:
-        """A parameter's length along `dimension`; ValueError where it is missing or has none."""
+        """A parameter's length along `dimension`; UserError where it is missing or has none."""
         if name not in self.tensors:
-            raise ValueError(f"the checkpoint lacks {name}")
+            raise UserError(f"the checkpoint lacks {name}")
         shape = self.tensors[name].shape
         if len(shape) <= dimension or not shape[dimension]:
-            raise ValueError(
+            raise UserError(
                 f"the checkpoint has {name} as {tuple(shape)}: its dimension {dimension} is missing"
             )
         return shape[dimension]
@@ -106,7 +107,7 @@ class Released:
 def read_released(path: Path) -> Released:
     """Read a released checkpoint; nothing in it is executed.
 
-    Raises FileNotFoundError; ValueError where the file holds a class or function besides the known ones
+    Raises FileNotFoundError; UserError where the file holds a class or function besides the known ones
     (it is named) or is no released checkpoint.
     """
     if not path.is_file():
@@ -116,12 +117,12 @@ def read_released(path: Path) -> Released:
             warnings.simplefilter("ignore")  # of strange files, which an error follows
             content = safe_load(path)
     except Exception as error:  # a foreign, damaged or hostile file makes the unpickler fail in a dozen ways
-        raise ValueError(
+        raise UserError(
             f"{path} is refused ({why_unreadable(error)}): only tensors and the released classes may be in it"
         ) from None
     absent = [owner for owner in OWNERS if not isinstance(content, dict) or owner not in content]
     if absent:
-        raise ValueError(f"{path} is no checkpoint of the released code: it has no {absent[0]}")
+        raise UserError(f"{path} is no checkpoint of the released code: it has no {absent[0]}")
     modules = [found for owner in OWNERS for found in _modules(owner, content[owner])]
     epoch = content.get("epoch")
     return Released(
@@ -150,7 +151,7 @@ def _modules(name: str, module: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     while waiting:
         name, module = waiting.pop()
         if not isinstance(module, Saved) or not isinstance(module.state, dict):
-            raise ValueError(f"{name} of the checkpoint is no pickled module")
+            raise UserError(f"{name} of the checkpoint is no pickled module")
         if id(module) not in seen:
             seen.add(id(module))
             yield name, module.state
@@ -163,17 +164,17 @@ def _tensors(name: str, state: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
     for key, value in (*_entries(name, state, "_parameters"), *_entries(name, state, "_buffers")):
         if value is not None:
             if not isinstance(value, Tensor) or value.is_meta:
-                raise ValueError(f"{name}.{key} of the checkpoint is no tensor")
+                raise UserError(f"{name}.{key} of the checkpoint is no tensor")
             try:
                 check_stored(value)
             except ValueError as error:
-                raise ValueError(f"{name}.{key} of the checkpoint is refused: {error}") from None
+                raise UserError(f"{name}.{key} of the checkpoint is refused: {error}") from None
             yield f"{name}.{key}", value.detach()
 
 
 def _entries(name: str, state: dict[str, Any], field: str) -> list[tuple[Any, Any]]:
     if not isinstance(state.get(field, {}), dict):
-        raise ValueError(f"{name} of the checkpoint is no pickled module: its {field} are no dictionary")
+        raise UserError(f"{name} of the checkpoint is no pickled module: its {field} are no dictionary")
     return list(state.get(field, {}).items())
 
 

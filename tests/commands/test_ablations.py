@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-import caption
 from models.decoder import UngatedAttention
 from tests.conftest import CONFIGS
 from tests.helpers.tiny import ABLATED, END, START, random_tokens, random_views, tiny_model, tiny_settings
 from tests.models.test_attention import VOCABULARY
 from tools import run_ablations, run_seeds
+from tools.engine.predictor import explain_caption
 from tools.run_ablations import ABLATIONS, as_options, read_ablations
 from tools.run_seeds import read_settings
 
@@ -112,7 +112,7 @@ def test_without_mgca_it_is_the_cross_attention_of_a_transformer_decoder(modalit
 @EACH
 def test_attention_and_gates_are_named(name):
     model = tiny_model(**ABLATED[name]).eval()
-    seen = model.attention(random_views(2), random_tokens(2, 3, 6))
+    seen = model.explain(random_views(2), random_tokens(2, 3, 6))
     assert tuple(seen.grids) == model.modalities
     assert all(grid.shape == (2, 3, 6, 9) for grid in seen.grids.values())
     if isinstance(model.decoder.mgca, UngatedAttention):
@@ -127,9 +127,7 @@ def test_attention_and_gates_are_named(name):
 )
 def test_pictures_of_attention_need_both_modalities_and_mgca(name, has):
     with pytest.raises(ValueError, match=f"this model has {has}, leave --attention out"):
-        caption.attention_of(
-            tiny_model(**ABLATED[name]).eval(), random_views(1)[0].numpy(), "a b", VOCABULARY
-        )
+        explain_caption(tiny_model(**ABLATED[name]).eval(), VOCABULARY, random_views(1)[0].numpy(), "a b")
 
 
 @pytest.mark.parametrize("config", ["demo.yaml", "second_cc_authors.yaml"])

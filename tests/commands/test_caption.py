@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import caption
-from configs import ModelConfig
+from configs import Config
 from models import build_model
 from tests.conftest import CONFIGS
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
@@ -96,7 +96,7 @@ def test_a_model_of_one_modality_says_what_it_does_not_use(
 ):
     content = load_checkpoint(tiny_run / "best.pt")
     content["config"]["model"]["modalities"] = modalities
-    model = build_model(ModelConfig(**content["config"]["model"]), len(content["vocabulary"]))
+    model = build_model(Config.from_dict(content["config"]).model, len(content["vocabulary"]))
     save_checkpoint(tmp_path / "best.pt", {**content, "model": model.state_dict()})
     remark = f"this model reads {read} alone: the {unused} are not used"
     caption.main([*pair, "--checkpoint", str(tmp_path / "best.pt")])

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from data.hdf5 import SplitReader, split_path
+from data.workers import in_order
 from tests.conftest import entry, save
 from tools.create_input_files import main
-from tools.workers import in_order
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "create_input_files.py"
 FILES = ["test.hdf5", "train.hdf5", "val.hdf5", "vocabulary.json"]

@@ -13,13 +13,15 @@ import torch
 
 import caption
 import eval as evaluation
-from configs import Config, DataConfig
-from data.dataset import ChangeCaptions, open_reader, open_samples
+from configs import Config
+from data.dataset import ChangeCaptions, open_reader
 from data.palette import map_classes
+from data.settings import DataConfig
 from tests.helpers.tiny import save_tiny_detector
 from tools import create_input_files, detect_maps
 from tools.engine.checkpoint import load_checkpoint, restore_detector, save_checkpoint
 from tools.engine.provenance import folder_name
+from tools.engine.training_data import open_samples
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 import caption
-import configs
 import eval as evaluation
 import train
+from configs.command_line import load
 from tests.conftest import CONFIGS
 from tests.helpers import authors_modules, naive
 from tools import create_input_files, import_authors
@@ -102,7 +102,7 @@ def test_full_size(import_modules, trunk):
     modules, pictures = authors_modules.build(len(WORDS), **sizes), authors_modules.pictures(2, 256, seed=1)
     path = import_modules(modules)
     model = load_checkpoint(path)["config"]["model"]
-    assert {**model, **configs.load(SETTINGS).to_dict()["model"], "trunk": trunk} == model
+    assert {**model, **load(SETTINGS).to_dict()["model"], "trunk": trunk} == model
     compare_logits(path, modules, 8, pictures)
     compare_captions(path, modules, 8, pictures[:1])
 
@@ -121,7 +121,7 @@ def test_parameters_are_those_of_the_released_listing(real_data):
 def test_what_comes_along(import_modules, save, capsys):
     allowed = set(torch.serialization.get_safe_globals())
     content = load_checkpoint(import_modules(authors_modules.build(len(WORDS), seed=1), save))
-    expected = configs.load(SETTINGS).to_dict()
+    expected = load(SETTINGS).to_dict()
     expected["model"] |= SIZES
     assert content["config"] == expected
     assert content["vocabulary"] == WORDS

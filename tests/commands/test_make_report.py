@@ -18,6 +18,7 @@ from PIL import Image
 
 import configs
 import eval as evaluation
+from configs.command_line import load
 from data import hdf5
 from data.dataset import open_split
 from data.hdf5 import SplitReader
@@ -111,7 +112,7 @@ def test_scores_stand_beside_the_floor(report, evaluated):
 
 
 def test_images_are_those_of_the_pairs(report, tiny_run, evaluated):
-    reader, _ = open_split("test", configs.load(tiny_run / "config.yaml").data)
+    reader, _ = open_split("test", load(tiny_run / "config.yaml").data)
     page = Page(report())
     for text, images in zip(page.cards, page.images, strict=True):
         row = next(row for row, name in enumerate(reader.filenames) if name in text)

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from data.dataset import ChangeCaptions, map_classes_of
-from data.perturbations import perturb
-from eval import predict
+from data.perturbations.apply import perturb
 from models import build_model
 from tests.helpers.tiny import random_views, save_tiny_detector, tiny_config, tiny_model
 from tools import robustness
+from tools.engine.captioning import predict
 from tools.engine.checkpoint import load_checkpoint, restore_detector, save_checkpoint
 from tools.engine.distributed import Processes
 from tools.studies.perturbation_scores import (

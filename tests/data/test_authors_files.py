@@ -14,10 +14,10 @@ import pytest
 
 import eval as evaluation
 import train
-from configs import DataConfig
 from data.authors_files import ReleasedReader
 from data.dataset import open_split
 from data.hdf5 import SplitReader, split_path
+from data.settings import DataConfig
 from tests.conftest import CONFIGS, entry
 from tests.helpers.tiny import tiny_settings
 from tools import create_input_files

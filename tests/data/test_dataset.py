@@ -9,25 +9,17 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from configs import Config, DataConfig
+from configs import Config
 from data.augmentation import Augmentation
-from data.dataset import (
-    SPARE,
-    ChangeCaptions,
-    Draw,
-    StepSampler,
-    collate,
-    make_loader,
-    map_classes_of,
-    open_samples,
-    open_split,
-    views_of,
-)
+from data.dataset import ChangeCaptions, collate, make_loader, map_classes_of, open_split, views_of
 from data.packed_maps import PackedViews
 from data.perturbations import PERTURBATIONS
+from data.sampler import SPARE, Draw, StepSampler
+from data.settings import DataConfig
 from data.views import SEVERAL, plain_colours
 from tests.conftest import entry, save
 from tools import create_input_files
+from tools.engine.training_data import open_samples
 
 CPU = torch.device("cpu")
 
@@ -123,7 +115,7 @@ def test_kept_features_stand_in_for_views(folder):
     kept = torch.stack([samples[place]["views"].float().mean(dim=(-2, -1)) for place in range(3)])
     samples.keep_features(kept)
     expected = torch.from_numpy(reader.views(1)).float().mean(dim=(-2, -1))
-    torch.testing.assert_close(samples[1]["views"], expected)
+    torch.testing.assert_close(samples[1]["features"], expected)
 
 
 @pytest.fixture
@@ -243,7 +235,7 @@ def test_batches_of_kept_features_carry_no_colours(folder):
     samples = ChangeCaptions(reader, rows=rows, captions="none")
     samples.keep_features(torch.rand(3, 4, 3))
     (batch,) = make_loader(samples, DataConfig(workers=0), batch_size=3)
-    assert set(batch) == {"views", "index"}
+    assert set(batch) == {"features", "index"}
 
 
 def foreign_colours(folder, path):

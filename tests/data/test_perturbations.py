@@ -7,7 +7,8 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as tv
 
 from data.palette import CLASSES, classes_by_date, unknown_colours
-from data.perturbations import MAPS, PERTURBATIONS, SEVERITIES, perturb, photometric
+from data.perturbations import MAPS, PERTURBATIONS, SEVERITIES, photometric
+from data.perturbations.apply import perturb
 from data.perturbations.geometric import corners_of, move
 from data.perturbations.map_noise import _largest_near, connected
 from data.perturbations.photometric import to_linear, to_srgb

@@ -6,18 +6,18 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from configs import Config, TrainConfig, from_dict
-from data.dataset import open_samples
+from configs import Config, TrainConfig
 from tools.engine.captioning_task import CaptioningTask
 from tools.engine.checkpoint import load_checkpoint, restore_model
 from tools.engine.distributed import Processes
 from tools.engine.run_folder import RunFolder
+from tools.engine.training_data import open_samples
 
 
 @pytest.fixture(scope="module")
 def task_and_model(tiny_run):
     content = load_checkpoint(tiny_run / "best.pt")
-    config = Config(**from_dict(content["config"]))
+    config = Config.from_dict(content["config"])
     task = CaptioningTask(config, open_samples("train", config), open_samples("val", config), Processes())
     return task, restore_model(content)[0]
 
@@ -48,7 +48,7 @@ def test_a_collapsed_model_is_never_above_the_oracle_whatever_training_caption_i
 def test_a_metric_without_a_value_is_refused_before_training(tiny_run):
     content = load_checkpoint(tiny_run / "best.pt")
     stored = {**content["config"], "train": {**content["config"]["train"], "select_on": "cider"}}
-    config = Config(**from_dict(stored))
+    config = Config.from_dict(stored)
     val_samples = open_samples("val", config)
     val_samples.rows = [row for row in val_samples.rows if not val_samples.reader.changed[row]]
     task = CaptioningTask(config, open_samples("train", config), val_samples, Processes())
@@ -62,8 +62,8 @@ def test_a_metric_without_a_value_is_refused_before_training(tiny_run):
 @pytest.mark.parametrize(("given", "remedy"), [(["all alike"], "leave data.no_change out"), (None, None)])
 def test_no_change_sentences_that_training_lacks_are_named(tiny_run, given, remedy):
     content = load_checkpoint(tiny_run / "best.pt")
-    config = Config(
-        **from_dict({**content["config"], "data": {**content["config"]["data"], "no_change": given}})
+    config = Config.from_dict(
+        {**content["config"], "data": {**content["config"]["data"], "no_change": given}}
     )
     task = CaptioningTask(config, open_samples("train", config), open_samples("val", config), Processes())
     assert [remedy in line for line in task.remarks()] == ([True] if remedy else [])
@@ -89,7 +89,7 @@ def test_gates_are_the_mean_over_the_words_of_each_caption(task_and_model):
     seen = []
     for pair, caption in enumerate(captions):
         tokens = torch.tensor([[[task.vocabulary.start, *caption]]])
-        found = model.attention(task.val_samples[pair]["views"].unsqueeze(0), tokens).gates
+        found = model.explain(task.val_samples[pair]["views"].unsqueeze(0), tokens).gates
         seen += torch.stack(list(found.values()), dim=-1).flatten(0, 2)
     expected = torch.stack(seen).mean(0)
     assert len(seen) == 7  # a word is chosen after each token, the last is <end>

@@ -102,7 +102,9 @@ def test_a_run_of_an_earlier_commit_can_be_resumed(old_checkpoint):
     content = load_checkpoint(old_checkpoint, training=True)
     model, _ = restore_model(content, fold=False)
     optimiser = make_optimiser(model, TrainConfig())
-    progress = train.restore(content, model, optimiser, Processes())
+    progress = train.restore(
+        content, model, optimiser, torch.amp.GradScaler("cpu", enabled=False), Processes()
+    )
     assert (progress.epoch, progress.steps) == (6, 35)
     moments = [state["exp_avg"] for state in optimiser.state.values()]
     assert sum(moment.any().item() for moment in moments) > 10

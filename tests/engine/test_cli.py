@@ -18,6 +18,7 @@ ROOT = CONFIGS.parent
 LOADER = """
 import os, signal
 from torch.utils.data import DataLoader, Dataset
+from data.errors import UserError
 from tools.engine import cli
 class Killed(Dataset):
     def __len__(self):
@@ -41,7 +42,7 @@ def test_a_killed_data_worker_ends_in_one_line(name):
 
 
 def test_an_error_in_a_data_worker_ends_in_its_own_line():
-    raising = 'raise ValueError("train.hdf5 is damaged: prepare it again")'
+    raising = 'raise UserError("train.hdf5 is damaged: prepare it again")'
     script = LOADER.replace("os.kill(os.getpid(), signal.{name})", raising)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 2
@@ -49,9 +50,9 @@ def test_an_error_in_a_data_worker_ends_in_its_own_line():
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("error", ["RuntimeError('a bug')", "KeyError('a bug')"])
+@pytest.mark.parametrize("error", ["RuntimeError('a bug')", "KeyError('a bug')", "ValueError('a bug')"])
 def test_other_errors_keep_their_traceback(error):
-    script = f"from tools import cli\ndef main():\n    raise {error}\ncommand.run(main)"
+    script = f"from tools.engine import cli\ndef main():\n    raise {error}\ncli.run(main)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
@@ -89,7 +90,7 @@ def test_an_error_inside_a_new_file_is_not_called_a_full_disk(tmp_path):
 
 @pytest.mark.parametrize("script", sorted((ROOT / "tools").glob("*.py")), ids=lambda script: script.stem)
 def test_every_script_explains_itself_from_any_folder(script, tmp_path):
-    if "command.run(main)" not in script.read_text():
+    if "cli.run(main)" not in script.read_text():
         pytest.skip("a library")
     done = subprocess.run(
         [sys.executable, str(script), "--help"], capture_output=True, text=True, cwd=tmp_path
@@ -100,7 +101,7 @@ def test_every_script_explains_itself_from_any_folder(script, tmp_path):
 
 def script(body: str, after: str = "", **environment: str) -> subprocess.CompletedProcess:
     """Run `body` as the main function of a script, its output going through the shell words `after`."""
-    code = f"from tools import cli\ndef main():\n    {body}\ncommand.run(main)"
+    code = f"from tools.engine import cli\ndef main():\n    {body}\ncli.run(main)"
     words = ["bash", "-c", f'{sys.executable} -c "$0" {after}; echo "exit ${{PIPESTATUS[0]}}" >&2', code]
     return subprocess.run(words, capture_output=True, cwd=ROOT, env={**os.environ, **environment})
 
@@ -126,7 +127,11 @@ def test_a_reader_that_has_enough_ends_a_script_quietly(body):
 
 
 def test_an_error_is_told_though_the_reader_has_gone():
-    done = script("print('line'); raise ValueError('too large: use less')", "| true", PYTHONUNBUFFERED="")
+    done = script(
+        "print('line'); from data.errors import UserError; raise UserError('too large: use less')",
+        "| true",
+        PYTHONUNBUFFERED="",
+    )
     assert done.stderr == b"-c: error: too large: use less\nexit 2\n"
 
 

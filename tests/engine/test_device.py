@@ -2,7 +2,7 @@
 
 import pytest
 
-from models import check_architecture, own_gpu
+from tools.engine.device import check_architecture, own_gpu
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from configs import Config, DataConfig, TrainConfig
-from data.dataset import SPARE, Draw, StepSampler, open_samples, step_sampler
+from configs import Config, TrainConfig
+from data.sampler import SPARE, Draw, StepSampler
+from data.settings import DataConfig
 from tests.conftest import CONFIGS
 from tests.helpers.one_step import CASES
 from tests.helpers.tiny import tiny_settings
 from tools.engine.distributed import Processes, split_batch
+from tools.engine.training_data import open_samples, step_sampler
 from tools.engine.training_steps import Progress
 from train import accumulate_remark
 

@@ -21,8 +21,6 @@ import caption
 import train
 from configs import TrainConfig
 from data.dataset import collate
-from models import pick_device
-from models.compiling import compile_fixed
 from models.precision import autocast, make_scaler
 from models.shared_batchnorm import share_batchnorm
 from tests.conftest import CONFIGS, DEVICES
@@ -37,11 +35,13 @@ from tests.helpers.tiny import (
     tiny_model,
     tiny_settings,
 )
-from tests.waiting import waits
+from tests.helpers.waiting import waits
 from tools import robustness
 from tools.engine.captioning_task import CaptionLoss
 from tools.engine.checkpoint import load_checkpoint
+from tools.engine.compiling import compile_fixed
 from tools.engine.detection_task import DetectionLoss
+from tools.engine.device import pick_device
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
 from tools.engine.training_steps import Progress, TrainingSteps

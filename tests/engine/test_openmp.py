@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = [
     path
     for path in (*ROOT.glob("*.py"), *(ROOT / "tools").glob("*.py"))
-    if "command.run(main)" in path.read_text()
+    if "cli.run(main)" in path.read_text()
 ]
 REPORT = """
 import importlib.abc, os, runpy, sys

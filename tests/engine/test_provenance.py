@@ -9,7 +9,9 @@ import pytest
 
 import configs
 import eval as evaluation
-from configs import Config, DataConfig, DecodeConfig
+from configs import Config, DecodeConfig
+from configs.command_line import load
+from data.settings import DataConfig
 from tools import make_report
 from tools.engine.provenance import differences, folder_name, recorded, sha256_of
 from tools.run_seeds import check_training_data, outdated
@@ -86,7 +88,7 @@ def test_other_data_do_not_replace_the_scores(scored, other_data):
 def test_seeds_are_tested_anew_where_checkpoint_data_or_settings_differ(
     scored, other_data, demo_input, tmp_path
 ):
-    asked = configs.load(scored / "config.yaml")
+    asked = load(scored / "config.yaml")
     scores = scores_of(scored)
     assert outdated(scores, scored, asked) == []
     moved = configs.Config(**{**vars(asked), "data": DataConfig(dir=str(other_data))})
@@ -99,7 +101,7 @@ def test_seeds_are_tested_anew_where_checkpoint_data_or_settings_differ(
 
 
 def test_seeds_of_other_training_data_are_refused(scored, other_data):
-    asked = configs.load(scored / "config.yaml")
+    asked = load(scored / "config.yaml")
     check_training_data(scored, asked)
     moved = configs.Config(**{**vars(asked), "data": DataConfig(dir=str(other_data))})
     check_training_data(scored, moved)  # its test split alone differs

@@ -9,7 +9,7 @@ import torch
 from configs import TrainConfig
 from data.dataset import collate
 from tests.helpers.tiny import PAD, random_tokens, random_views, tiny_model
-from tests.waiting import waits
+from tests.helpers.waiting import waits
 from tools.engine.captioning_task import CaptionLoss
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser, step_if

@@ -5,12 +5,14 @@ import sys
 import torch
 
 import train
-from data.dataset import make_loader, open_samples, step_sampler
-from models import build_model, pick_device
+from data.dataset import make_loader
+from models import build_model
 from tests.helpers.tiny import tiny_settings
 from tools.engine.captioning_task import CaptionLoss
+from tools.engine.device import pick_device
 from tools.engine.distributed import Processes, in_parallel
 from tools.engine.optimiser import make_optimiser
+from tools.engine.training_data import open_samples, step_sampler
 from tools.engine.training_steps import Progress, TrainingSteps
 
 FROZEN = {"model.trunk_batchnorm": "frozen", "model.block_batchnorm": "frozen"}

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import torch
 
-from configs import Config, DataConfig, ModelConfig, TrainConfig
+from configs import Config, TrainConfig, known_settings
 from data.dataset import open_reader
-from models import build_model
-from models.mmodalcc import MModalCC
+from data.settings import DataConfig
+from models import build_model, model_class
+from models.captioner import Captioner
+from models.trunks import TrunkSettings
 from tools.engine.checkpoint import save_checkpoint
 from tools.run_ablations import read_ablations
 
@@ -20,7 +22,7 @@ ABLATED = {  # name -> the changes that make a `tiny_model` that ablation
 }
 
 
-def tiny_config(**changes) -> ModelConfig:
+def tiny_config(name: str = "mmodalcc", **changes) -> TrunkSettings:
     settings = {
         "trunk": "resnet18",
         "weights": "none",
@@ -33,10 +35,11 @@ def tiny_config(**changes) -> ModelConfig:
         "embedding_dropout": 0.0,
         "max_length": 8,
     }
-    return ModelConfig(**{**settings, **changes})
+    kind = model_class(name).Settings
+    return kind(**known_settings(kind, {**settings, **changes}))
 
 
-def tiny_model(**changes) -> MModalCC:
+def tiny_model(**changes) -> Captioner:
     torch.manual_seed(0)
     return build_model(tiny_config(**changes), VOCABULARY_SIZE)
 

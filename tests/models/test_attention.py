@@ -10,6 +10,7 @@ from data.vocabulary import END, PAD, UNK, Vocabulary
 from data.vocabulary import START as START_WORD
 from models.attention import Attention
 from tests.helpers.tiny import RELEASED, START, VOCABULARY_SIZE, random_tokens, random_views, tiny_model
+from tools.engine.predictor import explain_caption
 
 VARIANTS = pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
 
@@ -28,7 +29,7 @@ def test_weights_are_those_that_attend_mixes_the_values_by():
 @torch.no_grad()
 @VARIANTS
 def test_attention_sums_to_one_and_gates_lie_between_zero_and_one(variant):
-    seen = tiny_model(**variant).eval().attention(random_views(2), random_tokens(2, 3, 6))
+    seen = tiny_model(**variant).eval().explain(random_views(2), random_tokens(2, 3, 6))
     assert list(seen.grids) == ["rgb", "sem"]
     assert list(seen.gates) == ["rgb", "sem", "word"]
     for weights in seen.grids.values():
@@ -49,7 +50,7 @@ def test_attention_and_gates_are_those_of_the_forward_pass(variant):
     memory = model.encode(views)
     model.decoder(tokens, memory)
     (s,) = entered
-    seen = model.attention(views, tokens)
+    seen = model.explain(views, tokens)
 
     def torch_attention(ours, memory):
         theirs = torch.nn.MultiheadAttention(32, 2, batch_first=True)
@@ -74,7 +75,7 @@ def test_later_words_move_no_earlier_attention():
     model, views, tokens = tiny_model().eval(), random_views(2), random_tokens(2, 1, 6)
     changed = tokens.clone()
     changed[..., 4:] = START
-    before, after = model.attention(views, tokens), model.attention(views, changed)
+    before, after = model.explain(views, tokens), model.explain(views, changed)
     torch.testing.assert_close(
         before.grids["rgb"][..., :4, :], after.grids["rgb"][..., :4, :], rtol=0, atol=1e-6
     )
@@ -96,10 +97,10 @@ VOCABULARY = Vocabulary([PAD, *"abcdefgh", UNK, START_WORD, END])
 def test_every_word_of_a_caption_has_its_attention(sentence, words):
     assert len(VOCABULARY) == VOCABULARY_SIZE
     views = random_views(1)[0].numpy()
-    found, rgb, sem, gates = caption.attention_of(tiny_model().eval(), views, sentence, VOCABULARY)
-    assert found == words
-    assert rgb.shape == sem.shape == (len(words), 3, 3)
-    assert gates.shape == (len(words), 3)
+    seen = explain_caption(tiny_model().eval(), VOCABULARY, views, sentence)
+    assert seen.words == words
+    assert seen.rgb.shape == seen.sem.shape == (len(words), 3, 3)
+    assert seen.gates.shape == (len(words), 3)
 
 
 def test_the_picture_of_a_caption(tiny_run, demo_input, tmp_path, capsys):

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-import configs
-from configs import Config, from_dict
+from configs import Config
+from configs.command_line import load
 from models.authors.checkpoint import released_name
 from tests.conftest import CONFIGS
 from tests.helpers import authors_modules, naive
@@ -49,7 +49,7 @@ def our_step(content, batch, clip_value):
     """The model after train.py's step, its gradients and the loss, with dropout 0 and in float64."""
     for name in ("dropout", "embedding_dropout"):
         content["config"]["model"][name] = 0.0
-    config = Config(**from_dict(content["config"])).train
+    config = Config.from_dict(content["config"]).train
     config = replace(config, clip_value=clip_value)
     model = restore_model(content, fold=False)[0].double().train()
     progress, processes = Progress(), Processes.join(torch.device("cpu"))
@@ -114,7 +114,7 @@ def test_statistics_after_a_step(checkpoint, batch):
 
 
 def test_the_released_recipe():
-    recipe = configs.load(CONFIGS / "second_cc_authors.yaml")
+    recipe = load(CONFIGS / "second_cc_authors.yaml")
     assert (recipe.train.clip_value, recipe.train.clip_fusion, recipe.train.learning_rate) == (
         5.0,
         False,

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import train
+from configs import TrainConfig
 from data.images import read_views, stack_views
 from data.palette import void_to_black
 from data.sources import read_pairs
@@ -150,7 +150,7 @@ def test_the_released_step_has_our_loss_and_learns(variant):
     tokens[0, 5:], tokens[1:, -1] = PAD, END
     ours = tiny_model(**variant).train()
     plain = released_copy(ours)
-    settings = train.TrainConfig()
+    settings = TrainConfig()
     progress = Progress()
     batch = {"views": views, "tokens": tokens.unsqueeze(1), "index": torch.arange(4)}
     optimiser, loss = make_optimiser(ours, settings), CaptionLoss(PAD, "float32")

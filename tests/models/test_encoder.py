@@ -5,13 +5,15 @@ import torch
 import torchvision
 
 from data.views import SEVERAL
-from models.encoder import Encoder, distinct, load_trunk, trunk_weights
+from models.encoder import Encoder
 from models.shared_batchnorm import SharedBatchNorm2d, share_batchnorm
+from models.trunks import TrunkSettings, distinct, load_trunk, trunk_weights
 
 
 def encoder(trunk="resnet18", trained_from="layer2", batchnorm="frozen", grid=3) -> Encoder:
     torch.manual_seed(0)
-    return Encoder(trunk=trunk, grid=grid, trained_from=trained_from, batchnorm=batchnorm)
+    settings = TrunkSettings(trunk=trunk, trained_from=trained_from, trunk_batchnorm=batchnorm)
+    return Encoder(settings, grid=grid)
 
 
 DATES = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(1))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from models.encoder import Trunk
 from models.fuse_batchnorm import fold_batchnorm
 from models.fusion import ConvolutionalBlock
+from models.trunks import TrunkSettings, make_trunk
 
 
 def trained(module: nn.Module) -> nn.Module:
@@ -22,7 +22,7 @@ def trained(module: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("name", ["resnet18", "resnet50"])
 def test_a_folded_trunk_computes_the_same(name):
     torch.manual_seed(0)
-    trunk = trained(Trunk(name=name, trained_from="nothing", batchnorm="frozen"))
+    trunk = trained(make_trunk(TrunkSettings(trunk=name, trained_from="nothing")))
     images = torch.randn(2, 3, 64, 64)
     expected = trunk(images)
     fold_batchnorm(trunk)

@@ -102,7 +102,7 @@ def test_a_captions_score_is_its_teacher_forced_log_probability(variant, beam_si
 
 def test_features_kept_from_before_give_the_same_memory():
     model, views = tiny_model().eval(), random_views(2)
-    torch.testing.assert_close(model.encode(model.features(views)), model.encode(views))
+    torch.testing.assert_close(model.fuse(model.features(views)), model.encode(views))
 
 
 def test_random_trunks_differ_and_pretrained_ones_are_alike(tmp_path):

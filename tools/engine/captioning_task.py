@@ -7,13 +7,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from configs import Config
-from data.dataset import Batch, ChangeCaptions, augmented_remark, views_of
-from eval import predict, to_captions
-from models.mmodalcc import MModalCC
+from data.dataset import Batch, ChangeCaptions, augmented_remark
+from data.errors import UserError
+from models.captioner import Captioner, inputs_of
 from models.precision import autocast
+from tools.engine.captioning import predict, to_captions
 from tools.engine.distributed import Agree, Processes
 from tools.engine.run_folder import shown
 from tools.scoring import floor_and_oracle
@@ -37,14 +37,13 @@ class CaptionLoss:
         return (batch["tokens"][..., 1:] != self.pad).sum().item()
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """views (B, 4, 3, H, W) uint8 or their features; tokens (B, K, T), padded to the longest caption of
-        all."""
+        """tokens (B, K, T), padded to the longest caption of all; pairs as views or features."""
         tokens = batch["tokens"]
         device = next(model.parameters()).device
         longest = max(2, int((tokens != self.pad).sum(-1).max()))
         tokens = tokens[..., :longest].to(device, non_blocking=True)
         with autocast(device, self.precision):
-            logits = model(views_of(batch, device), tokens[..., :-1], batch.get("plain"))  # (B, K, T, V)
+            logits = model(tokens=tokens[..., :-1], **inputs_of(batch, device))  # (B, K, T, V)
         targets = tokens[..., 1:].flatten()
         return F.cross_entropy(logits.float().flatten(0, -2), targets, ignore_index=self.pad, reduction="sum")
 
@@ -96,7 +95,7 @@ class CaptioningTask:
             "image_size": list(self.samples.reader.image_size),
         }
 
-    def validate(self, model: MModalCC, agree: Agree) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    def validate(self, model: Captioner, agree: Agree) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """An epoch's line for the log, the same in every process, and the validation captions.
 
         The line has the scores ("val"), those of the best constant captions of training ("floor") and of the
@@ -126,7 +125,8 @@ class CaptioningTask:
             segments = [(c["caption"], tuple(c["references"])) for c in captions]
             line = {"val": self._scores(segments), **self.floors}
             line["distinct_captions"] = len({c["caption"] for c in captions})
-            line["gates"] = self.gates(model, [hypothesis.tokens for hypothesis in hypotheses])
+            if gates := self.gates(model, [hypothesis.tokens for hypothesis in hypotheses]):
+                line["gates"] = gates
             return line
 
         return self.processes.gather(self.processes.in_first(judge, agree))[0], captions
@@ -146,33 +146,35 @@ class CaptioningTask:
         return dict(zip(("floor", "floor_oracle"), scores, strict=True))
 
     def _checked(self, measured: Measured, pairs: int) -> dict[str, float]:
-        """Corpus scores; ValueError where the one that decides is missing."""
+        """Corpus scores; UserError where the one that decides is missing."""
         scores = as_numbers(measured.scores(np.ones(pairs)))
         name = self.config.train.select_on
         if name not in scores:
-            raise ValueError(
+            raise UserError(
                 f"train.select_on {name} has no value on the validation pairs "
                 f"({measured.reasons().get(name)}): choose another metric"
             )
         return scores
 
     @torch.inference_mode()
-    def gates(self, model: MModalCC, captions: list[list[int]]) -> dict[str, float]:
+    def gates(self, model: Captioner, captions: list[list[int]]) -> dict[str, float]:
         """Means of MGCA's gates over the words of the shown pairs: what RGB, maps and word each give.
 
         captions: the tokens of every validation pair's caption.
         """
         chosen = shown(range(len(captions)))
-        views = default_collate([self.val_samples[pair]["views"] for pair in chosen]).to(model.mean.device)
+        rows = [self.val_samples.rows[pair] for pair in chosen]
+        views = torch.stack([self.val_samples.views_at(row) for row in rows]).to(model.device)
         longest = max(len(captions[pair]) for pair in chosen)
         tokens = torch.full((len(chosen), 1, longest + 1), self.vocabulary.pad)
         tokens[..., 0] = self.vocabulary.start
         for row, pair in enumerate(chosen):
             tokens[row, 0, 1 : 1 + len(captions[pair])] = torch.tensor(captions[pair])
-        tokens = tokens[..., : len(model.decoder.positions)].to(views.device)
+        tokens = tokens[..., : model.settings.max_length + 1].to(views.device)
         with autocast(views.device, self.config.decode.precision):
-            gates = model.attention(views, tokens).gates
+            seen = model.explain(views, tokens)
         said = tokens != self.vocabulary.pad
+        gates = seen.gates if seen else {}
         return {name: gate[said].float().mean().item() for name, gate in gates.items()}
 
     def remarks(self) -> list[str]:

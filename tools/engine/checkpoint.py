@@ -4,29 +4,30 @@
 import random
 import re
 from _compat_pickle import IMPORT_MAPPING
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from zipfile import is_zipfile
 
 import numpy as np
 import torch
+from jsonargparse import Namespace
 from torch import Tensor, nn
 
-from configs import Config, ModelConfig, from_dict, read_stored
+from configs import Config, architecture
+from configs.command_line import CommandLine, early_option, read_stored
 from data.atomic_write import atomic_write, cannot_write
+from data.errors import UserError
 from data.palette import MASK_CLASSES
 from data.vocabulary import Vocabulary
 from models import build_model
+from models.captioner import Captioner
 from models.change_detector import ChangeDetector
 from models.fuse_batchnorm import fold_batchnorm
-from models.mmodalcc import MModalCC
 from models.safe_load import safe_load
+from models.trunks import TrunkSettings
 
 FORMAT = "mmodalcc-1"
-ARCHITECTURE = (  # settings that weights belong to
-    "name", "trunk", "normalisation", "grid", "width", "heads", "feedforward", "fusion_layers", "modalities",
-    "layers", "sharing", "cmca", "udca", "mgca",
-)  # fmt: skip
 TEXTS = ("vocabulary", "common_captions", "train_captions", "no_change")  # parts that are lists of texts
 
 
@@ -48,17 +49,17 @@ def load_checkpoint(path: str | Path, *, training: bool = False) -> dict[str, An
 
     Every part but the weights is checked here, the weights by `load_weights`. training: the file must be a
     last.pt; it is read at once, for it will be replaced. Otherwise tensors are read when they are used.
-    Raises FileNotFoundError; ValueError for a file of another kind and for content that this version cannot
+    Raises FileNotFoundError; UserError for a file of another kind and for content that this version cannot
     use.
     """
     if Path(path).is_dir():
-        raise ValueError(f"checkpoint {path} is a folder: name the best.pt in it")
+        raise UserError(f"checkpoint {path} is a folder: name the best.pt in it")
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint {path} not found: train one with train.py first")
     try:
         content = safe_load(path, mmap=not training and is_zipfile(path))
     except Exception as error:  # a foreign or damaged file makes the unpickler fail in a dozen ways
-        raise ValueError(
+        raise UserError(
             f"{path} is not a checkpoint of this project ({why_unreadable(error)}): give a best.pt or "
             "last.pt of train.py"
         ) from None
@@ -73,9 +74,9 @@ def load_checkpoint(path: str | Path, *, training: bool = False) -> dict[str, An
     return content
 
 
-def misfit(content: dict[str, Any], reason: str) -> ValueError:
+def misfit(content: dict[str, Any], reason: str) -> UserError:
     """The error for a checkpoint whose content this version of the code cannot use."""
-    return ValueError(
+    return UserError(
         f"{path_of(content)} does not fit this version of the code, {reason}: give another best.pt or "
         "last.pt, or use the version that wrote it"
     )
@@ -93,54 +94,54 @@ def _check_format(path: str | Path, content: Any) -> None:
         weights = content and all(isinstance(part, Tensor) for part in content.values())
         kind = "it holds weights alone" if weights else f"its format is {found!r}, expected {FORMAT!r}"
     if isinstance(found, str) and re.fullmatch(r"mmodalcc-\d+", found) and found != FORMAT:
-        raise ValueError(
+        raise UserError(
             f"{path} was written by a newer version of this code (format {found!r}, this version reads "
             f"{FORMAT!r}): update the code"
         )
     if found != FORMAT:
-        raise ValueError(
+        raise UserError(
             f"{path} is not a checkpoint of this project ({kind}): give a best.pt or last.pt of train.py"
         )
 
 
 def _check_parts(content: dict[str, Any]) -> None:
-    """ValueError names the first part that is missing or that has a wrong type or value."""
+    """UserError names the first part that is missing or that has a wrong type or value."""
     _require(content, {"model": dict, "config": dict, "image_size": list})
     for part in TEXTS:
         texts = content.get(part, [])
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"its part {part} is not a list of texts")
+            raise UserError(f"its part {part} is not a list of texts")
     constants = content.get("train_constants", {})
     if not isinstance(constants, dict) or not all(isinstance(text, str) for text in constants.values()):
-        raise ValueError("its part train_constants is not a text for each part of the pairs")
+        raise UserError("its part train_constants is not a text for each part of the pairs")
     if content.get("train_captions") and "all" not in constants:
-        raise ValueError("its part train_constants has no caption for all pairs")
+        raise UserError("its part train_constants has no caption for all pairs")
     if (mask_class := content.get("mask_class")) not in (None, *MASK_CLASSES):
-        raise ValueError(f"its mask_class is not one of {', '.join(MASK_CLASSES)} but {mask_class!r:.50}")
-    if read_stored(content["config"]).model.name == "mmodalcc":
+        raise UserError(f"its mask_class is not one of {', '.join(MASK_CLASSES)} but {mask_class!r:.50}")
+    if read_stored(content["config"]).model.task == "captioning":
         _require(content, {"vocabulary": list})
         Vocabulary(content["vocabulary"])
     size = content["image_size"]
     if len(size) != 2 or not all(type(side) is int and side > 0 for side in size):
-        raise ValueError(f"its image_size is not [height, width] in pixels but {size}")
+        raise UserError(f"its image_size is not [height, width] in pixels but {size}")
 
 
 def _check_training(content: dict[str, Any]) -> None:
-    """ValueError names what --resume misses; what the parts hold is checked where it is used."""
+    """UserError names what --resume misses; what the parts hold is checked where it is used."""
     if "training" not in content:
-        raise ValueError("it has no training state, which only last.pt has")
+        raise UserError("it has no training state, which only last.pt has")
     _require(content, {"training": dict, "epoch": int})
     _require(content["training"], {"optimiser": dict, "progress": dict, "random": list})
     if not isinstance(content["training"].get("data"), dict | str):  # older ones: of the training file alone
-        raise ValueError("its part data, the fingerprints of the data files, is missing")
+        raise UserError("its part data, the fingerprints of the data files, is missing")
 
 
 def _require(parts: dict[str, Any], types: dict[str, type]) -> None:
     for name, expected in types.items():
         if name not in parts:
-            raise ValueError(f"its part {name} is missing")
+            raise UserError(f"its part {name} is missing")
         if not isinstance(parts[name], expected):
-            raise ValueError(
+            raise UserError(
                 f"its part {name} is a {type(parts[name]).__name__}, expected a {expected.__name__}"
             )
 
@@ -155,28 +156,30 @@ def why_unreadable(error: Exception) -> str:
     return text.strip().partition("\n")[0] or type(error).__name__
 
 
-def restore_model(content: dict[str, Any], *, fold: bool = True) -> tuple[MModalCC, Vocabulary]:
-    """The captioning model and the vocabulary of a loaded checkpoint, in eval mode; ValueError where it holds
+def restore_model(content: dict[str, Any], *, fold: bool = True) -> tuple[Captioner, Vocabulary]:
+    """The captioning model and the vocabulary of a loaded checkpoint, in eval mode; UserError where it holds
     another network or weights that do not fit.
 
     fold: put BatchNorm into the convolutions (`fold_batchnorm`), for inference; False keeps the model as it
     was trained.
     """
-    if (name := model_name(content)) != "mmodalcc":
-        raise ValueError(
-            f"a captioning model is needed, {path_of(content)} holds {name}: caption.py takes it as "
-            "--detector, eval.py scores it, tools/detect_maps.py writes its maps"
+    settings = stored_config(content).model
+    if settings.task != "captioning":
+        raise UserError(
+            f"a captioning model is needed, {path_of(content)} holds {settings.name}, which detects "
+            "changes: give the best.pt of a captioning run"
         )
     vocabulary = Vocabulary(content["vocabulary"])
     return _restore(content, len(vocabulary), fold), vocabulary
 
 
 def restore_detector(content: dict[str, Any]) -> ChangeDetector:
-    """The change detector of a loaded checkpoint, in eval mode; ValueError where it holds another network or
+    """The change detector of a loaded checkpoint, in eval mode; UserError where it holds another network or
     weights that do not fit."""
-    if (name := model_name(content)) != "change_detector":
-        raise ValueError(
-            f"a change detector is needed, {path_of(content)} holds {name}: train one with "
+    settings = stored_config(content).model
+    if settings.task != "detection":
+        raise UserError(
+            f"a change detector is needed, {path_of(content)} holds {settings.name}: train one with "
             "train.py --config configs/change_detector.yaml"
         )
     return _restore(content, 0, fold=True)
@@ -184,24 +187,37 @@ def restore_detector(content: dict[str, Any]) -> ChangeDetector:
 
 def open_detector(path: Path, size: tuple[int, int], device: torch.device) -> ChangeDetector:
     """A checkpoint's change detector, to find maps for a captioning model that learnt on images of `size`
-    (H, W); ValueError where it learnt on another size or the checkpoint holds another network."""
+    (H, W); UserError where it learnt on another size or the checkpoint holds another network."""
     content = load_checkpoint(path)
     detector = restore_detector(content).to(device)
     if tuple(content["image_size"]) != size:
-        raise ValueError(
+        raise UserError(
             f"--detector {path} must have learnt on {size} images as the captioning model did, got "
             f"{tuple(content['image_size'])}: train both on the same input files"
         )
     return detector
 
 
-def model_name(content: dict[str, Any]) -> str:
-    """`model.name` of a loaded checkpoint."""
-    return Config(**from_dict(content["config"])).model.name
+def stored_config(content: dict[str, Any]) -> Config:
+    """The configuration of a loaded checkpoint."""
+    return Config.from_dict(content["config"])
 
 
-def _restore(content: dict[str, Any], vocabulary_size: int, fold: bool) -> MModalCC | ChangeDetector:
-    config = Config(**from_dict(content["config"]))
+def read_over_checkpoint(
+    parser: CommandLine, argv: Sequence[str] | None, default: Callable[[], dict[str, Any]] = dict
+) -> tuple[Config, Namespace, dict[str, Any]]:
+    """A command line over the settings of the checkpoint that --checkpoint names, and its content.
+
+    default: gives the content where none is named.
+    """
+    path = early_option(argv, "--checkpoint")
+    content = load_checkpoint(path) if path else default()
+    config, options = parser.read(argv, content.get("config"))
+    return config, options, content
+
+
+def _restore(content: dict[str, Any], vocabulary_size: int, fold: bool) -> nn.Module:
+    config = stored_config(content)
     with torch.device("meta"):  # no random weights, which take longer to draw than a caption to find
         model = build_model(config.model, vocabulary_size, pretrained=False)
     load_weights(model, content, assign=True)
@@ -212,7 +228,7 @@ def _restore(content: dict[str, Any], vocabulary_size: int, fold: bool) -> MModa
 
 
 def load_weights(model: nn.Module, content: dict[str, Any], *, assign: bool = False) -> None:
-    """Give `model` the weights of a loaded checkpoint; ValueError names the first that does not fit.
+    """Give `model` the weights of a loaded checkpoint; UserError names the first that does not fit.
 
     assign: the checkpoint's tensors become the model's, whose own may be on torch's "meta" device.
     """
@@ -242,18 +258,22 @@ def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
 
 
-def start_from(path: str | Path, model: nn.Module, config: ModelConfig, vocabulary: Vocabulary) -> None:
-    """Give the model of `config` a checkpoint's weights; ValueError where words or settings differ."""
+def start_from(path: str | Path, model: nn.Module, settings: TrunkSettings, vocabulary: Vocabulary) -> None:
+    """Give the model of `settings` a checkpoint's weights; UserError where words or architecture differ."""
     content = load_checkpoint(path)
-    stored = from_dict(content["config"])["model"]  # an older one lacks newer settings: their defaults
-    for name in ARCHITECTURE:
-        given, wanted = getattr(stored, name), getattr(config, name)
+    stored = stored_config(content).model
+    if stored.name != settings.name:
+        raise UserError(
+            f"train.start_from: {path} holds {stored.name}, not {settings.name}: use the same model"
+        )
+    for name, wanted in architecture(settings).items():
+        given = getattr(stored, name)
         if given != wanted:
-            raise ValueError(
+            raise UserError(
                 f"train.start_from: {path} was made with model.{name} {given}, not {wanted}: use the same"
             )
-    if config.name == "mmodalcc" and tuple(content["vocabulary"]) != vocabulary.words:
-        raise ValueError(
+    if settings.task == "captioning" and tuple(content["vocabulary"]) != vocabulary.words:
+        raise UserError(
             f"train.start_from: {path} has other words ({len(content['vocabulary'])}) than the data "
             f"({len(vocabulary)}): use input files with the same vocabulary"
         )

@@ -9,6 +9,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NoReturn
 
+from data.errors import UserError
+
 # OpenMP's threads wait for each other after every operation. By default they spin: next to another busy
 # process they spin while a thread waits for its core, and two threads are up to 15 times slower than one.
 # Passive threads sleep instead. OpenMP reads the setting once, when torch is imported.
@@ -56,8 +58,9 @@ def _discard_unwritten() -> None:
 def run(main: Callable[[], None]) -> None:
     """Call `main`; errors that a user can cause become one line on standard error and exit code 2.
 
-    These are ValueError, OSError, and a worker process that the system killed. Where the reader of an output
-    stream has gone (`| head -1`), the script ends without a word, with the exit code of SIGPIPE.
+    These are UserError, OSError (a file that cannot be read or written) and a worker process that the system
+    killed. Where the reader of an output stream has gone (`| head -1`), the script exits silently with the
+    exit code of SIGPIPE.
     """
     _escape_letters()
     try:
@@ -65,7 +68,7 @@ def run(main: Callable[[], None]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         sys.exit(BROKEN_PIPE)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         _fail(str(error))
     except RuntimeError as error:
         message = _killed_worker(error)

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from configs import Config
 from data.atomic_write import check_writable, write_text
 from data.dataset import (
-    SPARE,
     Batch,
     ChangeCaptions,
     augmented_remark,
@@ -24,10 +23,11 @@ from data.dataset import (
     views_of,
 )
 from data.palette import CLASSES
-from models import pick_device
+from data.sampler import SPARE
 from models.change_detector import ChangeDetector, detection_loss
 from models.precision import autocast, tune_convolutions
 from tools.engine.checkpoint import restore_detector
+from tools.engine.device import pick_device
 from tools.engine.distributed import Agree, Processes
 from tools.scoring.detection import confusion, detection_scores, format_table, nothing_changed
 
@@ -114,7 +114,7 @@ def confusion_of(
     agree: called between batches.
     """
     model.eval()
-    device = model.mean.device
+    device = model.device
     share = Subset(samples, range(processes.rank, len(samples), processes.count))
     pixels = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
     bar = tqdm(total=len(share), desc="detecting", unit="pair", leave=False, disable=not processes.writes)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from configs import ModelConfig
 from data.dataset import Batch
+from data.errors import UserError
 from models.shared_batchnorm import share_batchnorm
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """A ValueError or OSError that ends the block in one process ends it in all of them."""
+        """A UserError or OSError that ends the block in one process ends it in all of them."""
         error = None
         try:
             yield
@@ -77,7 +77,7 @@ class Processes:
             raise error
         for message in errors:
             if message:
-                raise ValueError(message)
+                raise UserError(message)
 
     def in_first(self, work: Callable[[], T], agree: Agree) -> T | None:
         """The result of `work`, which the first process calls; None in the others.
@@ -111,11 +111,6 @@ class Processes:
     def leave(self) -> None:
         if self.count > 1:
             dist.destroy_process_group()
-
-
-def has_live_batchnorm(model: ModelConfig) -> bool:
-    """Whether training updates the statistics of any BatchNorm."""
-    return model.trunk_batchnorm == "live" or (model.name == "mmodalcc" and model.block_batchnorm == "live")
 
 
 def in_parallel(model: nn.Module, processes: Processes) -> nn.Module:

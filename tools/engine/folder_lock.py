@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from data.atomic_write import remove_partial_files
+from data.errors import UserError
 
 try:
     import fcntl
@@ -20,7 +21,7 @@ _held: set[int] = set()  # this process's descriptors of lock files
 
 @contextmanager
 def locked(folder: Path, remedy: str) -> Iterator[None]:
-    """Hold the lock of a folder, which is made if needed; ValueError where another process holds it.
+    """Hold the lock of a folder, which is made if needed; UserError where another process holds it.
 
     The lock ends with its process, however that ends. Unfinished files of processes that were killed are
     removed. remedy: what the user can do instead. Where the file system has no flock, a remark on standard
@@ -55,7 +56,7 @@ def _acquire(path: Path, remedy: str) -> int:
         except BlockingIOError:
             owner = os.read(descriptor, 200).decode(errors="replace") or "another process"
             os.close(descriptor)
-            raise ValueError(f"{path.parent} is in use by {owner}: {remedy}") from None
+            raise UserError(f"{path.parent} is in use by {owner}: {remedy}") from None
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 break

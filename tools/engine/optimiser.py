@@ -7,12 +7,13 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 
 from configs import TrainConfig
+from data.errors import UserError
 
 
 def make_optimiser(model: nn.Module, config: TrainConfig) -> Optimizer:
     """Adam with a group for each part that learns; they share a rate until the decoder's decays."""
     groups = []
-    for part, module in model.named_children():
+    for part, module in model.parts().items():
         learning = [p for p in module.parameters() if p.requires_grad]
         if learning:
             groups.append({"part": part, "params": learning})
@@ -20,16 +21,16 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> Optimizer:
 
 
 def load_optimiser(optimiser: Optimizer, state: dict[str, Any]) -> None:
-    """Inverse of `optimiser.state_dict()`. ValueError where groups, settings or shapes are others."""
+    """Inverse of `optimiser.state_dict()`. UserError where groups, settings or shapes are others."""
     settings = [set(group) for group in optimiser.param_groups]
     optimiser.load_state_dict(state)
     for group, expected in zip(optimiser.param_groups, settings, strict=True):
         if missing := sorted(expected - set(group)):
-            raise ValueError(f"the optimiser's group {group.get('part')} lacks {missing[0]}")
+            raise UserError(f"the optimiser's group {group.get('part')} lacks {missing[0]}")
         for parameter in group["params"]:
             for name, value in optimiser.state[parameter].items():
                 if value.shape not in ((), parameter.shape):
-                    raise ValueError(
+                    raise UserError(
                         f"the optimiser's {name} has shape {tuple(value.shape)} for a parameter of shape "
                         f"{tuple(parameter.shape)}"
                     )

@@ -14,8 +14,9 @@ import torchvision
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from configs import Config, from_dict
+from configs import Config
 from data.atomic_write import write_text
+from data.errors import UserError
 from data.json_file import read_json_lines
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
 
@@ -31,7 +32,7 @@ class RunFolder:
     """Opens a new run, or with resume=True the one that the folder holds.
 
     resumed: the content of last.pt, None for a run from the beginning. writes: True in one process; the
-    methods of the others write nothing. Raises ValueError where the folder holds a run and resume is False,
+    methods of the others write nothing. Raises UserError where the folder holds a run and resume is False,
     or where the configuration differs from the resumed run's in more than what may change.
     """
 
@@ -40,7 +41,7 @@ class RunFolder:
         self.log = path / "log.jsonl"
         self.config, self.resume, self.writes = config, resume, writes
         if not resume and (path / "config.yaml").exists():
-            raise ValueError(
+            raise UserError(
                 f"{path} holds a run: go on with --resume (from the beginning where it has no "
                 "checkpoint), or choose another folder with --run_dir"
             )
@@ -50,9 +51,9 @@ class RunFolder:
         content = load_checkpoint(self.last, training=True)
         # the rates of one_cycle depend on the number of epochs
         free = MAY_CHANGE - ({"train.epochs"} if self.config.train.schedule == "one_cycle" else set())
-        stored = Config(**from_dict(content["config"]))
+        stored = Config.from_dict(content["config"])
         if refused := changed_settings(stored, self.config, free):
-            raise ValueError(
+            raise UserError(
                 f"{self.path} was trained with other settings, {', '.join(refused)}: "
                 "resume with the same, or start anew in another --run_dir"
             )
@@ -61,7 +62,7 @@ class RunFolder:
     def begin(self, fingerprints: dict[str, str], lines: list[str]) -> None:
         """Write what the run is, `lines` to standard error too, and cut the log where the run goes on.
 
-        fingerprints: of the data files; ValueError where a resumed run began with other data.
+        fingerprints: of the data files; UserError where a resumed run began with other data.
         """
         self.fingerprints = fingerprints
         if self.resumed:
@@ -84,12 +85,12 @@ class RunFolder:
         print(f"{self.path}: " + "\n".join(lines), file=sys.stderr)
 
     def _check_data(self, stored: dict[str, str] | str) -> None:
-        """ValueError where a data file differs; older checkpoints store that of the training file alone."""
+        """UserError where a data file differs; older checkpoints store that of the training file alone."""
         if isinstance(stored, str):
             stored = {next(iter(self.fingerprints)): stored}
         for name, fingerprint in stored.items():
             if self.fingerprints.get(name) != fingerprint:
-                raise ValueError(
+                raise UserError(
                     f"{Path(self.config.data.dir, name)} is not the data that this run began with: put the "
                     "old file back, or start a new run with another --run_dir"
                 )

@@ -13,7 +13,8 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from configs import TrainConfig
-from data.dataset import SPARE, Batch
+from data.dataset import Batch
+from data.sampler import SPARE
 from models.shared_batchnorm import left_out_of_statistics
 from tools.engine.captioning_task import CaptionLoss
 from tools.engine.detection_task import DetectionLoss

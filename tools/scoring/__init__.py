@@ -37,6 +37,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from data.errors import UserError
 from data.sources import changed_as_released
 from tools.scoring.baselines import TrainingCaptions, best_constants, split_parts
 from tools.scoring.bootstrap import PERCENT, interval, rate_interval, resampling_counts
@@ -67,7 +68,7 @@ class Record:
 
     def __post_init__(self) -> None:
         if not self.references:
-            raise ValueError(f"a pair needs a human caption to be scored, {self.filename} has none")
+            raise UserError(f"a pair needs a human caption to be scored, {self.filename} has none")
 
 
 @dataclass(frozen=True)

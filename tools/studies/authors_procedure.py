@@ -60,7 +60,7 @@ def _search(model: MModalCC, views: Tensor, start: int, end: int, beam_size: int
     words = torch.full((1, 1), start, device=views.device)  # (beams, steps so far)
     scores = torch.zeros(1, device=views.device)
     finished: list[Hypothesis] = []
-    longest = len(model.decoder.positions)
+    longest = model.settings.max_length + 1
     for step in range(longest):
         filled = F.pad(words, (0, longest - words.shape[1]))  # later words move no earlier logits
         logits = model.decoder(filled.unsqueeze(1), memory.repeat(len(words), 1, 1, 1))[:, 0, step]

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from configs import Config, from_dict
-from data.dataset import Batch, ChangeCaptions, open_split
+from configs import Config
+from data.dataset import Batch, ChangeCaptions, check_size, open_split
+from data.errors import UserError
 from data.vocabulary import Vocabulary
-from eval import check_size
-from models import build_model, pick_device
+from models import build_model
 from models.mmodalcc import MModalCC
-from tools.engine.checkpoint import restore_model, save_checkpoint
+from tools.engine.checkpoint import restore_model, save_checkpoint, stored_config
+from tools.engine.device import pick_device
 
 WORDS, VOCABULARY_SIZE, IMAGE_SIZE = 8, 500, (256, 256)  # where no checkpoint brings its own
 
@@ -43,9 +44,9 @@ class Subject:
 
 
 def make_subject(content: dict[str, Any], config: Config, options: Any, scratch: Path) -> Subject:
-    """content: a loaded checkpoint, {} for random weights. ValueError where `config` has another model."""
-    if content and config.model != from_dict(content["config"])["model"]:
-        raise ValueError("a checkpoint brings its model settings along: leave out --config and --model.*")
+    """content: a loaded checkpoint, {} for random weights. UserError where `config` has another model."""
+    if content and config.model != stored_config(content).model:
+        raise UserError("a checkpoint brings its model settings along: leave out --config and --model.*")
     torch.manual_seed(0)
     checkpoint = options.checkpoint or scratch / "random.pt"
     if not content:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from data.errors import UserError
 from data.perturbations import MAPS, PERTURBATIONS
 from tools.scoring.bootstrap import (
     PERCENT,
@@ -114,11 +115,11 @@ def decision_rates(
 
 
 def s_m(segments: Sequence[Segment], meteor: Meteor, counts: np.ndarray) -> np.ndarray:
-    """S*m of the corpora that hold segment i counts[..., i] times; ValueError where a scorer fails."""
+    """S*m of the corpora that hold segment i counts[..., i] times; UserError where a scorer fails."""
     measured = measure(segments, meteor)
     scores = measured.scores(counts)
     if "s_m" not in scores:
-        raise ValueError(f"S*m needs all of its scorers, these failed: {measured.missing}")
+        raise UserError(f"S*m needs all of its scorers, these failed: {measured.missing}")
     return scores["s_m"]
 
 

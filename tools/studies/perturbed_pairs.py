@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from configs import Config
 from data.dataset import Batch, ChangeCaptions, make_loader, map_classes_of, views_of
-from data.perturbations import perturb
+from data.perturbations.apply import perturb
 from models.change_detector import ChangeDetector
 from models.precision import autocast
 from tools.detect_maps import detected

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from configs import Config, ModelConfig, TrainConfig
+from configs import Config, TrainConfig
 from data.views import plain_colours
-from models.compiling import compile_fixed
-from tests.helpers.tiny import random_tokens, random_views, tiny_model
+from tests.helpers.tiny import random_tokens, random_views, tiny_config, tiny_model
+from tools.engine.compiling import compile_fixed
 
 
 class Counted:
@@ -62,4 +62,4 @@ def test_void_maps_bring_no_new_shapes():
 
 def test_a_change_detector_is_not_compiled():
     with pytest.raises(ValueError, match="train.compile compiles captioning models: leave it out"):
-        Config(model=ModelConfig(name="change_detector"), train=TrainConfig(select_on="sek", compile=True))
+        Config(model=tiny_config(name="change_detector"), train=TrainConfig(select_on="sek", compile=True))

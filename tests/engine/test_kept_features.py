@@ -10,7 +10,7 @@ import torch.distributed as dist
 from configs import DataConfig
 from data.dataset import ChangeCaptions, open_split
 from tools.engine.distributed import Processes
-from tools.kept_features import available_memory, keep_features
+from tools.engine.kept_features import available_memory, keep_features
 
 
 def opened(folder, split):
@@ -29,8 +29,8 @@ def test_every_pair_has_its_own_and_no_file_stays(demo_input, tmp_path):
     keep_features((samples, val_samples), means, tmp_path / "run", Processes())
     for split, own in zip((samples, val_samples), expected, strict=True):
         for place, features in enumerate(own):
-            assert torch.equal(split[place]["views"], features)
-            assert split[place]["views"].dtype == torch.bfloat16
+            assert torch.equal(split[place]["features"], features)
+            assert split[place]["features"].dtype == torch.bfloat16
     assert list((tmp_path / "run").iterdir()) == []
 
 
@@ -59,7 +59,7 @@ def share(folder, run, rank, port, results):
         return means(views)
 
     keep_features([samples], features, run, Processes(rank, 2))
-    found = [samples[place]["views"].tolist() for place in range(len(samples))]
+    found = [samples[place]["features"].tolist() for place in range(len(samples))]
     resident = len(list(run.iterdir()))
     results.put((len(computed), found, resident))
     dist.barrier()

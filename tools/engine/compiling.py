@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 
-from torch import nn
-
-from models.encoder import Trunk
-from models.fusion import Fusion
+from models.captioner import Captioner
+from models.trunks import Trunk
 
 
-def compile_fixed(model: nn.Module, backend: str | Callable = "inductor") -> None:
+def compile_fixed(model: Captioner, backend: str | Callable = "inductor") -> None:
     """Compile trunks and fusion in place, once for each shape of a batch; names of weights stay.
 
     In training each trunk then computes all views, alike or not, so that its batches have one size. The
@@ -17,5 +15,6 @@ def compile_fixed(model: nn.Module, backend: str | Callable = "inductor") -> Non
     for module in model.modules():
         if isinstance(module, Trunk):
             module.fixed_shapes = True
-        if isinstance(module, Trunk | Fusion):
             module.compile(dynamic=False, backend=backend)
+    if fusion := model.parts().get("fusion"):
+        fusion.compile(dynamic=False, backend=backend)

@@ -1,4 +1,4 @@
-"""Work in several processes: results in order, and signals that leave no file half-written."""
+"""Worker processes: results in order, and signals that only the main process acts on."""
 
 import os
 import signal
@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import parent_process
 from threading import Thread
@@ -25,37 +24,6 @@ def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) ->
             waiting.extend(pool.submit(function, item) for item in islice(items, 1))
 
     return results()
-
-
-@dataclass
-class Interruption:
-    """Whether Ctrl-C or SIGTERM has arrived; a plain flag: a signal handler must not wait for a lock."""
-
-    arrived: bool = False
-
-
-@contextmanager
-def interruptions_noted() -> Iterator[Interruption]:
-    """Ctrl-C and SIGTERM set a flag and raise nothing: inside of h5py an exception can get lost."""
-    interruption = Interruption()
-
-    def note(*_: object) -> None:
-        interruption.arrived = True
-
-    usual = {number: signal.signal(number, note) for number in INTERRUPTS}
-    try:
-        yield interruption
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-
-def until(interruption: Interruption, stream: Iterable) -> Iterator:
-    """The items of a stream; KeyboardInterrupt between two of them after an interruption."""
-    for item in stream:
-        if interruption.arrived:
-            raise KeyboardInterrupt
-        yield item
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from data.packed_maps import PALETTE, PackedViews, pack_maps, plain_dates, unpack_maps
+from data.packed_maps import PALETTE, PackedViews, pack_maps
 from data.palette import CLASSES, VOID
-from data.views import plain_colours
+from data.views import plain_colours, plain_dates, unpack_maps
 
 
 def random_maps(pairs: int, height: int = 5, width: int = 7) -> np.ndarray:

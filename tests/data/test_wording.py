@@ -1,4 +1,4 @@
-from tools.wording import number_of
+from data.wording import number_of
 
 
 def test_one_is_singular():

@@ -1,0 +1,45 @@
+"""The `data:` section of a configuration, and the types that limit settings."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jsonargparse.typing import NonNegativeInt, restricted_number_type
+
+from data.errors import UserError
+from data.perturbations import MAPS, PERTURBATIONS
+
+FLIPS = "flips"  # in data.augment: mirrored and turned pairs
+Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)], join="and")
+Split = Literal["train", "val", "test"]
+Augment = Literal[FLIPS, *PERTURBATIONS]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which files are read, and what is done to the pairs."""
+
+    dir: str = "createdFileBlackAUG"
+    """Folder of the input files."""
+    annotations: str | None = None
+    """JSON file of the data set that the authors' input files were made from."""
+    maps: Literal["given", "detected", "void"] = "given"
+    """The files' maps, those of tools/detect_maps.py, or none."""
+    augmented_splits: list[Split] = field(default_factory=lambda: ["train"])
+    """Splits whose augmented pairs are used."""
+    augment: list[Augment] = field(default_factory=list)
+    """Augmentations of training: flips and perturbations."""
+    no_change: list[str] | None = None
+    """Sentences that say nothing has changed; default: those found in the data."""
+    workers: NonNegativeInt = 2
+    """Processes that load batches."""
+
+    def check_training(self, task: str) -> None:
+        """UserError where training would alter maps that the model cannot see or learns to predict."""
+        names = [name for name in self.augment if name != FLIPS and PERTURBATIONS[name].group == MAPS]
+        if names and self.maps == "void":
+            raise UserError(f"data.augment must name no map noise where data.maps is void: got {names}")
+        if names and task == "detection":
+            raise UserError(
+                "data.augment must name no map noise for a change detector, which learns to predict the "
+                f"maps: leave out {', '.join(names)}"
+            )

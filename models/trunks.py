@@ -1,0 +1,314 @@
+"""Image trunks: torchvision's ResNets up to layer3 or layer4, and any timm model (`timm:NAME`)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from urllib.error import URLError
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from data.errors import UserError
+from data.views import SEVERAL
+
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+TIMM = "timm:"  # prefix of a timm model's name
+STEM = ("conv1", "bn1", "relu", "maxpool")
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def training_only(default: Any) -> Any:
+    """A setting that may differ between a checkpoint and a model that starts from its weights."""
+    return field(default=default, metadata={"training_only": True})
+
+
+@dataclass(frozen=True)
+class TrunkSettings:
+    """What every model needs to know of its trunk; the base of each model's `Settings`."""
+
+    task: ClassVar[str]  # "captioning" or "detection"
+
+    name: str = ""
+    """The model: a file of models/."""
+    trunk: str = "resnet101"
+    """resnet18, 34, 50, 101 or 152 of torchvision, or timm:NAME (needs `pip install timm`)."""
+    last_layer: Literal["layer3", "layer4"] = "layer3"
+    """Where the trunk ends: layer3 (stride 16) or layer4 (stride 32)."""
+    weights: str = training_only("imagenet")
+    """Initial weights of the trunk: imagenet (a download), a state-dict file, or none."""
+    trained_from: Literal["conv1", "layer1", "layer2", "layer3", "layer4", "nothing"] = training_only(
+        "layer2"
+    )
+    """First layer of the trunk that is trained; timm models: conv1 (all of it) or nothing."""
+    trunk_batchnorm: Literal["frozen", "live"] = training_only("frozen")
+    """BatchNorm of the trunk in training: frozen, or live as the authors' code has it."""
+    normalisation: Literal["imagenet", "none"] = "imagenet"
+    """Of pixel values: ImageNet's mean and deviation, or none, values from 0 to 1."""
+
+    def __post_init__(self) -> None:
+        if self.trunk not in RESNETS and not self.trunk.startswith(TIMM):
+            raise UserError(f"model.trunk must be one of {', '.join(RESNETS)} or timm:NAME: got {self.trunk}")
+        if self.trained_from == "layer4" and self.last_layer == "layer3":
+            raise UserError(
+                "model.trained_from layer4 needs a trunk that ends there: give model.last_layer layer4"
+            )
+        if self.trunk.startswith(TIMM) and self.trained_from not in ("conv1", "nothing"):
+            raise UserError(
+                "model.trained_from must be conv1 (the whole trunk learns) or nothing for a timm trunk: "
+                f"got {self.trained_from}"
+            )
+
+    @property
+    def trunk_is_fixed(self) -> bool:
+        """Whether training leaves the trunk as it is, so that its features can be kept."""
+        return self.trained_from == "nothing" and self.trunk_batchnorm == "frozen"
+
+    @property
+    def has_live_batchnorm(self) -> bool:
+        """Whether training uses batch statistics, which depend on how a batch is divided."""
+        return self.trunk_batchnorm == "live"
+
+
+class Trunk(nn.Module):
+    """A network that turns images into feature maps of growing stride.
+
+    channels: of each of its stages. batchnorm: "frozen" fixes the statistics and the affine parameters, and
+    both dates go through in one call (the paper, as we read it); "live" updates the statistics, one call per
+    date, t0 first (the authors' code). fixed_shapes: in training, all images are encoded, equal or not
+    (tools/engine/compiling.py).
+    """
+
+    channels: tuple[int, ...]
+    fixed_shapes = False
+
+    def __init__(self, *, batchnorm: str) -> None:
+        super().__init__()
+        self.batchnorm = batchnorm
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """images (B, 3, H, W) -> feature maps (B, C, h, w) of strides 4, 8, 16 and, up to layer4, 32."""
+        raise NotImplementedError
+
+    def load_pretrained(self, weights: str) -> None:
+        """Load the weights that `model.weights` names; UserError where they cannot be had or do not fit."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) -> the last stage's feature map (B, C, h, w)."""
+        return self.stages(images)[-1]
+
+    def freeze_batchnorm(self) -> None:
+        """Fix the affine parameters of frozen BatchNorm; `train` keeps its statistics fixed."""
+        if self.batchnorm == "frozen":
+            for norm in self._norms():
+                norm.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Trunk":
+        super().train(mode)
+        if self.batchnorm == "frozen":
+            for norm in self._norms():
+                norm.eval()
+        return self
+
+    def _norms(self) -> list[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def each_date(
+        self, function: Callable[[Tensor], Tensor], dates: Tensor, plain: Tensor | None = None
+    ) -> Tensor:
+        """Apply a function that calls the trunk to each of T dates (B, T, 3, H, W) -> (B, T, ...).
+
+        plain (B, T): `data.views.plain_colours` of the dates, on the CPU. Images of one plain colour, such as
+        void maps, are encoded once per batch, except with live BatchNorm, whose statistics depend on their
+        number.
+        """
+        if self.training and self.batchnorm == "live":
+            return torch.stack([function(_channels_last(date)) for date in dates.unbind(1)], dim=1)
+        images = dates.flatten(0, 1)
+        if plain is None or (self.training and self.fixed_shapes):
+            plain = torch.full(dates.shape[:2], SEVERAL)
+        kept, sources = distinct(plain)
+        if len(kept) == len(sources):
+            return function(_channels_last(images)).unflatten(0, dates.shape[:2])
+        kept, sources = (index.to(images.device, non_blocking=True) for index in (kept, sources))
+        features = function(_channels_last(images[kept]))
+        # index_select adds up gradients in a fixed order on a CPU
+        return features.index_select(0, sources).unflatten(0, dates.shape[:2])
+
+
+class ResNetTrunk(Trunk):
+    """A torchvision ResNet up to `last_layer`.
+
+    trained_from: the first layer that is trained (conv1 includes bn1), or "nothing"; layers before it build
+    no graph.
+    """
+
+    def __init__(self, *, name: str, last_layer: str, trained_from: str, batchnorm: str) -> None:
+        super().__init__(batchnorm=batchnorm)
+        self.name = name
+        resnet = torchvision.models.get_model(name, weights=None)
+        layers = LAYERS[: LAYERS.index(last_layer) + 1]
+        parts = (*STEM, *layers)
+        for part in parts:
+            self.add_module(part, getattr(resnet, part))
+        self.channels = tuple(_out_channels(getattr(resnet, layer)) for layer in layers)
+        self.frozen_parts = parts.index(trained_from) if trained_from in parts else len(parts)
+        for part in parts[: self.frozen_parts]:
+            self.get_submodule(part).requires_grad_(False)
+        self.freeze_batchnorm()
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        outputs = []
+        for number, (name, part) in enumerate(self.named_children()):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= self.frozen_parts):
+                images = part(images)
+            if name in LAYERS:
+                outputs.append(images)
+        return outputs
+
+    def load_pretrained(self, weights: str) -> None:
+        if weights != "none":
+            load_trunk(self, trunk_weights(self.name, weights), weights)
+
+
+class TimmTrunk(Trunk):
+    """A timm model's feature maps of strides 4 to 16, or to 32 with last_layer layer4."""
+
+    def __init__(self, *, name: str, last_layer: str, trained_from: str, batchnorm: str) -> None:
+        super().__init__(batchnorm=batchnorm)
+        self.name, self.last_stride = name, 16 if last_layer == "layer3" else 32
+        self.network = self._create(pretrained=False)
+        self.channels = tuple(self.network.feature_info.channels())
+        self.network.requires_grad_(trained_from != "nothing")
+        self.freeze_batchnorm()
+
+    def _create(self, *, pretrained: bool) -> nn.Module:
+        try:
+            import timm
+        except ImportError:
+            raise UserError(f"model.trunk timm:{self.name} needs timm: run pip install timm") from None
+        try:
+            every = timm.create_model(self.name, features_only=True, pretrained=False)
+            strides = every.feature_info.reduction()
+            indices = [i for i, stride in enumerate(strides) if 4 <= stride <= self.last_stride]
+            return timm.create_model(
+                self.name, features_only=True, pretrained=pretrained, out_indices=indices
+            )
+        except (RuntimeError, OSError, AttributeError, TypeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"model.trunk timm:{self.name} cannot be used ({reason}): name a timm model with feature "
+                "maps, such as timm:resnet50, or give --model.weights none where it cannot be downloaded"
+            ) from None
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        return self.network(images)
+
+    def load_pretrained(self, weights: str) -> None:
+        if weights == "imagenet":
+            state = self._create(pretrained=True).state_dict()
+        elif weights != "none":
+            state = read_state_dict(weights)
+        else:
+            return
+        try:
+            self.network.load_state_dict(state)
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[2].strip().partition("\n")[0]
+            raise UserError(
+                f"model.weights: {weights} does not fit ({reason}): model.trunk must name its network"
+            ) from None
+
+
+def make_trunk(settings: TrunkSettings) -> Trunk:
+    """The trunk that a model's settings name, with random weights."""
+    kind = TimmTrunk if settings.trunk.startswith(TIMM) else ResNetTrunk
+    return kind(
+        name=settings.trunk.removeprefix(TIMM),
+        last_layer=settings.last_layer,
+        trained_from=settings.trained_from,
+        batchnorm=settings.trunk_batchnorm,
+    )
+
+
+def pixel_statistics(normalisation: str) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of pixel values in 0..1, (3, 1, 1) each: those of "imagenet" or, for "none", 0 and
+    1."""
+    values = (IMAGENET_MEAN, IMAGENET_STD) if normalisation == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
+    # the device is named, as for all constants: a checkpoint's model is built on "meta", without values
+    mean, std = (torch.tensor(value, device="cpu").view(3, 1, 1) for value in values)
+    return mean, std
+
+
+def distinct(plain: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of n images to encode, and which of those each image takes its features from.
+
+    plain: the images' plain colours (`data.views.plain_colours`), n in all. Images of the same plain colour
+    are equal; images of several colours count as different.
+    Returns the first of each set of equal images (m), and for each image its index among those (n).
+    """
+    plain = plain.flatten()
+    alike = (plain.unsqueeze(1) == plain) & (plain != SEVERAL)
+    first = (alike | torch.eye(len(plain), dtype=torch.bool)).int().argmax(dim=1)
+    return first.unique(return_inverse=True)
+
+
+def trunk_weights(trunk: str, weights: str) -> dict[str, Tensor]:
+    """The state dict of a torchvision ResNet, float32.
+
+    weights: "imagenet" (torchvision's IMAGENET1K_V1, which the authors trained from; a download) or a
+    state-dict file; layer4 and fc may be missing there. Raises UserError where a download is impossible,
+    FileNotFoundError where the file is absent.
+    """
+    if weights == "imagenet":
+        try:
+            state = torchvision.models.get_model_weights(trunk).IMAGENET1K_V1.get_state_dict(progress=True)
+        except (URLError, OSError) as error:
+            raise UserError(
+                f"model.weights: imagenet cannot be downloaded ({error}): give a local state-dict file with "
+                f"--model.weights FILE, or --model.weights none to start from random weights"
+            ) from None
+    else:
+        state = read_state_dict(weights)
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
+def read_state_dict(path: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"model.weights: {path} not found: give a state-dict file, imagenet or none")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def load_trunk(trunk: ResNetTrunk, state: dict[str, Tensor], source: str) -> None:
+    """Copy a ResNet's state dict into a trunk; every parameter must be there, in its shape.
+
+    Layers behind the trunk's last one are ignored.
+    """
+    wanted = trunk.state_dict()
+    behind = tuple(f"{part}." for part in (*LAYERS, "fc") if not hasattr(trunk, part))
+    given = {name: value for name, value in state.items() if not name.startswith(behind)}
+    counters = {name for name in wanted if name.endswith("num_batches_tracked")}
+    missing = sorted(wanted.keys() - given.keys() - counters)
+    surplus = sorted(given.keys() - wanted.keys())
+    shapes = [name for name in wanted.keys() & given.keys() if wanted[name].shape != given[name].shape]
+    problems = {"lacks": missing, "has besides": surplus, "has in another shape": sorted(shapes)}
+    for rule, names in problems.items():
+        if names:
+            raise UserError(
+                f"model.weights: {source} {rule} {names[0]} ({len(names)} in all): "
+                "model.trunk must name its network"
+            )
+    trunk.load_state_dict(given, strict=False)
+
+
+def _out_channels(layer: nn.Sequential) -> int:
+    """Of a ResNet's layer: 4 times the width in bottleneck blocks, the width in basic blocks."""
+    block = layer[-1]
+    return (block.conv3 if hasattr(block, "conv3") else block.conv2).out_channels
+
+
+def _channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,75 @@
+"""Caption a whole split: every pair's best caption, in order, and the entries of captions.json."""
+
+from typing import Any
+
+from torch.utils.data import Subset
+from tqdm import tqdm
+
+from configs import Config
+from data.dataset import ChangeCaptions, make_loader
+from data.vocabulary import Vocabulary
+from models.beam_search import Hypothesis
+from models.captioner import Captioner, inputs_of
+from models.precision import autocast
+from tools.engine.distributed import Agree, Processes
+from tools.scoring.meteor import Meteor
+
+
+def predict(
+    model: Captioner,
+    samples: ChangeCaptions,
+    vocabulary: Vocabulary,
+    config: Config,
+    processes: Processes,
+    meteor: Meteor | None = None,
+    beam_size: int | None = None,
+    agree: Agree | None = None,
+) -> list[Hypothesis]:
+    """The best caption of every pair, in order; processes share the pairs out, and each gets all captions.
+
+    meteor: begins to score each batch's captions while the next is decoded. agree: called between batches.
+    """
+    model.eval()
+    share = Subset(samples, range(processes.rank, len(samples), processes.count))
+    loader = make_loader(share, config.data, batch_size=config.decode.batch_size)
+    found = []
+    bar = tqdm(total=len(share), desc="captioning", unit="pair", leave=False, disable=not processes.writes)
+    for batch in processes.in_step(loader, len(samples), agree):
+        with autocast(model.device, config.decode.precision):
+            answers = model.caption(
+                **inputs_of(batch, model.device),
+                start=vocabulary.start,
+                end=vocabulary.end,
+                beam_size=beam_size or config.decode.beam_size,
+            )
+        best = [ranked[0] for ranked in answers]
+        if meteor:
+            said = zip(best, batch["index"].tolist(), strict=True)
+            references = samples.reader.references
+            meteor.submit((vocabulary.decode(h.tokens), tuple(references[row])) for h, row in said)
+        found += best
+        bar.update(len(answers))
+    bar.close()
+    captions = [None] * len(samples)
+    for rank, shared in enumerate(processes.gather(found)):
+        captions[rank :: processes.count] = shared
+    return captions
+
+
+def to_captions(
+    hypotheses: list[Hypothesis], samples: ChangeCaptions, vocabulary: Vocabulary
+) -> list[dict[str, Any]]:
+    """captions.json without the scores: one entry for each pair, in order."""
+    reader = samples.reader
+    stand_in = {} if reader.has_human_words else {"references_are": "the stored captions"}
+    return [
+        {
+            "filename": reader.filenames[row],
+            "caption": vocabulary.decode(hypothesis.tokens),
+            "log_prob": hypothesis.log_prob,
+            "references": reader.references[row],
+            "changed": bool(reader.changed[row]),
+            **stand_in,
+        }
+        for row, hypothesis in zip(samples.rows, hypotheses, strict=True)
+    ]
