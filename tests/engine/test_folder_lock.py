@@ -52,7 +52,8 @@ def test_the_lock_of_a_killed_process_blocks_nobody(owner, tmp_path):
 
 
 def test_a_child_of_a_killed_owner_does_not_keep_the_lock(tmp_path):
-    script = OWNER.replace('print("locked"', 'import os\n    os.fork() and print("locked"')
+    # The child prints: it then runs, and has closed its copy of the lock.
+    script = OWNER.replace('print("locked"', 'import os\n    os.fork() or print("locked"')
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "folder")], stdout=subprocess.PIPE, text=True, cwd=ROOT,
         start_new_session=True,
