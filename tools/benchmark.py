@@ -16,6 +16,8 @@ Without --checkpoint the weights are random, and the decoder is taught to end ca
 import json
 import math
 import os
+import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -72,7 +74,7 @@ from tools.studies.stopwatch import Row, Work, count_operations, format_rows, ma
 
 PRECISIONS = ("float32", "tf32", "bf16")
 CAPTIONS_PER_PAIR, PREPARED_PAIRS = 5, 200
-LOADED_PAIRS, LOADED_BATCH, LOADED_CAPTIONS = 100, 28, 700  # captions: at least so many are read
+LOADED_PAIRS, LOADED_BATCH, LOADED_CAPTIONS = 100, 28, 1400  # captions: at least so many are read
 PERTURBED_PAIRS = 8
 
 Result = tuple[list[Row], dict[str, float]]  # a part's rows, and what else it found
@@ -259,12 +261,15 @@ def decode_file(path: Path) -> int:
 
 def loading(subject: Subject, repeats: int) -> Result:
     """What one data worker delivers, from its start on, in batches of 28 captions of 256 x 256 pairs: plain,
-    turned, and with all of data.augment; then each perturbation alone, at every severity, on all pairs."""
+    turned, and with all of data.augment; then each perturbation alone, at every severity.
+
+    Found besides: pairs for each second that the worker computes, which other programs slow down less.
+    """
     dataset, output = subject.scratch / "loaded_dataset", subject.scratch / "loaded"
     write_dataset(dataset, LOADED_PAIRS, seed=1, workers=os.cpu_count())
     script = (ROOT / "tools" / "create_input_files.py", "--dataset_dir", dataset, "--output_dir", output)
     run_python(*script, "--min_word_freq", "0")
-    works = {}
+    works, computed = {}, {}
     for name, augment in (
         ("plain", []),
         ("turned", [FLIPS]),
@@ -276,20 +281,30 @@ def loading(subject: Subject, repeats: int) -> Result:
         for epoch in range(math.ceil(LOADED_CAPTIONS / len(samples))):
             sampler.begin(epoch)
             steps += sampler
-        read = partial(read_all, samples, data, steps)
+        computed[name] = []
+        read = partial(read_all, samples, data, steps, computed[name])
         works[f"one worker, {name}"] = Work(read, sum(map(len, steps)), elsewhere=True)
     views = [samples.reader.views(row) for row in samples.rows[:PERTURBED_PAIRS]]
     classes = samples.augment.classes
     for name in PERTURBATIONS:
         works[name] = Work(partial(perturb_all, views, name, classes), len(views) * len(SEVERITIES))
     rows, _ = time_side_by_side(works, repeats, torch.device("cpu"))
-    return rows, {}
+    return rows, {
+        f"pairs for each second that one worker computes, {name}": statistics.median(rates)
+        for name, rates in computed.items()
+    }
 
 
-def read_all(samples: ChangeCaptions, data: DataConfig, steps: list[list[Draw]]) -> None:
-    """Start a worker and take all its batches."""
+def read_all(
+    samples: ChangeCaptions, data: DataConfig, steps: list[list[Draw]], computed: list[float]
+) -> None:
+    """Start a worker and take all its batches; `computed` gets the pairs for each of its CPU seconds."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     for _ in make_loader(samples, data, batch_sampler=steps):
         pass
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)  # the worker has ended with its loader
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    computed.append(sum(map(len, steps)) / seconds)
 
 
 def perturb_all(views: list[np.ndarray], name: str, classes: MapClasses) -> None:
