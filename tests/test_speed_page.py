@@ -48,7 +48,7 @@ def estimate_rows() -> list[str]:
         for precision, speed in CARDS.items():
             captions = speed * worth / gflop
             workers = [math.ceil(captions / gpus / one) for one in (plain, augmented)]
-            cells = [f"{captions:.0f}", f"{CAPTIONS / captions / 3600:.1f}", *map(str, workers)]
+            cells = [f"{captions:.0f}", f"{CAPTIONS / captions / 3600:.2f}", *map(str, workers)]
             rows.append(f"| {gpus} x H100, {precision} (ESTIMATED) | {' | '.join(cells)} |")
     return rows
 
