@@ -13,16 +13,16 @@ READY := $(VENV)/.ready
 DEMO := demo
 PAIR := 00487.png# a pair of the demo's test split: a residential area is built on grassland
 
-# glibc keeps freed memory for the next tensor instead of returning it to the system, which saves about a tenth
-# of a training step on two CPU cores (docs/training.md). Other C libraries ignore these variables.
+# Make glibc keep freed memory for the next tensor instead of returning it to the system. This saves about a
+# tenth of a training step on two CPU cores (docs/training.md). Other C libraries ignore these variables.
 export MALLOC_MMAP_MAX_ := 0
 export MALLOC_TRIM_THRESHOLD_ := 2147483647
 
 .PHONY: demo test test-slow test-gpu lint clean
 
 $(READY): requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; \
-	sys.exit(f"python 3.11 or newer is needed, {v[0]}.{v[1]} found: make PYTHON=python3.11 ..." if v < (3, 11) else 0)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; found = f"{v[0]}.{v[1]}"; \
+	sys.exit(f"Python {found} is older than 3.11: make PYTHON=python3.11 ..." if v < (3, 11) else 0)'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@

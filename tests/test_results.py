@@ -1,11 +1,12 @@
 """The tables in README.md and docs/results.md quote the result files in docs/results/."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from data.perturbations import MAPS
+from data.perturbations import MAPS, PERTURBATIONS
 from tools.studies.perturbation_scores import IMAGES_MEAN, trained_on
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -83,12 +84,24 @@ def test_every_row_of_the_results_is_quoted_from_its_file():
         assert row in page, f"docs/results.md must hold the row {row}"
 
 
-def test_no_table_holds_rows_of_other_origin():
-    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
+def test_no_table_holds_rows_of_other_origin(name):
+    page = (ROOT / name).read_text(encoding="utf-8")
     known = set(expected_rows())
-    rows = [line for line in page.splitlines() if line.startswith("| ") and "[" in line]
+    rows = [line for line in page.splitlines() if line.startswith("| ") and re.search(r"\[-?\d", line)]
     assert rows
     assert [row for row in rows if row not in known and "---" not in row] == []
+
+
+def test_the_table_of_perturbations_has_their_groups_and_levels():
+    page = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ")[:3] for line in page.splitlines() if line.startswith("| `")]
+    expected = []
+    for name, perturbation in PERTURBATIONS.items():
+        levels = [level if isinstance(level, tuple) else (level,) for level in perturbation.levels]
+        cell = ", ".join(" / ".join(f"{part:g}" for part in level) for level in levels)
+        expected.append([f"| `{name}`", perturbation.group, cell])
+    assert rows == expected
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in RESULTS.glob("demo_test*.json")))
