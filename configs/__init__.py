@@ -175,3 +175,11 @@ def architecture(settings: "TrunkSettings") -> dict[str, Any]:
     """The settings that weights belong to: all but those marked `training_only`."""
     chosen = [setting.name for setting in fields(settings) if not setting.metadata.get("training_only")]
     return {name: getattr(settings, name) for name in chosen}
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    values: dict[str, Any] = {}
+    for key, value in nested.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return values

@@ -24,8 +24,9 @@ from tqdm import tqdm
 
 from configs import Config
 from configs.command_line import CommandLine
-from data.dataset import ChangeCaptions, check_size, make_loader, open_reader, views_of
+from data.dataset import ChangeCaptions, make_loader, views_of
 from data.detected_maps import write_maps
+from data.splits import check_size, open_reader
 from data.wording import number_of
 from models.change_detector import ChangeDetector
 from models.precision import autocast

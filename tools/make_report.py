@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -30,25 +30,23 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from PIL import Image
 from tqdm import tqdm
 
-from configs import Config
-from configs.command_line import CommandLine, load
+from configs.command_line import CommandLine, read_yaml
 from data.atomic_write import atomic_write, check_writable
-from data.dataset import ChangeCaptions, open_split
 from data.errors import UserError
 from data.images import stack_views
 from data.json_file import read_json, read_json_lines
 from data.palette import CLASSES
 from data.settings import DataConfig
 from data.sources import NO_CHANGE_SENTENCES
-from data.vocabulary import Vocabulary
-from models.captioner import Captioner
-from tools.engine.checkpoint import load_checkpoint, restore_model
-from tools.engine.predictor import explain_caption
+from data.splits import SplitViews, open_split
 from tools.engine.provenance import data_fingerprints, differences, recorded, sha256_of
 from tools.report.drawing import TITLES, curve_svg
 from tools.scoring import PARTS
 from tools.scoring.metrics import AVERAGED
 from tools.scoring.table import METRIC_TITLES, SPICE_TITLES, missing_lines
+
+if TYPE_CHECKING:  # a report without --attention does not import torch
+    from tools.engine.predictor import CaptionAttention
 
 SIDE = 256  # pixels, at most, of an image in the report
 QUALITY = 60  # of WebP: about 13 kB an aerial image of 256 x 256
@@ -71,27 +69,26 @@ NEEDED = (
     "released",
 )  # of any version of eval.py
 
-Place = tuple[ChangeCaptions, int]  # samples, and a pair's number there
+Place = tuple[SplitViews, int]  # a split, and a pair's row in its file
 Pair = dict[str, Any]  # an entry of captions.json and what the gallery shows besides
 
 
 def main(argv: list[str] | None = None) -> None:
-    config, options = read_command(argv)
+    data, options = read_command(argv)
     folder = options.eval or options.run / "_".join(options.split)
     output = options.output or folder / "report.html"
     check_writable(output, "--output")
     scores = read_results(folder / "scores.json", *NEEDED)
     entries = read_results(folder / "captions.json", "filename", "caption", "references", "changed", "scores")
-    check_belongs(scores, folder / "scores.json", config, options)
-    no_change = scores.get("no_change", config.data.no_change or NO_CHANGE_SENTENCES)  # older ones lack it
+    check_belongs(scores, folder / "scores.json", data, options)
+    no_change = scores.get("no_change", data.no_change or NO_CHANGE_SENTENCES)  # older ones lack it
     pairs = [judge(entry, no_change) for entry in entries]
     pairs.sort(key=lambda pair: (pair["mean"] is None, pair["mean"]))
     distinct, number = len({pair["caption"] for pair in pairs}), len(pairs)
     pairs = pairs[: options.pairs]
-    model = restore_model(load_checkpoint(options.run / "best.pt")) if options.attention else ()
-    places = find_pairs(pairs, options.split, config.data)
-    for pair, place in zip(pairs[: options.attention], places, strict=False):
-        pair["words"] = looked_at(*model, pair, views_of(place))
+    places = find_pairs(pairs, options.split, data)
+    if options.attention:
+        add_attention(options.run / "best.pt", pairs[: options.attention], places)
 
     output.parent.mkdir(parents=True, exist_ok=True)
     page = render(
@@ -112,8 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{shown} pairs in {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
-def read_command(argv: list[str] | None) -> tuple[Config, Any]:
-    """The options, and the run's own settings with the `--data` options over them."""
+def read_command(argv: list[str] | None) -> tuple[DataConfig, Any]:
+    """The run's `data` settings with the command line's over them, and the options."""
     parser = CommandLine(__doc__, "data")
     parser.add_argument("run", type=Path, help="run folder of train.py")
     parser.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
@@ -121,10 +118,10 @@ def read_command(argv: list[str] | None) -> tuple[Config, Any]:
     parser.add_argument("--pairs", type=PositiveInt | None, help="show so many of the worst; default: all")
     parser.add_argument("--attention", type=NonNegativeInt, default=0, help="for so many of the worst pairs")
     parser.add_argument("--output", type=Path | None, help="default: report.html in the folder of eval.py")
-    settings = parser.read(argv)[1].run / "config.yaml"
+    settings = parser.read_section(argv, {})[1].run / "config.yaml"
     if not settings.is_file():
         raise FileNotFoundError(f"{settings} not found: name the run folder of a train.py run")
-    return parser.read(argv, load(settings).to_dict())
+    return parser.read_section(argv, read_yaml(settings))
 
 
 def read_results(path: Path, *keys: str) -> Any:
@@ -139,15 +136,15 @@ def read_results(path: Path, *keys: str) -> Any:
     return content
 
 
-def check_belongs(scores: dict[str, Any], path: Path, config: Config, options: Any) -> None:
+def check_belongs(scores: dict[str, Any], path: Path, data: DataConfig, options: Any) -> None:
     """UserError where the scores are not those of the run's checkpoint, or of other pairs or maps than the
     report would show."""
     if not (record := recorded(scores, path)):
         return
     expected = {
-        "data": data_fingerprints(config, options.split),
+        "data": data_fingerprints(data, options.split),
         "splits": options.split,
-        "settings": {"data.maps": config.data.maps},
+        "settings": {"data.maps": data.maps},
     }
     checkpoint = options.run / Path(str(record.get("checkpoint"))).name
     if checkpoint.is_file():
@@ -201,9 +198,9 @@ def find_pairs(pairs: list[Pair], splits: list[str], data: DataConfig) -> list[P
     places = {}
     for split in splits:
         reader, rows = open_split(split, data)
-        samples = ChangeCaptions(reader, rows=rows, captions="none", maps=data.maps)
-        for sample, row in enumerate(rows):
-            places[reader.filenames[row], *reader.references[row]] = samples, sample
+        views = SplitViews(reader, data.maps)
+        for row in rows:
+            places[reader.filenames[row], *reader.references[row]] = views, row
     found = [places.get((pair["filename"], *pair["references"])) for pair in pairs]
     if None in found:
         raise UserError(
@@ -215,8 +212,8 @@ def find_pairs(pairs: list[Pair], splits: list[str], data: DataConfig) -> list[P
 
 def views_of(place: Place) -> np.ndarray:
     """The views of a pair, (4, 3, H, W) uint8."""
-    samples, sample = place
-    return samples[sample]["views"].numpy()
+    split, row = place
+    return split.packed(row).unpacked()
 
 
 def encoded_images(places: Sequence[Place]) -> Iterator[list[str]]:
@@ -238,25 +235,31 @@ def encode(content: bytes | np.ndarray) -> str:
     return base64.b64encode(content).decode()
 
 
-def looked_at(
-    model: Captioner, vocabulary: Vocabulary, pair: Pair, views: np.ndarray
-) -> list[dict[str, Any]]:
+def add_attention(checkpoint: Path, pairs: Sequence[Pair], places: Sequence[Place]) -> None:
+    """Replace the words of each pair by words with the attention that chose them."""
+    from tools.engine.predictor import Predictor  # with torch: 500 MB that other reports do without
+
+    predictor = Predictor.load(checkpoint, device="cpu")
+    for pair, place in zip(pairs, places, strict=False):
+        pair["words"] = attended_words(pair, predictor.explain(views_of(place), pair["caption"]))
+
+
+def attended_words(pair: Pair, attention: "CaptionAttention") -> list[dict[str, Any]]:
     """The words of a pair, `<end>` the last, each with both attention grids and the three gates.
 
     A grid is one byte a cell, 255 for the largest weight of any word of the caption.
     """
-    seen = explain_caption(model, vocabulary, views, pair["caption"])
-    grids = [(255 * grid / grid.max()).round().astype(np.uint8) for grid in (seen.rgb, seen.sem)]
-    strange = {word["text"] for word in pair["words"] if not word["known"]}
+    grids = [(255 * grid / grid.max()).round().astype(np.uint8) for grid in (attention.rgb, attention.sem)]
+    unknown = {word["text"] for word in pair["words"] if not word["known"]}
     return [
         {
             "text": word,
-            "known": word not in strange,
+            "known": word not in unknown,
             "rgb": encode(of_rgb),
             "sem": encode(of_sem),
             "gates": row,
         }
-        for word, of_rgb, of_sem, row in zip(seen.words, *grids, seen.gates, strict=True)
+        for word, of_rgb, of_sem, row in zip(attention.words, *grids, attention.gates, strict=True)
     ]
 
 

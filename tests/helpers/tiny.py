@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from configs import Config, TrainConfig, known_settings
-from data.dataset import open_reader
 from data.settings import DataConfig
+from data.splits import open_reader
 from models import build_model, model_class
 from models.captioner import Captioner
 from models.trunks import TrunkSettings

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from configs import Config
-from data.dataset import Batch, ChangeCaptions, check_size, open_split
+from data.dataset import Batch, ChangeCaptions
 from data.errors import UserError
+from data.splits import check_size, open_split
 from data.vocabulary import Vocabulary
 from models import build_model
 from models.mmodalcc import MModalCC

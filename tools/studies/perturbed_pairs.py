@@ -14,8 +14,9 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from configs import Config
-from data.dataset import Batch, ChangeCaptions, make_loader, map_classes_of, views_of
+from data.dataset import Batch, ChangeCaptions, make_loader, views_of
 from data.perturbations.apply import perturb
+from data.splits import map_classes_of
 from models.change_detector import ChangeDetector
 from models.precision import autocast
 from tools.detect_maps import detected
