@@ -7,7 +7,7 @@ one.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from jsonargparse.typing import PositiveInt
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from data.dataset import views_of
 from data.hdf5 import VIEWS
-from models.beam_search import Hypothesis, StepDecoder, beam_search
+from models.beam_search import Hypothesis, State, beam_search
 from models.precision import plain_float32
 from models.trunks import TrunkSettings, pixel_statistics
 
@@ -42,11 +42,33 @@ class WordAttention:
     gates: dict[str, Tensor]
 
 
-class CaptionDecoder(StepDecoder, Protocol):
-    """A decoder over captions grouped by pair: P pairs, K captions (or beams) of each, T steps."""
+class CaptionDecoder(nn.Module):
+    """A decoder over captions grouped by pair: P pairs, K captions (or beams) of each, T steps.
 
-    def __call__(self, tokens: Tensor, memory: Tensor) -> Tensor:
-        """Teacher-forced logits: tokens (P, K, T), memory (P, L, N, D) -> (P, K, T, V)."""
+    Subclasses define `start` and `advance`; teacher forcing and single steps follow from these.
+    """
+
+    def start(self, memory: Tensor) -> State:
+        """memory, one row per pair -> the state before the first word, of one caption per pair."""
+        raise NotImplementedError
+
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read T more words of each caption: tokens (P, K, T) -> logits (P, K, T, V) and the state after
+        them.
+
+        T is 1 unless `state` is that of `start`, which then serves all K captions of a pair.
+        """
+        raise NotImplementedError
+
+    def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
+        """Teacher-forced logits: tokens (P, K, T), memory, one row per pair -> (P, K, T, V)."""
+        return self.advance(tokens, self.start(memory))[0]
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """One more word: tokens (P, K) -> log-probabilities of the next word (P, K, V) in float32, and the
+        new state."""
+        logits, state = self.advance(tokens.unsqueeze(-1), state)
+        return logits.squeeze(2).float().log_softmax(dim=-1), state
 
 
 class Captioner(nn.Module):

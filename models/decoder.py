@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import Attention, FeedForward, KeysValues
-from models.captioner import WordAttention
+from models.captioner import CaptionDecoder, WordAttention
 from models.weight_sharing import one_for_each
 
 Memory = tuple[KeysValues, ...]  # what is kept of a pair's memory, (P, heads, N, d) each
@@ -132,7 +132,7 @@ class UngatedAttention(nn.Module):
         return dict(zip(self.modalities, grids, strict=True)), {}
 
 
-class Decoder(nn.Module):
+class Decoder(CaptionDecoder):
     """Word embedding, one decoder layer with MGCA, and the output layer over the vocabulary.
 
     mgca: False puts an ordinary cross-attention in MGCA's place (an ablation).
@@ -175,16 +175,6 @@ class Decoder(nn.Module):
         """memory (P, M, N, D) of M modalities -> the state before the first word."""
         return State(self.mgca.keys_values(memory))
 
-    def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
-        """Teacher-forced logits: tokens (P, K, T), memory (P, M, N, D) -> (P, K, T, V)."""
-        return self._advance(tokens, self.start(memory))[0]
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """One more word: tokens (P, K) -> log-probabilities of the next word (P, K, V) in float32, and the
-        new state."""
-        logits, state = self._advance(tokens.unsqueeze(-1), state)
-        return logits.squeeze(2).float().log_softmax(dim=-1), state
-
     def attention(self, tokens: Tensor, memory: Tensor) -> WordAttention:
         """What was looked at to choose the word after each of tokens (P, K, T); memory (P, M, N, D)."""
         state = self.start(memory)
@@ -194,7 +184,7 @@ class Decoder(nn.Module):
             *({name: x.unflatten(1, tokens.shape[1:]) for name, x in part.items()} for part in looked)
         )
 
-    def _advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read T more words of each caption: tokens (P, K, T) -> logits (P, K, T, V) and the state after
         them."""
         s, prefix = self._read(tokens, state)
