@@ -1,6 +1,7 @@
 """torch.load for files of strangers: what they hold cannot take more memory than the files themselves."""
 
 import pickletools
+import re
 from _compat_pickle import IMPORT_MAPPING
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +43,16 @@ def safe_load(path: str | Path, *, mmap: bool = False) -> Any:
     for tensor in _tensors(content):
         check_stored(tensor)
     return content
+
+
+def why_unreadable(error: Exception) -> str:
+    """An error of torch's unpickler in a few words: the class or function that it refused, or the reason."""
+    text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+    if stranger := re.search(r"GLOBAL (\S+)", text):
+        module, _, name = stranger[1].rpartition(".")
+        module = module or "builtins"
+        return f"it holds {IMPORT_MAPPING.get(module, module)}.{name}"  # pickles write Python 2's names
+    return text.strip().partition("\n")[0] or type(error).__name__
 
 
 def check_stored(tensor: Tensor) -> None:

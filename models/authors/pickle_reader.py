@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import UserError
-from models.safe_load import check_stored, safe_load
-from tools.engine.checkpoint import why_unreadable
+from models.safe_load import check_stored, safe_load, why_unreadable
 
 OWNERS = ("encoder_image", "encoder_image2", "encoder_feat", "decoder")
 
@@ -123,7 +122,9 @@ def read_released(path: Path) -> Released:
     absent = [owner for owner in OWNERS if not isinstance(content, dict) or owner not in content]
     if absent:
         raise UserError(f"{path} is no checkpoint of the released code: it has no {absent[0]}")
-    modules = [found for owner in OWNERS for found in _modules(owner, content[owner])]
+    modules = []
+    for owner in OWNERS:
+        modules += _modules(owner, content[owner])
     epoch = content.get("epoch")
     return Released(
         tensors={name: value for module, state in modules for name, value in _tensors(module, state)},
