@@ -1,4 +1,4 @@
-"""torch.load for files of strangers: what they hold cannot take more memory than the files themselves."""
+"""torch.load for untrusted files: their content cannot take more memory than the files themselves."""
 
 import pickletools
 import re
@@ -30,8 +30,8 @@ REBUILT = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter", "_rebu
 def safe_load(path: str | Path, *, mmap: bool = False) -> Any:
     """The content of a file that torch.save wrote, on the CPU, read with `weights_only=True`.
 
-    UserError where records are compressed or overlap, where the pickle calls what makes memory, or where
-    a tensor has more elements than are stored for it. Whatever torch.load raises, too.
+    UserError if records are compressed or overlap, if the pickle calls a function that allocates memory, or
+    if a tensor has more elements than its storage. Errors of torch.load pass through.
     """
     for file, count in _pickles(Path(path)):
         for name in _names(file, count):

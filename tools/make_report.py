@@ -69,7 +69,7 @@ NEEDED = (
     "released",
 )  # of any version of eval.py
 
-Place = tuple[SplitViews, int]  # a split, and a pair's row in its file
+Location = tuple[SplitViews, int]  # a split, and a pair's row in its file
 Pair = dict[str, Any]  # an entry of captions.json and what the gallery shows besides
 
 
@@ -86,9 +86,9 @@ def main(argv: list[str] | None = None) -> None:
     pairs.sort(key=lambda pair: (pair["mean"] is None, pair["mean"]))
     distinct, number = len({pair["caption"] for pair in pairs}), len(pairs)
     pairs = pairs[: options.pairs]
-    places = find_pairs(pairs, options.split, data)
+    locations = find_pairs(pairs, options.split, data)
     if options.attention:
-        add_attention(options.run / "best.pt", pairs[: options.attention], places)
+        add_attention(options.run / "best.pt", pairs[: options.attention], locations)
 
     output.parent.mkdir(parents=True, exist_ok=True)
     page = render(
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         total=number,
         distinct=distinct,
         pairs=pairs,
-        images=encoded_images(places),
+        images=encoded_images(locations),
         tables=list(score_tables(scores)),
         scores=scores,
         missing=missing_lines(scores),
@@ -129,7 +129,7 @@ def read_results(path: Path, *keys: str) -> Any:
     content = read_json(path, "run eval.py, or name its folder with --eval DIR")
     objects = content if isinstance(content, list) else [content]
     for key in keys:
-        if not objects or not all(isinstance(found, dict) and key in found for found in objects):
+        if not objects or not all(isinstance(item, dict) and key in item for item in objects):
             raise UserError(
                 f"{path} must have {key!r}, as eval.py writes it for a captioning model: run eval.py again"
             )
@@ -159,67 +159,78 @@ def check_belongs(scores: dict[str, Any], path: Path, data: DataConfig, options:
 def judge(entry: dict[str, Any], no_change: Sequence[str]) -> Pair:
     """An entry of captions.json with its mean score, whether its decision is right, and its words."""
     known = {word for reference in entry["references"] for word in reference.split()}
-    found = [score for score in entry["scores"].values() if score is not None]
+    scores = [score for score in entry["scores"].values() if score is not None]
     return {
         **entry,
-        "mean": fmean(found) if found else None,
+        "mean": fmean(scores) if scores else None,
         "right": (entry["caption"] not in no_change) == entry["changed"],
         "words": [{"text": word, "known": word in known} for word in entry["caption"].split()],
     }
 
 
 def score_tables(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """For each part that has pairs: its number of pairs, a row for each metric, the largest score of all."""
+    """The table of each part that has pairs: number of pairs, a row for each metric, the largest score."""
     for part in PARTS:
-        columns = {column: scores.get(column) or {} for column in COLUMN_TITLES}
-        found = {column: parts[part] for column, parts in columns.items() if parts.get(part)}
-        if found:
-            first, *_ = found.values()
-            shown = [found[column] for column in found if column != "margin"]
-            yield {
-                "part": part,
-                "pairs": first["pairs"],
-                "rows": {
-                    m: {c: found[c].get(m) for c in found}
-                    for m in REPORTED
-                    if m not in SPICE_TITLES or first.get(m)
-                },
-                "largest": max(s[m]["high"] for s in shown for m in REPORTED if s.get(m)) or 1,
-                "floor": found["floor"]["caption"] if "floor" in found else None,
-                "floor_oracle": found["floor_oracle"]["caption"] if "floor_oracle" in found else None,
-            }
+        columns = {}
+        for column in COLUMN_TITLES:
+            if scores_of_part := (scores.get(column) or {}).get(part):
+                columns[column] = scores_of_part
+        if columns:
+            yield score_table(part, columns)
 
 
-def find_pairs(pairs: list[Pair], splits: list[str], data: DataConfig) -> list[Place]:
+def score_table(part: str, columns: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A part's table from its scores by column."""
+    first = next(iter(columns.values()))
+    rows, shown = {}, []
+    for metric in REPORTED:
+        if metric not in SPICE_TITLES or first.get(metric):
+            rows[metric] = {column: scores.get(metric) for column, scores in columns.items()}
+        shown += [
+            scores[metric]["high"]
+            for name, scores in columns.items()
+            if name != "margin" and scores.get(metric)
+        ]
+    return {
+        "part": part,
+        "pairs": first["pairs"],
+        "rows": rows,
+        "largest": max(shown) or 1,
+        "floor": columns["floor"]["caption"] if "floor" in columns else None,
+        "floor_oracle": columns["floor_oracle"]["caption"] if "floor_oracle" in columns else None,
+    }
+
+
+def find_pairs(pairs: list[Pair], splits: list[str], data: DataConfig) -> list[Location]:
     """Where the views of each pair are, as the model saw them.
 
     A pair is known by its name and its references. UserError where the splits hold no such pair.
     """
-    places = {}
+    locations = {}
     for split in splits:
         reader, rows = open_split(split, data)
         views = SplitViews(reader, data.maps)
         for row in rows:
-            places[reader.filenames[row], *reader.references[row]] = views, row
-    found = [places.get((pair["filename"], *pair["references"])) for pair in pairs]
-    if None in found:
+            locations[reader.filenames[row], *reader.references[row]] = views, row
+    chosen = [locations.get((pair["filename"], *pair["references"])) for pair in pairs]
+    if None in chosen:
         raise UserError(
             f"the pairs that eval.py captioned must be in {data.dir}, {' or '.join(splits)}: "
-            f"{pairs[found.index(None)]['filename']} is not, see --data.dir and --split"
+            f"{pairs[chosen.index(None)]['filename']} is not, see --data.dir and --split"
         )
-    return found
+    return chosen
 
 
-def views_of(place: Place) -> np.ndarray:
+def views_of(location: Location) -> np.ndarray:
     """The views of a pair, (4, 3, H, W) uint8."""
-    split, row = place
+    split, row = location
     return split.packed(row).unpacked()
 
 
-def encoded_images(places: Sequence[Place]) -> Iterator[list[str]]:
+def encoded_images(locations: Sequence[Location]) -> Iterator[list[str]]:
     """The four images of each pair as data URIs, read and encoded when they are written."""
-    for place in tqdm(places, desc="images", unit="pair", leave=False, disable=None):
-        yield list(encode_views(views_of(place)))
+    for location in tqdm(locations, desc="images", unit="pair", leave=False, disable=None):
+        yield list(encode_views(views_of(location)))
 
 
 def encode_views(views: np.ndarray) -> Iterator[str]:
@@ -235,13 +246,13 @@ def encode(content: bytes | np.ndarray) -> str:
     return base64.b64encode(content).decode()
 
 
-def add_attention(checkpoint: Path, pairs: Sequence[Pair], places: Sequence[Place]) -> None:
+def add_attention(checkpoint: Path, pairs: Sequence[Pair], locations: Sequence[Location]) -> None:
     """Replace the words of each pair by words with the attention that chose them."""
     from tools.engine.predictor import Predictor  # with torch: 500 MB that other reports do without
 
     predictor = Predictor.load(checkpoint, device="cpu")
-    for pair, place in zip(pairs, places, strict=False):
-        pair["words"] = attended_words(pair, predictor.explain(views_of(place), pair["caption"]))
+    for pair, location in zip(pairs, locations, strict=False):
+        pair["words"] = attended_words(pair, predictor.explain(views_of(location), pair["caption"]))
 
 
 def attended_words(pair: Pair, attention: "CaptionAttention") -> list[dict[str, Any]]:
@@ -249,7 +260,7 @@ def attended_words(pair: Pair, attention: "CaptionAttention") -> list[dict[str, 
 
     A grid is one byte a cell, 255 for the largest weight of any word of the caption.
     """
-    grids = [(255 * grid / grid.max()).round().astype(np.uint8) for grid in (attention.rgb, attention.sem)]
+    rgb, sem = as_bytes(attention.rgb), as_bytes(attention.sem)
     unknown = {word["text"] for word in pair["words"] if not word["known"]}
     return [
         {
@@ -259,8 +270,13 @@ def attended_words(pair: Pair, attention: "CaptionAttention") -> list[dict[str, 
             "sem": encode(of_sem),
             "gates": row,
         }
-        for word, of_rgb, of_sem, row in zip(attention.words, *grids, attention.gates, strict=True)
+        for word, of_rgb, of_sem, row in zip(attention.words, rgb, sem, attention.gates, strict=True)
     ]
+
+
+def as_bytes(grids: np.ndarray) -> np.ndarray:
+    """Weights (T, h, w) as uint8, 255 for the largest."""
+    return (255 * grids / grids.max()).round().astype(np.uint8)
 
 
 def learning_curves(log: Path) -> list[str]:

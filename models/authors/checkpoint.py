@@ -1,4 +1,4 @@
-"""A released checkpoint under our names: settings from its shapes, and its tensors as our state dict."""
+"""Converts an authors' checkpoint: settings from its shapes, and its tensors as our state dict."""
 
 import re
 from dataclasses import replace
@@ -71,7 +71,7 @@ def released_name(name: str) -> str:
 
 
 def model_settings(released: Released, base: Settings) -> Settings:
-    """`base` with what a checkpoint's names, shapes and attention heads tell."""
+    """`base` with the settings that a checkpoint's names, shapes and attention heads determine."""
     layer = re.compile(r"encoder_feat\.transformer\.\d+\.linear3\.weight")
     return replace(
         base,

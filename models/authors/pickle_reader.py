@@ -1,7 +1,7 @@
-"""The authors' released checkpoints, which are pickled modules, read without running anything of theirs.
+"""Reads the authors' checkpoints, which are pickled modules, without executing code from them.
 
-torch's `weights_only` unpickler reads the file. The classes of the release and torch's modules are admitted
-under their names as `Saved`, which takes its state and does nothing; other classes and functions are refused.
+torch's `weights_only` unpickler reads the file. The authors' classes and torch's modules are replaced by
+`Saved`, which only stores its state; other classes and functions are refused.
 """
 
 import re
