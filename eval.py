@@ -29,11 +29,12 @@ import numpy as np
 from configs import Config
 from configs.command_line import CommandLine
 from data.atomic_write import check_writable, write_text
-from data.dataset import ChangeCaptions, Reader, check_size, open_split
+from data.dataset import ChangeCaptions
 from data.errors import UserError
 from data.hdf5 import VIEWS
 from data.json_file import read_json
 from data.no_change import sentences_in_use
+from data.splits import Reader, check_size, open_split
 from data.vocabulary import Vocabulary
 from data.wording import number_of
 from models.precision import tune_convolutions

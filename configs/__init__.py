@@ -1,7 +1,7 @@
 """Typed configuration: one dataclass per section; a YAML file and dotted options override the defaults.
 
-`configs/second_cc.yaml` explains each setting. An unknown key, a wrong type or a value out of range is
-refused before any data is read, with the key, the value and the rule.
+`configs/second_cc.yaml` explains each setting. Unknown keys, wrong types and values out of range are refused
+before any data is read, with the key, the value and the rule.
 """
 
 import json
@@ -41,41 +41,41 @@ class TrainConfig:
     start_from: str | None = None
     """Checkpoint whose weights training starts from."""
     epochs: PositiveInt = 30
-    """Most epochs."""
+    """Maximum number of epochs."""
     batch_size: PositiveInt = 28
     """Captions per step, over all processes; pairs for a change detector."""
     accumulate: PositiveInt = 1
-    """Micro-batches in which a process works through its share of a batch."""
+    """Micro-batches into which a process divides its share of a batch."""
     captions_per_step: Literal["one", "all"] = "one"
-    """Captions of a pair per step: one drawn for each sample, or all of them."""
+    """Captions of a pair per step: one, drawn at random, or all."""
     keep_features: bool = False
-    """Compute the features of a trunk that is never trained only once."""
+    """Compute the features of a fixed trunk once, before training."""
     learning_rate: PositiveFloat = 5e-5
-    """Of Adam, for all parts."""
+    """Learning rate of Adam, for all parts of the model."""
     schedule: Literal["plateau", "one_cycle"] = "plateau"
-    """Of the learning rate: the decoder's decays on a plateau, or one cycle over all steps."""
+    """Learning-rate schedule: the decoder's rate decays on a plateau, or one cycle over all steps."""
     decay: ClosedUnitInterval = 0.7
-    """Factor of the decoder's rate on a plateau."""
+    """Factor by which the decoder's rate decays on a plateau."""
     decay_patience: PositiveInt = 3
     """Epochs without a better validation score before a decay."""
     early_stop: PositiveInt = 10
     """Epochs without a better validation score before training ends."""
     clip_value: NonNegativeFloat = 5.0
-    """Largest absolute value of a gradient; 0: not clipped."""
+    """Largest absolute value of a gradient; 0 disables clipping."""
     clip_fusion: bool = True
-    """Clip the fusion's gradients, too."""
+    """Whether the fusion's gradients are clipped, too."""
     select_on: Literal["bleu_4", "cider", "s_m", "miou", "sek", "f_scd"] = "bleu_4"
-    """Validation score that chooses best.pt."""
+    """Validation score that selects best.pt."""
     checkpoint_minutes: PositiveFloat = 15.0
     """Minutes between two last.pt within an epoch."""
     precision: Precision = "tf32"
-    """Precision of the forward pass; a GPU without bf16 units takes fp16 instead of bf16."""
+    """Precision of the forward pass; a GPU without bf16 units uses fp16 instead of bf16."""
     compile: bool = False
     """torch.compile for trunks and fusion."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     seed: NonNegativeInt = 1
-    """Of weights, order, dropout and augmentation."""
+    """Random seed of weights, order, dropout and augmentation."""
 
 
 @dataclass(frozen=True)
@@ -175,3 +175,11 @@ def architecture(settings: "TrunkSettings") -> dict[str, Any]:
     """The settings that weights belong to: all but those marked `training_only`."""
     chosen = [setting.name for setting in fields(settings) if not setting.metadata.get("training_only")]
     return {name: getattr(settings, name) for name in chosen}
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    values: dict[str, Any] = {}
+    for key, value in nested.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return values

@@ -1,4 +1,4 @@
-"""Command lines: a command's options plus dotted settings, over a YAML file or a checkpoint's settings."""
+"""Command lines: options and dotted settings, which override a YAML file or a checkpoint's settings."""
 
 import argparse
 import re
@@ -79,7 +79,7 @@ class CommandLine(ArgumentParser):
             self.add_class_arguments(section_class(name, {"name": self.model}), name)
 
     def _suggestion(self, error: str) -> str:
-        """The name nearest to the unknown one in jsonargparse's message; "" where there is none."""
+        """The known name closest to the unknown one in jsonargparse's message, "" if there is none."""
         unknown = re.search(
             r"unrecognized arguments: --([\w.]+)|Group '(\w+)' does not accept option '(\w+)'"
             r"|Option '([\w.]+)' is not accepted",
@@ -105,7 +105,7 @@ def chosen_model(argv: Sequence[str] | None, stored: Stored) -> str:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The content of a configuration file; {} where it holds anything but named sections."""
+    """The content of a configuration file, {} if it is not a mapping of sections."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -115,7 +115,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 def early_option(argv: Sequence[str] | None, name: str) -> str | None:
-    """One option's value before the rest is parsed: what the defaults of the rest depend on."""
+    """The value of one option, parsed before the others, whose defaults depend on it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(name, dest="value")
     return parser.parse_known_args(argv)[0].value
@@ -130,7 +130,7 @@ def sections_of(stored: Stored) -> dict[str, Any]:
 
 
 def read_stored(stored: Mapping[str, Any]) -> Config:
-    """The configuration that a checkpoint keeps; settings that an older one lacks have their defaults.
+    """The configuration stored in a checkpoint; settings missing in an older one have their defaults.
 
     UserError names the section or setting that is missing, unknown or out of range.
     """

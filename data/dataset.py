@@ -11,17 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
-from data import authors_files, hdf5
 from data.augmentation import Augmentation
-from data.authors_files import ReleasedReader
-from data.detected_maps import DetectedMaps
 from data.errors import UserError
-from data.hdf5 import SplitReader, split_path
 from data.packed_maps import PackedViews
-from data.palette import MapClasses, classes_by_date
-from data.perturbations import PAINTING
 from data.sampler import SPARE, Draw
 from data.settings import DataConfig
+from data.splits import Reader, SplitViews
 from data.views import plain_colours, plain_dates, unpack_maps
 from data.wording import number_of
 from data.workers import ignore_interrupts, interrupts_blocked
@@ -29,7 +24,6 @@ from data.workers import ignore_interrupts, interrupts_blocked
 Batch = dict[str, Tensor]
 SHARED_MEMORY = Path("/dev/shm")
 MOST_PREPARED = 2  # batches that a worker has ready: torch's default
-Reader = SplitReader | ReleasedReader
 
 
 class ChangeCaptions(Dataset):
@@ -55,7 +49,7 @@ class ChangeCaptions(Dataset):
         augment: Augmentation | None = None,
     ) -> None:
         self.reader, self.captions, self.maps, self.augment = reader, captions, maps, augment
-        self.detected = DetectedMaps(reader.path, reader.fingerprint) if maps == "detected" else None
+        self.split_views = SplitViews(reader, maps)
         self.rows = list(rows)
         self.images_of = dict(zip(self.rows, self.rows if images_of is None else images_of, strict=True))
         self.captions_per_pair = reader.tokens.shape[1]
@@ -67,8 +61,7 @@ class ChangeCaptions(Dataset):
     @property
     def fingerprints(self) -> dict[str, str]:
         """Of the files that the samples are read from."""
-        files = {self.reader.path.name: self.reader.fingerprint}
-        return {**files, self.detected.path.name: self.detected.fingerprint} if self.detected else files
+        return self.split_views.fingerprints
 
     def __getitem__(self, draw: int | Draw) -> Batch:
         """A sample as above."""
@@ -117,12 +110,7 @@ class ChangeCaptions(Dataset):
         return views, batch
 
     def _views(self, row: int) -> PackedViews:
-        views = self.reader.packed_views(self.images_of[row])
-        if self.maps == "void":
-            return views._replace(maps=np.zeros(views.images.shape[-2:], dtype=np.uint8))
-        if self.detected:
-            return views._replace(maps=self.detected.maps(self.images_of[row]))
-        return views
+        return self.split_views.packed(self.images_of[row])
 
     def views_at(self, row: int) -> Tensor:
         """The views (4, 3, H, W) uint8 that are shown for the pair at a place in the file."""
@@ -132,52 +120,6 @@ class ChangeCaptions(Dataset):
         """Replace the views of the pairs in `rows` by kept[place], in the same order; for a trunk that never
         changes."""
         self.features = dict(zip(self.rows, kept, strict=True))
-
-
-def used_rows(reader: Reader, split: str, config: DataConfig) -> list[int]:
-    """Places of the pairs in use: augmented rows only in the splits that `data.augmented_splits` names."""
-    keep = ~reader.augmented | (split in config.augmented_splits)
-    return np.flatnonzero(keep).tolist()
-
-
-def open_reader(split: str, config: DataConfig) -> Reader:
-    """One split of `data.dir`, which holds our files or the released ones."""
-    own, released = hdf5.input_files(config.dir), authors_files.input_files(config.dir)
-    if own and released:
-        raise UserError(
-            f"{config.dir} must hold one kind of input files, found {own[0].name} and {released[0].name}: "
-            "give each its own folder"
-        )
-    if released:
-        return ReleasedReader(config.dir, split, config.annotations, config.no_change)
-    return SplitReader(split_path(config.dir, split))
-
-
-def map_classes_of(reader: Reader, perturbations: Iterable[str]) -> MapClasses:
-    """The classes of a split's given maps at each date; not looked for unless one of `perturbations` paints
-    classes."""
-    if not PAINTING.intersection(perturbations):
-        return (), ()
-    return classes_by_date(reader.views(row)[2:] for row in range(len(reader)))
-
-
-def check_size(reader: Reader, image_size: list[int]) -> None:
-    if list(reader.image_size) != image_size:
-        raise UserError(
-            f"{reader.path} holds images of {reader.image_size}, the model learnt on {tuple(image_size)}: "
-            f"prepare them with tools/create_input_files.py --image_size {image_size[0]}"
-        )
-
-
-def open_split(split: str, config: DataConfig) -> tuple[Reader, list[int]]:
-    """One split of `data.dir` and the places of its pairs in use; UserError where none is left."""
-    reader = open_reader(split, config)
-    rows = used_rows(reader, split, config)
-    if not rows:
-        raise UserError(
-            f"{reader.path} holds no pair in use: its rows are all augmented, see data.augmented_splits"
-        )
-    return reader, rows
 
 
 def augmented_remark(val_samples: ChangeCaptions) -> list[str]:

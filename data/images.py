@@ -204,9 +204,10 @@ def read_views(
     views += maps
     sizes = [view.shape[:2] for view in views]
     if len(set(sizes)) > 1:
-        found = ", ".join(f"{height} x {width}" for height, width in sizes)
+        different = ", ".join(f"{height} x {width}" for height, width in sizes)
         raise UserError(
-            f"{name_of(paths[0])}: the images of a pair have one size (rows x columns), got {found}"
+            f"{name_of(paths[0])}: the images of a pair have one size (rows x columns), got {different}: "
+            "crop or resize them to the same area"
         )
     return views
 

@@ -1,6 +1,6 @@
 """The models, by name: `model.name: NAME` is the class MODEL of models/NAME.py.
 
-A new model is one file with a `Captioner` (models/captioner.py), its `Settings`, and MODEL = that class.
+A captioning model subclasses `Captioner` (models/captioner.py); docs/extending.md shows an example.
 """
 
 import re
@@ -23,7 +23,7 @@ def model_names() -> list[str]:
 
 
 def model_class(name: str) -> "type[nn.Module]":
-    """The class of a model; UserError with the list of models where there is none of that name."""
+    """The class of a model; UserError with the list of models for an unknown name."""
     names = model_names()
     if name not in names:
         raise UserError(f"model.name must be one of {', '.join(names)}: got {name}")
@@ -31,9 +31,10 @@ def model_class(name: str) -> "type[nn.Module]":
 
 
 def build_model(settings: "TrunkSettings", vocabulary_size: int, *, pretrained: bool = True) -> "nn.Module":
-    """A model with new weights, those of its trunks as `settings.weights` says.
+    """A model with random weights, except for the trunks, whose weights `settings.weights` names.
 
-    pretrained=False where a checkpoint follows. A change detector ignores vocabulary_size.
+    pretrained: False leaves the trunks random, too, for weights of a checkpoint. A change detector ignores
+    vocabulary_size.
     """
     import torch
 

@@ -1,8 +1,7 @@
-"""Beam search over many pairs at once, by the released rule: the sum of log-probabilities, no length
-normalisation.
+"""Batched beam search by the authors' rule: the sum of log-probabilities without length normalisation.
 
-It knows a decoder by three calls only: `start(memory) -> state`, `step(tokens, state) -> (log_probs, state)`
-and `state.reorder(indices)`.
+It uses three methods of a decoder: `start(memory) -> state`, `step(tokens, state) -> (log_probs, state)` and
+`state.reorder(indices)`.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from torch import Tensor
 
 class State(Protocol):
     def reorder(self, indices: Tensor) -> "State":
-        """The state of the beams at the flat places `indices` (P', K'); a row holds beams of one pair."""
+        """The state of the beams with flat indices (P', K'); each row holds beams of one pair."""
 
 
 class StepDecoder(Protocol):
@@ -27,8 +26,8 @@ class StepDecoder(Protocol):
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """A caption as ids without `<start>` and the final `<end>`, its log-probability, and whether it chose
-    `<end>`."""
+    """A caption as ids without `<start>` and the final `<end>`, its log-probability, and whether it ended
+    with `<end>`."""
 
     tokens: list[int]
     log_prob: float
@@ -46,12 +45,12 @@ def beam_search(
     max_steps: int,
     best: int = 1,
 ) -> list[list[Hypothesis]]:
-    """The `best` captions of every pair, the best first; unfinished ones answer where too few have finished.
+    """The `best` captions of every pair, most likely first; unfinished ones follow if too few have finished.
 
-    At each step the best k of (alive beams x V) are taken, k = beam_size less the finished; those that chose
-    `<end>` are set aside. A pair leaves the batch when nothing alive can still enter its answer, and after
-    max_steps it ends.
-    Equal scores: the one finished first, then the lower beam. memory has a row per pair; beam_size is capped
+    Each step keeps the best k of (alive beams x V), k = beam_size minus the number of finished captions;
+    those that end with `<end>` are moved to the finished ones. A pair leaves the batch when no alive beam can
+    still enter its result, at the latest after max_steps.
+    Ties: the caption that finished first, then the lower beam. memory has a row per pair; beam_size is capped
     at V.
     """
     finished: list[list[Hypothesis]] = [[] for _ in memory]
@@ -65,8 +64,8 @@ def beam_search(
         log_probs, state = decoder.step(tokens, state)
         beams, vocabulary = log_probs.shape[1:]
         candidates = (scores.unsqueeze(-1) + log_probs).flatten(1)  # (P, K * V)
-        scores, places = candidates.topk(min(beam_size, vocabulary), dim=-1)  # best first
-        parents, tokens = places // vocabulary, places % vocabulary
+        scores, indices = candidates.topk(min(beam_size, vocabulary), dim=-1)  # best first
+        parents, tokens = indices // vocabulary, indices % vocabulary
         words = torch.cat([words.take_along_dim(parents.unsqueeze(-1), dim=1), tokens.unsqueeze(-1)], dim=-1)
         scores = _set_aside(scores, tokens == end, words, [finished[pair] for pair in pairs])
         leading = scores.amax(dim=-1).tolist()
@@ -82,14 +81,13 @@ def beam_search(
 
 
 def _set_aside(scores: Tensor, ended: Tensor, words: Tensor, finished: list[list[Hypothesis]]) -> Tensor:
-    """Move candidates that chose `<end>` to `finished`; scores (P, K) of those still alive, -inf for the
-    others.
+    """Move candidates that ended with `<end>` to `finished`; the others' scores (P, K), -inf if not alive.
 
-    Candidates stand best first; a pair takes only as many as it has unfinished beams.
+    Candidates are sorted, best first; a pair takes only as many as it has unfinished beams.
     """
-    places = torch.arange(scores.shape[1], device=scores.device)
-    room = scores.shape[1] - torch.tensor([len(found) for found in finished], device=scores.device)
-    taken = places < room.unsqueeze(-1)
+    ranks = torch.arange(scores.shape[1], device=scores.device)
+    room = scores.shape[1] - torch.tensor([len(captions) for captions in finished], device=scores.device)
+    taken = ranks < room.unsqueeze(-1)
     for row, beam in (taken & ended).nonzero().tolist():
         finished[row].append(
             Hypothesis(words[row, beam, :-1].tolist(), scores[row, beam].item(), finished=True)
@@ -98,13 +96,13 @@ def _set_aside(scores: Tensor, ended: Tensor, words: Tensor, finished: list[list
 
 
 def _undecided(finished: list[Hypothesis], leading: float, best: int) -> bool:
-    """Whether an alive beam can still enter the answer: scores only fall, and the earlier of two equals stays
-    first."""
+    """Whether an alive beam can still enter the result: scores only decrease, and of equal ones the earlier
+    ranks first."""
     if len(finished) < best:
         return leading > -torch.inf
     return leading > _ranked(finished)[best - 1].log_prob
 
 
 def _ranked(finished: list[Hypothesis]) -> list[Hypothesis]:
-    """By score; sorting is stable, so equal ones stay in the order in which they finished."""
+    """Sorted by score; equal scores keep the order in which they finished."""
     return sorted(finished, key=lambda hypothesis: -hypothesis.log_prob)

@@ -1,13 +1,12 @@
-"""What every captioning model is: an encoder, whose output is the memory, and a decoder that reads it.
+"""The base class of captioning models: an encoder computes the memory, and a decoder reads it.
 
-A model is a subclass in a file of its own. It has a frozen dataclass `Settings`, a decoder, and `features`
-and `fuse` (or `encode` alone); teacher forcing and beam search are written here. docs/extending.md shows
-one.
+A model subclasses `Captioner` in its own file. It defines `Settings` (a frozen dataclass), `features`, `fuse`
+and a `CaptionDecoder`; teacher forcing and beam search are inherited. docs/extending.md shows an example.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import torch
 from jsonargparse.typing import PositiveInt
@@ -15,14 +14,14 @@ from torch import Tensor, nn
 
 from data.dataset import views_of
 from data.hdf5 import VIEWS
-from models.beam_search import Hypothesis, StepDecoder, beam_search
+from models.beam_search import Hypothesis, State, beam_search
 from models.precision import plain_float32
 from models.trunks import TrunkSettings, pixel_statistics
 
 
 @dataclass(frozen=True)
 class CaptionerSettings(TrunkSettings):
-    """What every captioning model's `Settings` has."""
+    """The settings of every captioning model; the base of its `Settings`."""
 
     task: ClassVar[str] = "captioning"
 
@@ -32,27 +31,49 @@ class CaptionerSettings(TrunkSettings):
 
 @dataclass(frozen=True)
 class WordAttention:
-    """What each word of a caption was chosen from.
+    """The attention with which each word of a caption is predicted.
 
     grids: attention over each source's grid, mean over heads, (P, K, T, N), by the source's name.
-    gates: how much each source counts, mean over channels, (P, K, T); empty in models without gates.
+    gates: the weight of each source, mean over channels, (P, K, T); empty in models without gates.
     """
 
     grids: dict[str, Tensor]
     gates: dict[str, Tensor]
 
 
-class CaptionDecoder(StepDecoder, Protocol):
-    """A decoder over captions grouped by pair: P pairs, K captions (or beams) of each, T steps."""
+class CaptionDecoder(nn.Module):
+    """A decoder over captions grouped by pair: P pairs, K captions (or beams) of each, T steps.
 
-    def __call__(self, tokens: Tensor, memory: Tensor) -> Tensor:
-        """Teacher-forced logits: tokens (P, K, T), memory (P, L, N, D) -> (P, K, T, V)."""
+    Subclasses define `start` and `advance`; teacher forcing and single steps follow from these.
+    """
+
+    def start(self, memory: Tensor) -> State:
+        """memory, one row per pair -> the state before the first word, of one caption per pair."""
+        raise NotImplementedError
+
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read T more words of each caption: tokens (P, K, T) -> logits (P, K, T, V) and the state after
+        them.
+
+        T is 1 unless `state` is that of `start`, which then serves all K captions of a pair.
+        """
+        raise NotImplementedError
+
+    def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
+        """Teacher-forced logits: tokens (P, K, T), memory, one row per pair -> (P, K, T, V)."""
+        return self.advance(tokens, self.start(memory))[0]
+
+    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+        """One more word: tokens (P, K) -> log-probabilities of the next word (P, K, V) in float32, and the
+        new state."""
+        logits, state = self.advance(tokens.unsqueeze(-1), state)
+        return logits.squeeze(2).float().log_softmax(dim=-1), state
 
 
 class Captioner(nn.Module):
-    """Views of a pair, in the order rgb t0, rgb t1, map t0, map t1, -> a sentence.
+    """A model that captions the views of a pair: rgb t0, rgb t1, map t0, map t1, in this order.
 
-    Settings: the YAML's `model:` section for this model. views: those that the model looks at.
+    Settings: the dataclass of the YAML's `model:` section. views: the names of the views that it reads.
     """
 
     Settings: ClassVar[type[CaptionerSettings]]
@@ -71,23 +92,23 @@ class Captioner(nn.Module):
         return self.mean.device
 
     def normalised(self, views: Tensor) -> Tensor:
-        """What the trunks read of views (..., 3, H, W) uint8: floats of the same shape."""
+        """The input of the trunks: views (..., 3, H, W) uint8 -> normalised floats of the same shape."""
         return (views.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def features(self, views: Tensor, plain: Tensor | None = None) -> Tensor:
-        """What the trunk gives: views (B, 4, 3, H, W) uint8 -> features, one row per pair.
+        """The trunk's output: views (B, 4, 3, H, W) uint8 -> features, one row per pair.
 
-        A trunk that is never trained computes them once (`train.keep_features`).
-        plain (B, 4): `data.views.plain_colours` of the views, computed where absent.
+        Features of a fixed trunk are computed once and kept (`train.keep_features`).
+        plain (B, 4): `data.views.plain_colours` of the views, computed if missing; models may ignore it.
         """
         raise NotImplementedError
 
     def fuse(self, features: Tensor) -> Tensor:
-        """Features, one row per pair -> memory (B, L, N, D): L levels of N tokens."""
+        """Features -> the memory that the decoder reads; both have one row per pair."""
         raise NotImplementedError
 
     def encode(self, views: Tensor, plain: Tensor | None = None) -> Tensor:
-        """views (B, 4, 3, H, W) uint8 -> memory (B, L, N, D); plain: as in `features`."""
+        """views (B, 4, 3, H, W) uint8 -> memory, one row per pair; plain: as in `features`."""
         return self.fuse(self.features(views, plain))
 
     def forward(
@@ -99,8 +120,8 @@ class Captioner(nn.Module):
     ) -> Tensor:
         """Teacher-forced logits: views (B, 4, 3, H, W) uint8, tokens (B, T) -> (B, T, V).
 
-        tokens (B, K, T), K captions of each pair, -> (B, K, T, V); a pair is encoded once for all of them.
-        plain: as in `features`. features: those of the pairs, in place of views.
+        tokens (B, K, T), K captions of each pair, -> (B, K, T, V); each pair is encoded once.
+        plain: as in `features`. features: the pairs' features instead of their views.
         """
         grouped = tokens if tokens.dim() == 3 else tokens.unsqueeze(1)
         logits = self.decoder(grouped, self._memory(views, plain, features))
@@ -110,8 +131,8 @@ class Captioner(nn.Module):
         return self.encode(views, plain) if features is None else self.fuse(features.to(self.mean.dtype))
 
     def parts(self) -> dict[str, nn.Module]:
-        """The modules that the optimiser groups. "decoder" decays on a plateau (`train.decay`), "fusion" may
-        be left out of clipping (`train.clip_fusion`)."""
+        """The optimiser's parameter groups, by name. The rate of "decoder" decays on a plateau
+        (`train.decay`); gradients of "fusion" may stay unclipped (`train.clip_fusion`)."""
         return dict(self.named_children())
 
     @torch.inference_mode()
@@ -126,11 +147,12 @@ class Captioner(nn.Module):
         plain: Tensor | None = None,
         features: Tensor | None = None,
     ) -> list[list[Hypothesis]]:
-        """Beam search: views (B, 4, 3, H, W) uint8 -> the `best` answers of each pair, the best first.
+        """Beam search: views (B, 4, 3, H, W) uint8 -> the `best` captions of each pair, most likely first.
 
-        plain, features: as in `forward`. Autocast applies to the encoding alone. The decoder, a small part of
-        the work, stays in float32: in bf16, rounding would choose between captions that are nearly as likely
-        (91.5 % of the demo's captions equal those of float32 then, 99.2 % this way).
+        plain, features: as in `forward`. Autocast applies to the encoder only. The decoder, a small part of
+        the work, stays in float32, because in bf16 rounding chooses between captions of nearly equal
+        probability: 91.5 % of the demo's captions equal those of float32 with a bf16 decoder, 99.2 % with
+        this one.
         """
         memory = self._memory(views, plain, features)
         with plain_float32(memory.device):
@@ -145,20 +167,20 @@ class Captioner(nn.Module):
             )
 
     def explain(self, views: Tensor, tokens: Tensor) -> WordAttention | None:
-        """What was looked at to choose the word after each of `tokens` (B, K, T), which begin with `<start>`;
-        views (B, 4, 3, H, W) uint8. None in models that cannot tell."""
+        """The attention that predicts the word after each of `tokens` (B, K, T), which begin with `<start>`;
+        views (B, 4, 3, H, W) uint8. None for models without attention."""
         return None
 
     def mixed_features(self, clean: Tensor, views: Tensor, differs: Tensor) -> Tensor:
-        """`features` of perturbed views (B, 4, 3, H, W), given those of the clean ones.
+        """`features` of perturbed views (B, 4, 3, H, W); clean: the features of the unperturbed views.
 
-        differs (B, 4): views that are not the clean ones. Models that encode views apart can reuse `clean`.
+        differs (B, 4): the views that are perturbed. Models that encode each view separately reuse `clean`.
         """
         return self.features(views)
 
 
 def inputs_of(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor | None]:
-    """The pairs of a batch of data/dataset.py as arguments of `Captioner.forward` and `caption`."""
+    """The arguments of `Captioner.forward` and `caption` for a batch of data/dataset.py."""
     if "features" in batch:
         return {"views": None, "features": batch["features"].to(device, non_blocking=True)}
     return {"views": views_of(batch, device), "plain": batch.get("plain")}

@@ -1,4 +1,4 @@
-"""A Semantic Change Detector: from two images alone, where they differ and what was and is there.
+"""Semantic change detection: where two images differ, and the land-cover class of each date there.
 
 The family of SSCD-l and Bi-SRNet (Ding et al., "Bi-Temporal Semantic Reasoning for the Semantic Change
 Detection in HR Remote Sensing Images", IEEE TGRS 2022): a shared trunk, a semantic head that both dates
@@ -25,7 +25,7 @@ BALANCE = 0.25
 
 
 class Detection(NamedTuple):
-    """What is found in B pairs of images.
+    """The output of the detector for B pairs of images.
 
     change (B, H, W): logits that a pixel has changed.
     classes (B, 2, 7, H, W): each date's logits of data.palette.CLASSES, meant for changed pixels. There
@@ -49,9 +49,9 @@ class Settings(TrunkSettings):
 
 
 class ChangeDetector(nn.Module):
-    """Views of a pair, of which the images rgb t0 and rgb t1 alone are looked at -> a Detection.
+    """Views of a pair, of which only the images rgb t0 and rgb t1 are read -> a Detection.
 
-    Images may have any size. vocabulary_size is unused: a detector has no words.
+    Images may have any size. vocabulary_size is ignored: a detector has no words.
     """
 
     Settings = Settings
@@ -85,9 +85,9 @@ class ChangeDetector(nn.Module):
 
     @torch.inference_mode()
     def classify(self, views: Tensor, plain: Tensor | None = None) -> Tensor:
-        """views (B, 2 or 4, 3, H, W) uint8 -> places in CLASSES (B, 2, H, W), 0 (void) where unchanged."""
-        found = self(views, plain)
-        return found.classes.argmax(2) * (found.change > 0).unsqueeze(1)
+        """views (B, 2 or 4, 3, H, W) uint8 -> indices into CLASSES (B, 2, H, W), 0 (void) where unchanged."""
+        detection = self(views, plain)
+        return detection.classes.argmax(2) * (detection.change > 0).unsqueeze(1)
 
     def detect(self, views: Tensor) -> Tensor:
         """views (B, 2 or 4, 3, H, W) uint8 -> maps (B, 2, 3, H, W) uint8 on the CPU.
@@ -144,8 +144,8 @@ def enlarge(images: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(images, size=size, mode="bilinear", align_corners=False)
 
 
-def detection_loss(found: Detection, truth: Tensor) -> Tensor:
-    """Each pair's loss (B), that of Bi-SRNet; truth (B, 2, H, W) holds the given maps' places in CLASSES.
+def detection_loss(detection: Detection, truth: Tensor) -> Tensor:
+    """Each pair's loss (B), that of Bi-SRNet; truth (B, 2, H, W) holds the given maps' indices into CLASSES.
 
         L = L_change + (L_t0 + L_t1) / 2 + L_consistency
 
@@ -160,7 +160,7 @@ def detection_loss(found: Detection, truth: Tensor) -> Tensor:
     shared out.
     """
     changed = (truth > 0).any(1)
-    logits, classes = found.change.float(), found.classes.float()
+    logits, classes = detection.change.float(), detection.classes.float()
     change = F.binary_cross_entropy_with_logits(logits, changed.float(), reduction="none")
     wrong = F.cross_entropy(classes.flatten(0, 1), truth.flatten(0, 1), reduction="none")  # (2B, H, W)
     alike = F.cosine_similarity(*classes.softmax(2).unbind(1), dim=1)

@@ -1,7 +1,7 @@
 """Caption decoder with MGCA (Multimodal Gated Cross Attention; paper, section on the caption decoder).
 
-Everything here works on captions grouped by pair: P pairs, K captions (or beams) of each, T steps, width D.
-The memory of a pair and its keys and values exist once, however many captions look at them.
+Captions are grouped by pair: P pairs, K captions (or beams) of each, T steps, width D. The keys and values of
+a pair's memory are computed once for all its captions.
 """
 
 import math
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from models.attention import Attention, FeedForward, KeysValues
-from models.captioner import WordAttention
+from models.captioner import CaptionDecoder, WordAttention
 from models.weight_sharing import one_for_each
 
-Memory = tuple[KeysValues, ...]  # what is kept of a pair's memory, (P, heads, N, d) each
+Memory = tuple[KeysValues, ...]  # of each modality, (P, heads, N, d) each
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -29,18 +29,17 @@ def sinusoids(length: int, width: int) -> Tensor:
 
 @dataclass(frozen=True)
 class State:
-    """What decoding has computed so far; a value that `step` returns anew.
+    """The cache of decoding; immutable, each step returns a new one.
 
     memory: keys and values of the memory, once per pair.
-    prefix: keys and values of the words so far, (P * K, heads, t, d); None before the first word.
+    prefix: keys and values of the previous words, (P * K, heads, t, d); None before the first word.
     """
 
     memory: Memory
     prefix: KeysValues | None = None
 
     def reorder(self, indices: Tensor) -> "State":
-        """Beams picked by `indices` (P', K'), each the flat place of an old beam; a row holds beams of one
-        pair."""
+        """The state of the beams with flat indices (P', K'); each row holds beams of one pair."""
         pairs = len(self.memory[0][0])
         old_pairs = indices[:, 0] // (len(self.prefix[0]) // pairs)
         memory = self.memory
@@ -54,8 +53,7 @@ class MGCA(nn.Module):
     """Multimodal Gated Cross Attention: m = LayerNorm(sum_i g_i * a_i + g_word * s) over the modalities i, no
     other residual.
 
-    sharing: "separate", an attention per modality (paper); "shared", all memories through the same weights
-    (released).
+    sharing: "separate", an attention per modality (paper); "shared", one attention for all (authors' code).
     """
 
     def __init__(
@@ -96,7 +94,7 @@ class MGCA(nn.Module):
         return [*gates, torch.sigmoid(self.gate_word(s))]
 
     def attention(self, s: Tensor, memory: Memory) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What `forward` weighs: attention over each grid (P, K * T, N) and the gates (P, K * T), by name."""
+        """The weights in `forward`: attention over each grid (P, K * T, N) and gates (P, K * T), by name."""
         grids, attended = {}, []
         for name, attention, part in zip(self.modalities, self._attentions(), memory, strict=True):
             queries = attention.queries(s)
@@ -107,8 +105,10 @@ class MGCA(nn.Module):
 
 
 class UngatedAttention(nn.Module):
-    """What stands in MGCA's place without it: m = LayerNorm(s + Dropout(MHA(s, X))), X all memories side by
-    side (the ordinary cross-attention of a transformer decoder)."""
+    """The cross-attention of a standard transformer decoder, instead of MGCA.
+
+    m = LayerNorm(s + Dropout(MHA(s, X))), where X are the tokens of all modalities.
+    """
 
     def __init__(self, modalities: Sequence[str], width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -126,16 +126,16 @@ class UngatedAttention(nn.Module):
         return self.norm(s + self.dropout(self.attend.attend(self.attend.queries(s), *memory)))
 
     def attention(self, s: Tensor, memory: Memory) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """What `forward` weighs: attention over each grid (P, K * T, N), by name; no gates."""
+        """The weights in `forward`: attention over each grid (P, K * T, N), by name; no gates."""
         weights = self.attend.weights(self.attend.queries(s), memory[0][0])
         grids = weights.chunk(len(self.modalities), dim=-1)
         return dict(zip(self.modalities, grids, strict=True)), {}
 
 
-class Decoder(nn.Module):
+class Decoder(CaptionDecoder):
     """Word embedding, one decoder layer with MGCA, and the output layer over the vocabulary.
 
-    mgca: False puts an ordinary cross-attention in MGCA's place (an ablation).
+    mgca: False replaces MGCA by a standard cross-attention (an ablation).
     """
 
     def __init__(
@@ -175,26 +175,18 @@ class Decoder(nn.Module):
         """memory (P, M, N, D) of M modalities -> the state before the first word."""
         return State(self.mgca.keys_values(memory))
 
-    def forward(self, tokens: Tensor, memory: Tensor) -> Tensor:
-        """Teacher-forced logits: tokens (P, K, T), memory (P, M, N, D) -> (P, K, T, V)."""
-        return self._advance(tokens, self.start(memory))[0]
-
-    def step(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """One more word: tokens (P, K) -> log-probabilities of the next word (P, K, V) in float32, and the
-        new state."""
-        logits, state = self._advance(tokens.unsqueeze(-1), state)
-        return logits.squeeze(2).float().log_softmax(dim=-1), state
-
     def attention(self, tokens: Tensor, memory: Tensor) -> WordAttention:
-        """What was looked at to choose the word after each of tokens (P, K, T); memory (P, M, N, D)."""
+        """The attention that predicts the word after each of tokens (P, K, T); memory (P, M, N, D)."""
         state = self.start(memory)
         s, _ = self._read(tokens, state)
-        looked = self.mgca.attention(s, state.memory)
+        grids, gates = self.mgca.attention(s, state.memory)
+        steps = tokens.shape[1:]  # (K, T)
         return WordAttention(
-            *({name: x.unflatten(1, tokens.shape[1:]) for name, x in part.items()} for part in looked)
+            grids={name: grid.unflatten(1, steps) for name, grid in grids.items()},
+            gates={name: gate.unflatten(1, steps) for name, gate in gates.items()},
         )
 
-    def _advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
+    def advance(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
         """Read T more words of each caption: tokens (P, K, T) -> logits (P, K, T, V) and the state after
         them."""
         s, prefix = self._read(tokens, state)
@@ -214,7 +206,7 @@ class Decoder(nn.Module):
             prefix = tuple(
                 torch.cat([old, new], dim=2) for old, new in zip(state.prefix, prefix, strict=True)
             )
-        # the words of a first call see none after them; a later call brings one word, which may see all
+        # the first call needs a causal mask; later calls read one word, which attends to all previous ones
         attended = self.self_attention.attend(self.self_attention.queries(words), prefix, causal=past == 0)
         s = self.self_attention_norm(words + self.dropout(attended))
         return s.reshape(pairs, -1, s.shape[-1]), prefix

@@ -6,7 +6,7 @@ from models.trunks import TrunkSettings, make_trunk
 
 
 class Encoder(nn.Module):
-    """One modality's trunk, called on both dates, and its pooling to grid x grid cells."""
+    """The trunk of one modality, applied to both dates, and pooling to grid x grid cells."""
 
     def __init__(self, settings: TrunkSettings, *, grid: int) -> None:
         super().__init__()
@@ -15,7 +15,7 @@ class Encoder(nn.Module):
         self.channels = self.trunk.channels[-1]
 
     def forward(self, dates: Tensor, plain: Tensor | None = None) -> Tensor:
-        """Dates of one modality, both or one alone, (B, T, 3, H, W) -> (B, T, C, grid, grid).
+        """T dates of one modality (B, T, 3, H, W) -> (B, T, C, grid, grid).
 
         plain (B, T): as in `Trunk.each_date`.
         """

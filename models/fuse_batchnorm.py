@@ -1,4 +1,4 @@
-"""BatchNorm in eval mode is a scale and a shift, which the convolution before it can hold in its weights."""
+"""Folding of BatchNorm layers into the convolutions before them, for inference."""
 
 from itertools import pairwise
 
@@ -11,10 +11,10 @@ from models.trunks import TimmTrunk
 
 @torch.no_grad()
 def fold_batchnorm(module: nn.Module) -> None:
-    """Put every BatchNorm2d that follows a Conv2d among its parent's children into that convolution.
+    """Fold every BatchNorm2d that follows a Conv2d among its parent's children into that convolution.
 
-    For inference only: what is computed stays the same to rounding, what could be learnt does not. The
-    children must stand in the order of the computation, as in torchvision's ResNets and in Sequentials.
+    For inference only: outputs stay the same up to rounding, but the model cannot be trained further. The
+    children must be in the order of computation, as in torchvision's ResNets and in nn.Sequential.
     """
     children = list(module.named_children())
     for (name, conv), (norm_name, norm) in pairwise(children):

@@ -37,7 +37,7 @@ class EnhancementLayer(nn.ModuleDict):
 
     cmca, udca: False leaves that one out (an ablation). The layer holds a cross-attention for each
     direction, such as rgb_from_sem; make: builds one. sharing: "separate", each direction has its own
-    (paper); "shared", one serves every call (released).
+    (paper); "shared", one serves every call (authors' code).
     """
 
     def __init__(
@@ -72,12 +72,12 @@ class EnhancementLayer(nn.ModuleDict):
 
     @staticmethod
     def _cmca(attend: CrossAttention, stream: Tensor, other: Tensor) -> Tensor:
-        """Each date looks at its own date of the other modality: dates stand beside pairs in the batch."""
+        """Each date attends to the same date of the other modality; dates are part of the batch dimension."""
         return attend(stream.flatten(0, 1), other.flatten(0, 1)).unflatten(0, (-1, 2))
 
     @staticmethod
     def _udca(attend: CrossAttention, stream: Tensor, difference: Tensor) -> Tensor:
-        """Both dates look at one difference (B, N, D), whose keys and values are computed once."""
+        """Both dates attend to one difference (B, N, D), whose keys and values are computed once."""
         return attend(stream.flatten(1, 2), difference).unflatten(1, (2, -1))
 
 
@@ -153,8 +153,8 @@ class Fusion(nn.Module):
         self.columns = nn.Parameter(torch.empty(grid, width // 2))
         self.rows = nn.Parameter(torch.empty(grid, width // 2))
         self.enhance = nn.ModuleList(layer() for _ in range(fusion_layers))
-        for name, own in one_for_each(modalities, blocks, sharing).items():
-            self.add_module(f"blocks_{name}", own)
+        for name, module in one_for_each(modalities, blocks, sharing).items():
+            self.add_module(f"blocks_{name}", module)
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
@@ -187,5 +187,7 @@ class Fusion(nn.Module):
         for layer in self.enhance:
             streams = layer(streams if self.chained else first)
             outputs.append(streams)
-        fused = [self._fuse(name, [output[name] for output in outputs], grid) for name in self.modalities]
+        fused = []
+        for name in self.modalities:
+            fused.append(self._fuse(name, [streams[name] for streams in outputs], grid))
         return torch.stack(fused, dim=1)

@@ -1,4 +1,4 @@
-"""Precisions of a forward pass: what a device can compute, and the contexts that choose one.
+"""Precisions of a forward pass: which ones a device supports, and contexts that select one.
 
 "float32", "tf32" (float32 whose products round their factors to TF32), "bf16" and "fp16" (autocast).
 """
@@ -22,7 +22,7 @@ def has_bf16_units(device: torch.device) -> bool:
 
 
 def usable_precision(precision: str, device: torch.device) -> str:
-    """The precision used where `precision` is asked for, see `replacement`."""
+    """The precision that a device uses for the setting `precision`, see `replacement`."""
     bf16 = precision == "bf16" and has_bf16_units(device)
     return replacement(precision, device.type, bf16=bf16)
 
@@ -41,14 +41,14 @@ def replacement(precision: str, kind: str, *, bf16: bool) -> str:
 
 
 def precision_line(precision: str, device: torch.device) -> str:
-    """The precision that a device computes in, and the one asked for where that differs."""
+    """The precision that a device computes in, and the setting if that differs."""
     usable = usable_precision(precision, device)
-    asked = "" if usable == precision else f" ({precision} is not fast on this {device.type})"
-    return f"precision {usable}{asked}"
+    reason = "" if usable == precision else f" ({precision} is not fast on this {device.type})"
+    return f"precision {usable}{reason}"
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """The context in which a forward pass runs in `precision`, or in what replaces it (`usable_precision`).
+    """The context in which a forward pass runs in `usable_precision(precision, device)`.
 
     It also sets, from here on, whether a GPU may round the factors of float32 products to TF32.
     """
@@ -83,7 +83,7 @@ def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
 def tune_convolutions(device: torch.device) -> None:
     """Let cuDNN time its algorithms for each new shape and keep the fastest; shapes should be few.
 
-    Left alone where torch is told to be deterministic: the fastest one may differ from run to run.
+    Does nothing with torch's deterministic algorithms: the fastest one may differ from run to run.
     """
     if device.type == "cuda" and not torch.are_deterministic_algorithms_enabled():
         torch.backends.cudnn.benchmark = True

@@ -1,6 +1,7 @@
-"""torch.load for files of strangers: what they hold cannot take more memory than the files themselves."""
+"""torch.load for untrusted files: their content cannot take more memory than the files themselves."""
 
 import pickletools
+import re
 from _compat_pickle import IMPORT_MAPPING
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,8 +30,8 @@ REBUILT = ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter", "_rebu
 def safe_load(path: str | Path, *, mmap: bool = False) -> Any:
     """The content of a file that torch.save wrote, on the CPU, read with `weights_only=True`.
 
-    UserError where records are compressed or overlap, where the pickle calls what makes memory, or where
-    a tensor has more elements than are stored for it. Whatever torch.load raises, too.
+    UserError if records are compressed or overlap, if the pickle calls a function that allocates memory, or
+    if a tensor has more elements than its storage. Errors of torch.load pass through.
     """
     for file, count in _pickles(Path(path)):
         for name in _names(file, count):
@@ -42,6 +43,16 @@ def safe_load(path: str | Path, *, mmap: bool = False) -> Any:
     for tensor in _tensors(content):
         check_stored(tensor)
     return content
+
+
+def why_unreadable(error: Exception) -> str:
+    """An error of torch's unpickler in a few words: the class or function that it refused, or the reason."""
+    text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+    if stranger := re.search(r"GLOBAL (\S+)", text):
+        module, _, name = stranger[1].rpartition(".")
+        module = module or "builtins"
+        return f"it holds {IMPORT_MAPPING.get(module, module)}.{name}"  # pickles write Python 2's names
+    return text.strip().partition("\n")[0] or type(error).__name__
 
 
 def check_stored(tensor: Tensor) -> None:

@@ -59,9 +59,9 @@ class _Normalise(torch.autograd.Function):
         values = images.to(weight.dtype)
         variance, mean = torch.var_mean(values, SAMPLES_AND_PIXELS, correction=0)
         count = mean.new_full((1,), counts * images.numel() // images.shape[1])
-        own = torch.cat([mean, variance, count])
-        each = own.new_empty(dist.get_world_size(), len(own))  # (processes, 2C + 1)
-        dist.all_gather(list(each.unbind()), own)
+        statistics = torch.cat([mean, variance, count])
+        each = statistics.new_empty(dist.get_world_size(), len(statistics))  # (processes, 2C + 1)
+        dist.all_gather(list(each.unbind()), statistics)
         means, variances, shares = each.split([len(mean), len(mean), 1], dim=1)
         total = shares.sum()
         mean = (shares * means).sum(0) / total
@@ -77,11 +77,13 @@ class _Normalise(torch.autograd.Function):
         gradient, dtype = gradient.to(weight.dtype), gradient.dtype
         inverse = (variance + ctx.eps).rsqrt()
         normalised = _per_channel(inverse) * (images.to(weight.dtype) - _per_channel(mean))
-        own = torch.stack([gradient.sum(SAMPLES_AND_PIXELS), (gradient * normalised).sum(SAMPLES_AND_PIXELS)])
-        bias_gradient, weight_gradient = own.clone()
-        dist.all_reduce(own)
+        sums = torch.stack(
+            [gradient.sum(SAMPLES_AND_PIXELS), (gradient * normalised).sum(SAMPLES_AND_PIXELS)]
+        )
+        bias_gradient, weight_gradient = sums.clone()
+        dist.all_reduce(sums)
         if ctx.counts:  # samples that do not count have not moved the statistics
-            of_mean, of_variance = (_per_channel(value) for value in own / total)
+            of_mean, of_variance = (_per_channel(value) for value in sums / total)
             gradient = gradient - of_mean - normalised * of_variance
         gradient = (_per_channel(weight * inverse) * gradient).to(dtype)
         return gradient, weight_gradient, bias_gradient, None, None

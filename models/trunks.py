@@ -27,7 +27,7 @@ def training_only(default: Any) -> Any:
 
 @dataclass(frozen=True)
 class TrunkSettings:
-    """What every model needs to know of its trunk; the base of each model's `Settings`."""
+    """The settings of a model's trunk; the base of each model's `Settings`."""
 
     task: ClassVar[str]  # "captioning" or "detection"
 
@@ -53,7 +53,8 @@ class TrunkSettings:
             raise UserError(f"model.trunk must be one of {', '.join(RESNETS)} or timm:NAME: got {self.trunk}")
         if self.trained_from == "layer4" and self.last_layer == "layer3":
             raise UserError(
-                "model.trained_from layer4 needs a trunk that ends there: give model.last_layer layer4"
+                "model.trained_from must be a layer of the trunk, got layer4 where model.last_layer is "
+                "layer3: give --model.last_layer layer4"
             )
         if self.trunk.startswith(TIMM) and self.trained_from not in ("conv1", "nothing"):
             raise UserError(
@@ -75,10 +76,10 @@ class TrunkSettings:
 class Trunk(nn.Module):
     """A network that turns images into feature maps of growing stride.
 
-    channels: of each of its stages. batchnorm: "frozen" fixes the statistics and the affine parameters, and
-    both dates go through in one call (the paper, as we read it); "live" updates the statistics, one call per
-    date, t0 first (the authors' code). fixed_shapes: in training, all images are encoded, equal or not
-    (tools/engine/compiling.py).
+    channels: of each stage. batchnorm: "frozen" fixes the statistics and the affine parameters, and both
+    dates are encoded in one call (our reading of the paper); "live" updates the statistics, one call per
+    date, t0 first (the authors' code). fixed_shapes: in training, equal images are encoded each, so that
+    batches have one size (torch.compile).
     """
 
     channels: tuple[int, ...]
@@ -93,7 +94,7 @@ class Trunk(nn.Module):
         raise NotImplementedError
 
     def load_pretrained(self, weights: str) -> None:
-        """Load the weights that `model.weights` names; UserError where they cannot be had or do not fit."""
+        """Load the weights that `model.weights` names; UserError where they are unavailable or do not fit."""
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
@@ -142,8 +143,8 @@ class Trunk(nn.Module):
 class ResNetTrunk(Trunk):
     """A torchvision ResNet up to `last_layer`.
 
-    trained_from: the first layer that is trained (conv1 includes bn1), or "nothing"; layers before it build
-    no graph.
+    trained_from: the first layer that is trained (conv1 includes bn1), or "nothing"; layers before it are
+    computed without gradients.
     """
 
     def __init__(self, *, name: str, last_layer: str, trained_from: str, batchnorm: str) -> None:
@@ -179,48 +180,68 @@ class TimmTrunk(Trunk):
 
     def __init__(self, *, name: str, last_layer: str, trained_from: str, batchnorm: str) -> None:
         super().__init__(batchnorm=batchnorm)
-        self.name, self.last_stride = name, 16 if last_layer == "layer3" else 32
-        self.network = self._create(pretrained=False)
+        self.name, self.last_layer = name, last_layer
+        self.network = self._create()
         self.channels = tuple(self.network.feature_info.channels())
         self.network.requires_grad_(trained_from != "nothing")
         self.freeze_batchnorm()
 
-    def _create(self, *, pretrained: bool) -> nn.Module:
+    def _create(self, **options: Any) -> nn.Module:
+        """The network, whose stages are those of the strides wanted. options: of `timm.create_model`."""
+        network = self._timm_model(features_only=True)
+        strides, last = network.feature_info.reduction(), 16 if self.last_layer == "layer3" else 32
+        indices = [index for index, stride in enumerate(strides) if 4 <= stride <= last]
+        if not indices:
+            remedy = "model.last_layer layer4" if last == 16 and 32 in strides else "another model.trunk"
+            raise UserError(
+                f"model.trunk timm:{self.name} must have a feature map of stride 4 to {last}, its strides "
+                f"are {', '.join(map(str, strides))}: give {remedy}"
+            )
+        return self._timm_model(features_only=True, out_indices=indices, **options)
+
+    def _timm_model(self, **options: Any) -> nn.Module:
         try:
             import timm
         except ImportError:
             raise UserError(f"model.trunk timm:{self.name} needs timm: run pip install timm") from None
         try:
-            every = timm.create_model(self.name, features_only=True, pretrained=False)
-            strides = every.feature_info.reduction()
-            indices = [i for i, stride in enumerate(strides) if 4 <= stride <= self.last_stride]
-            return timm.create_model(
-                self.name, features_only=True, pretrained=pretrained, out_indices=indices
-            )
-        except (RuntimeError, OSError, AttributeError, TypeError) as error:
+            return timm.create_model(self.name, **options)
+        except OSError as error:
+            reason = str(error).partition("\n")[0]
+            raise UserError(
+                f"model.weights: imagenet cannot be downloaded for timm:{self.name} ({reason}): give a "
+                "state-dict file of timm with --model.weights FILE, or --model.weights none"
+            ) from None
+        except (RuntimeError, AttributeError, TypeError) as error:
             reason = str(error).partition("\n")[0]
             raise UserError(
                 f"model.trunk timm:{self.name} cannot be used ({reason}): name a timm model with feature "
-                "maps, such as timm:resnet50, or give --model.weights none where it cannot be downloaded"
+                "maps, such as timm:resnet50, or give --model.weights none where it has no weights"
             ) from None
 
     def stages(self, images: Tensor) -> list[Tensor]:
         return self.network(images)
 
     def load_pretrained(self, weights: str) -> None:
-        if weights == "imagenet":
-            state = self._create(pretrained=True).state_dict()
-        elif weights != "none":
-            state = read_state_dict(weights)
-        else:
+        if weights == "none":
             return
+        options = {"pretrained": True}
+        if weights != "imagenet":
+            options["pretrained_cfg_overlay"] = {"state_dict": self._read_weights(weights)}
+        self.network.load_state_dict(self._create(**options).state_dict())
+
+    def _read_weights(self, path: str) -> dict[str, Tensor]:
+        """The state dict of the whole timm model; UserError where it is that of another one."""
+        state = read_state_dict(path)
         try:
-            self.network.load_state_dict(state)
+            self._timm_model().load_state_dict(state)
         except RuntimeError as error:
             reason = str(error).partition("\n")[2].strip().partition("\n")[0]
             raise UserError(
-                f"model.weights: {weights} does not fit ({reason}): model.trunk must name its network"
+                f"model.weights: {path} does not fit ({reason}): give the state dict of "
+                f"timm.create_model({self.name!r})"
             ) from None
+        return state
 
 
 def make_trunk(settings: TrunkSettings) -> Trunk:
@@ -244,7 +265,7 @@ def pixel_statistics(normalisation: str) -> tuple[Tensor, Tensor]:
 
 
 def distinct(plain: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of n images to encode, and which of those each image takes its features from.
+    """The distinct images among n, and the index of each image among those.
 
     plain: the images' plain colours (`data.views.plain_colours`), n in all. Images of the same plain colour
     are equal; images of several colours count as different.
@@ -279,7 +300,13 @@ def trunk_weights(trunk: str, weights: str) -> dict[str, Tensor]:
 def read_state_dict(path: str) -> dict[str, Tensor]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"model.weights: {path} not found: give a state-dict file, imagenet or none")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # a foreign or damaged file makes the unpickler fail in many ways
+        state = None
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"model.weights: {path} is not a state-dict file: give one, imagenet or none")
+    return state
 
 
 def load_trunk(trunk: ResNetTrunk, state: dict[str, Tensor], source: str) -> None:
@@ -287,14 +314,15 @@ def load_trunk(trunk: ResNetTrunk, state: dict[str, Tensor], source: str) -> Non
 
     Layers behind the trunk's last one are ignored.
     """
-    wanted = trunk.state_dict()
+    expected = trunk.state_dict()
     behind = tuple(f"{part}." for part in (*LAYERS, "fc") if not hasattr(trunk, part))
     given = {name: value for name, value in state.items() if not name.startswith(behind)}
-    counters = {name for name in wanted if name.endswith("num_batches_tracked")}
-    missing = sorted(wanted.keys() - given.keys() - counters)
-    surplus = sorted(given.keys() - wanted.keys())
-    shapes = [name for name in wanted.keys() & given.keys() if wanted[name].shape != given[name].shape]
-    problems = {"lacks": missing, "has besides": surplus, "has in another shape": sorted(shapes)}
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}
+    missing = sorted(expected.keys() - given.keys() - counters)
+    surplus = sorted(given.keys() - expected.keys())
+    common = sorted(expected.keys() & given.keys())
+    shapes = [name for name in common if expected[name].shape != given[name].shape]
+    problems = {"lacks": missing, "has the unknown weight": surplus, "has in another shape": shapes}
     for rule, names in problems.items():
         if names:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Weights of one's own or in common: what `model.sharing` means wherever modules stand side by side."""
+"""Modules with separate or shared weights, as `model.sharing` says."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def one_for_each(names: Iterable[str], make: Callable[[], nn.Module], sharing: str) -> dict[str, nn.Module]:
-    """A module for each name: "separate", its own (paper); "shared", one under every name (released)."""
+    """A module for each name: "separate", different ones (paper); "shared", a single one (authors' code)."""
     if sharing == "separate":
         return {name: make() for name in names}
     return dict.fromkeys(names, make())

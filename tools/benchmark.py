@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from dataclasses import asdict, replace
@@ -44,12 +44,14 @@ from torch import Tensor
 from configs.command_line import CommandLine
 from data.atomic_write import check_writable, write_text
 from data.dataset import Batch, ChangeCaptions, make_loader, views_of
+from data.errors import UserError
 from data.images import read_rgb
 from data.palette import MapClasses
 from data.perturbations import PERTURBATIONS, SEVERITIES
 from data.perturbations.apply import perturb
 from data.sampler import Draw, StepSampler
 from data.settings import FLIPS, DataConfig
+from models import model_class
 from models.beam_search import Hypothesis
 from models.fuse_batchnorm import fold_batchnorm
 from models.mmodalcc import MModalCC
@@ -92,6 +94,7 @@ def main(argv: list[str] | None = None) -> None:
     config, options, content = read_over_checkpoint(parser, argv)
 
     check_writable(options.output, "--output")
+    check_comparable(config.model.name, options.parts)
     where = machine(pick_device(config.decode.device))
     print("\n".join(f"{name}: {value}" for name, value in where.items()))
     report = {"machine": where, "config": config.to_dict(), "repeats": options.repeats, "parts": {}}
@@ -106,6 +109,16 @@ def main(argv: list[str] | None = None) -> None:
     options.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(options.output, json.dumps(report, indent=1))
     print(f"\nwritten to {options.output}")
+
+
+def check_comparable(model: str, parts: Sequence[str]) -> None:
+    """UserError where a part compares MModalCC with the authors' procedure and the model is another one."""
+    others = [part for part in PARTS if part not in COMPARED]
+    if COMPARED.intersection(parts) and not issubclass(model_class(model), MModalCC):
+        raise UserError(
+            f"--parts {' and '.join(sorted(COMPARED))} compare MModalCC with the authors' procedure, not "
+            f"{model}: give --parts {' '.join(others)}"
+        )
 
 
 def evaluation(subject: Subject, repeats: int) -> Result:
@@ -341,6 +354,7 @@ PARTS = {
     "loading": ("pair", loading),
     "caption": ("caption", cold_start),
 }
+COMPARED = {"evaluation", "training"}  # parts with the authors' procedure beside ours
 
 
 if __name__ == "__main__":

@@ -20,16 +20,16 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 
 # isort: split
 import numpy as np
-from tqdm import tqdm
 
 from configs import Config
 from configs.command_line import CommandLine
-from data.dataset import ChangeCaptions, check_size, make_loader, open_reader, views_of
+from data.dataset import ChangeCaptions
 from data.detected_maps import write_maps
+from data.splits import check_size, open_reader
 from data.wording import number_of
 from models.change_detector import ChangeDetector
-from models.precision import autocast
 from tools.engine.checkpoint import read_over_checkpoint, restore_detector
+from tools.engine.detecting import detected_maps
 from tools.engine.device import pick_device
 from tools.engine.folder_lock import locked
 
@@ -63,7 +63,7 @@ def write_split_maps(
     tally: Counter[str] = Counter()
     path = write_maps(
         reader.path,
-        counted(detected(detector, samples, config), tally),
+        counted(detected_maps(detector, samples, config), tally),
         shape=(len(reader), *reader.image_size),
         attributes={"fingerprint": reader.fingerprint, **attributes},
     )
@@ -71,16 +71,6 @@ def write_split_maps(
         f"wrote {path}: {number_of(len(reader), 'pair')}, {tally['changed'] / tally['pixels']:.2%} of the "
         f"pixels changed, {path.stat().st_size / 1e6:.1f} MB"
     )
-
-
-def detected(detector: ChangeDetector, samples: ChangeCaptions, config: Config) -> Iterator[np.ndarray]:
-    """The maps of all pairs, in order, in batches (B, 2, 3, H, W) uint8."""
-    loader = make_loader(samples, config.data, batch_size=config.decode.batch_size)
-    for batch in tqdm(loader, desc="detecting", unit="batch", leave=False):
-        images = views_of(batch, detector.device)[:, :2]
-        with autocast(images.device, config.decode.precision):
-            found = detector.detect(images).numpy()
-        yield found
 
 
 def counted(maps: Iterable[np.ndarray], tally: Counter[str]) -> Iterator[np.ndarray]:

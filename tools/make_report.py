@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -30,25 +30,23 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 from PIL import Image
 from tqdm import tqdm
 
-from configs import Config
-from configs.command_line import CommandLine, load
+from configs.command_line import CommandLine, read_yaml
 from data.atomic_write import atomic_write, check_writable
-from data.dataset import ChangeCaptions, open_split
 from data.errors import UserError
 from data.images import stack_views
 from data.json_file import read_json, read_json_lines
 from data.palette import CLASSES
 from data.settings import DataConfig
 from data.sources import NO_CHANGE_SENTENCES
-from data.vocabulary import Vocabulary
-from models.captioner import Captioner
-from tools.engine.checkpoint import load_checkpoint, restore_model
-from tools.engine.predictor import explain_caption
+from data.splits import SplitViews, open_split
 from tools.engine.provenance import data_fingerprints, differences, recorded, sha256_of
 from tools.report.drawing import TITLES, curve_svg
 from tools.scoring import PARTS
 from tools.scoring.metrics import AVERAGED
 from tools.scoring.table import METRIC_TITLES, SPICE_TITLES, missing_lines
+
+if TYPE_CHECKING:  # a report without --attention does not import torch
+    from tools.engine.predictor import CaptionAttention
 
 SIDE = 256  # pixels, at most, of an image in the report
 QUALITY = 60  # of WebP: about 13 kB an aerial image of 256 x 256
@@ -71,27 +69,26 @@ NEEDED = (
     "released",
 )  # of any version of eval.py
 
-Place = tuple[ChangeCaptions, int]  # samples, and a pair's number there
+Location = tuple[SplitViews, int]  # a split, and a pair's row in its file
 Pair = dict[str, Any]  # an entry of captions.json and what the gallery shows besides
 
 
 def main(argv: list[str] | None = None) -> None:
-    config, options = read_command(argv)
+    data, options = read_command(argv)
     folder = options.eval or options.run / "_".join(options.split)
     output = options.output or folder / "report.html"
     check_writable(output, "--output")
     scores = read_results(folder / "scores.json", *NEEDED)
     entries = read_results(folder / "captions.json", "filename", "caption", "references", "changed", "scores")
-    check_belongs(scores, folder / "scores.json", config, options)
-    no_change = scores.get("no_change", config.data.no_change or NO_CHANGE_SENTENCES)  # older ones lack it
+    check_belongs(scores, folder / "scores.json", data, options)
+    no_change = scores.get("no_change", data.no_change or NO_CHANGE_SENTENCES)  # older ones lack it
     pairs = [judge(entry, no_change) for entry in entries]
     pairs.sort(key=lambda pair: (pair["mean"] is None, pair["mean"]))
     distinct, number = len({pair["caption"] for pair in pairs}), len(pairs)
     pairs = pairs[: options.pairs]
-    model = restore_model(load_checkpoint(options.run / "best.pt")) if options.attention else ()
-    places = find_pairs(pairs, options.split, config.data)
-    for pair, place in zip(pairs[: options.attention], places, strict=False):
-        pair["words"] = looked_at(*model, pair, views_of(place))
+    locations = find_pairs(pairs, options.split, data)
+    if options.attention:
+        add_attention(options.run / "best.pt", pairs[: options.attention], locations)
 
     output.parent.mkdir(parents=True, exist_ok=True)
     page = render(
@@ -99,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
         total=number,
         distinct=distinct,
         pairs=pairs,
-        images=encoded_images(places),
+        images=encoded_images(locations),
         tables=list(score_tables(scores)),
         scores=scores,
         missing=missing_lines(scores),
@@ -112,8 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{shown} pairs in {output}, {output.stat().st_size / 1e6:.1f} MB")
 
 
-def read_command(argv: list[str] | None) -> tuple[Config, Any]:
-    """The options, and the run's own settings with the `--data` options over them."""
+def read_command(argv: list[str] | None) -> tuple[DataConfig, Any]:
+    """The run's `data` settings with the command line's over them, and the options."""
     parser = CommandLine(__doc__, "data")
     parser.add_argument("run", type=Path, help="run folder of train.py")
     parser.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
@@ -121,10 +118,10 @@ def read_command(argv: list[str] | None) -> tuple[Config, Any]:
     parser.add_argument("--pairs", type=PositiveInt | None, help="show so many of the worst; default: all")
     parser.add_argument("--attention", type=NonNegativeInt, default=0, help="for so many of the worst pairs")
     parser.add_argument("--output", type=Path | None, help="default: report.html in the folder of eval.py")
-    settings = parser.read(argv)[1].run / "config.yaml"
+    settings = parser.read_section(argv, {})[1].run / "config.yaml"
     if not settings.is_file():
         raise FileNotFoundError(f"{settings} not found: name the run folder of a train.py run")
-    return parser.read(argv, load(settings).to_dict())
+    return parser.read_section(argv, read_yaml(settings))
 
 
 def read_results(path: Path, *keys: str) -> Any:
@@ -132,22 +129,22 @@ def read_results(path: Path, *keys: str) -> Any:
     content = read_json(path, "run eval.py, or name its folder with --eval DIR")
     objects = content if isinstance(content, list) else [content]
     for key in keys:
-        if not objects or not all(isinstance(found, dict) and key in found for found in objects):
+        if not objects or not all(isinstance(item, dict) and key in item for item in objects):
             raise UserError(
                 f"{path} must have {key!r}, as eval.py writes it for a captioning model: run eval.py again"
             )
     return content
 
 
-def check_belongs(scores: dict[str, Any], path: Path, config: Config, options: Any) -> None:
+def check_belongs(scores: dict[str, Any], path: Path, data: DataConfig, options: Any) -> None:
     """UserError where the scores are not those of the run's checkpoint, or of other pairs or maps than the
     report would show."""
     if not (record := recorded(scores, path)):
         return
     expected = {
-        "data": data_fingerprints(config, options.split),
+        "data": data_fingerprints(data, options.split),
         "splits": options.split,
-        "settings": {"data.maps": config.data.maps},
+        "settings": {"data.maps": data.maps},
     }
     checkpoint = options.run / Path(str(record.get("checkpoint"))).name
     if checkpoint.is_file():
@@ -162,67 +159,78 @@ def check_belongs(scores: dict[str, Any], path: Path, config: Config, options: A
 def judge(entry: dict[str, Any], no_change: Sequence[str]) -> Pair:
     """An entry of captions.json with its mean score, whether its decision is right, and its words."""
     known = {word for reference in entry["references"] for word in reference.split()}
-    found = [score for score in entry["scores"].values() if score is not None]
+    scores = [score for score in entry["scores"].values() if score is not None]
     return {
         **entry,
-        "mean": fmean(found) if found else None,
+        "mean": fmean(scores) if scores else None,
         "right": (entry["caption"] not in no_change) == entry["changed"],
         "words": [{"text": word, "known": word in known} for word in entry["caption"].split()],
     }
 
 
 def score_tables(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """For each part that has pairs: its number of pairs, a row for each metric, the largest score of all."""
+    """The table of each part that has pairs: number of pairs, a row for each metric, the largest score."""
     for part in PARTS:
-        columns = {column: scores.get(column) or {} for column in COLUMN_TITLES}
-        found = {column: parts[part] for column, parts in columns.items() if parts.get(part)}
-        if found:
-            first, *_ = found.values()
-            shown = [found[column] for column in found if column != "margin"]
-            yield {
-                "part": part,
-                "pairs": first["pairs"],
-                "rows": {
-                    m: {c: found[c].get(m) for c in found}
-                    for m in REPORTED
-                    if m not in SPICE_TITLES or first.get(m)
-                },
-                "largest": max(s[m]["high"] for s in shown for m in REPORTED if s.get(m)) or 1,
-                "floor": found["floor"]["caption"] if "floor" in found else None,
-                "floor_oracle": found["floor_oracle"]["caption"] if "floor_oracle" in found else None,
-            }
+        columns = {}
+        for column in COLUMN_TITLES:
+            if scores_of_part := (scores.get(column) or {}).get(part):
+                columns[column] = scores_of_part
+        if columns:
+            yield score_table(part, columns)
 
 
-def find_pairs(pairs: list[Pair], splits: list[str], data: DataConfig) -> list[Place]:
+def score_table(part: str, columns: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A part's table from its scores by column."""
+    first = next(iter(columns.values()))
+    rows, shown = {}, []
+    for metric in REPORTED:
+        if metric not in SPICE_TITLES or first.get(metric):
+            rows[metric] = {column: scores.get(metric) for column, scores in columns.items()}
+        shown += [
+            scores[metric]["high"]
+            for name, scores in columns.items()
+            if name != "margin" and scores.get(metric)
+        ]
+    return {
+        "part": part,
+        "pairs": first["pairs"],
+        "rows": rows,
+        "largest": max(shown) or 1,
+        "floor": columns["floor"]["caption"] if "floor" in columns else None,
+        "floor_oracle": columns["floor_oracle"]["caption"] if "floor_oracle" in columns else None,
+    }
+
+
+def find_pairs(pairs: list[Pair], splits: list[str], data: DataConfig) -> list[Location]:
     """Where the views of each pair are, as the model saw them.
 
     A pair is known by its name and its references. UserError where the splits hold no such pair.
     """
-    places = {}
+    locations = {}
     for split in splits:
         reader, rows = open_split(split, data)
-        samples = ChangeCaptions(reader, rows=rows, captions="none", maps=data.maps)
-        for sample, row in enumerate(rows):
-            places[reader.filenames[row], *reader.references[row]] = samples, sample
-    found = [places.get((pair["filename"], *pair["references"])) for pair in pairs]
-    if None in found:
+        views = SplitViews(reader, data.maps)
+        for row in rows:
+            locations[reader.filenames[row], *reader.references[row]] = views, row
+    chosen = [locations.get((pair["filename"], *pair["references"])) for pair in pairs]
+    if None in chosen:
         raise UserError(
             f"the pairs that eval.py captioned must be in {data.dir}, {' or '.join(splits)}: "
-            f"{pairs[found.index(None)]['filename']} is not, see --data.dir and --split"
+            f"{pairs[chosen.index(None)]['filename']} is not, see --data.dir and --split"
         )
-    return found
+    return chosen
 
 
-def views_of(place: Place) -> np.ndarray:
+def views_of(location: Location) -> np.ndarray:
     """The views of a pair, (4, 3, H, W) uint8."""
-    samples, sample = place
-    return samples[sample]["views"].numpy()
+    split, row = location
+    return split.packed(row).unpacked()
 
 
-def encoded_images(places: Sequence[Place]) -> Iterator[list[str]]:
+def encoded_images(locations: Sequence[Location]) -> Iterator[list[str]]:
     """The four images of each pair as data URIs, read and encoded when they are written."""
-    for place in tqdm(places, desc="images", unit="pair", leave=False, disable=None):
-        yield list(encode_views(views_of(place)))
+    for location in tqdm(locations, desc="images", unit="pair", leave=False, disable=None):
+        yield list(encode_views(views_of(location)))
 
 
 def encode_views(views: np.ndarray) -> Iterator[str]:
@@ -238,26 +246,37 @@ def encode(content: bytes | np.ndarray) -> str:
     return base64.b64encode(content).decode()
 
 
-def looked_at(
-    model: Captioner, vocabulary: Vocabulary, pair: Pair, views: np.ndarray
-) -> list[dict[str, Any]]:
+def add_attention(checkpoint: Path, pairs: Sequence[Pair], locations: Sequence[Location]) -> None:
+    """Replace the words of each pair by words with the attention that chose them."""
+    from tools.engine.predictor import Predictor  # with torch: 500 MB that other reports do without
+
+    predictor = Predictor.load(checkpoint, device="cpu")
+    for pair, location in zip(pairs, locations, strict=False):
+        pair["words"] = attended_words(pair, predictor.explain(views_of(location), pair["caption"]))
+
+
+def attended_words(pair: Pair, attention: "CaptionAttention") -> list[dict[str, Any]]:
     """The words of a pair, `<end>` the last, each with both attention grids and the three gates.
 
     A grid is one byte a cell, 255 for the largest weight of any word of the caption.
     """
-    seen = explain_caption(model, vocabulary, views, pair["caption"])
-    grids = [(255 * grid / grid.max()).round().astype(np.uint8) for grid in (seen.rgb, seen.sem)]
-    strange = {word["text"] for word in pair["words"] if not word["known"]}
+    rgb, sem = as_bytes(attention.rgb), as_bytes(attention.sem)
+    unknown = {word["text"] for word in pair["words"] if not word["known"]}
     return [
         {
             "text": word,
-            "known": word not in strange,
+            "known": word not in unknown,
             "rgb": encode(of_rgb),
             "sem": encode(of_sem),
             "gates": row,
         }
-        for word, of_rgb, of_sem, row in zip(seen.words, *grids, seen.gates, strict=True)
+        for word, of_rgb, of_sem, row in zip(attention.words, rgb, sem, attention.gates, strict=True)
     ]
+
+
+def as_bytes(grids: np.ndarray) -> np.ndarray:
+    """Weights (T, h, w) as uint8, 255 for the largest."""
+    return (255 * grids / grids.max()).round().astype(np.uint8)
 
 
 def learning_curves(log: Path) -> list[str]:

@@ -40,10 +40,11 @@ from jsonargparse.typing import NonNegativeInt
 from configs import Config
 from configs.command_line import CommandLine
 from data.atomic_write import check_writable, write_text
-from data.dataset import ChangeCaptions, check_size, open_split
+from data.dataset import ChangeCaptions
 from data.errors import UserError
 from data.no_change import sentences_in_use
 from data.perturbations import PERTURBATIONS, SEVERITIES
+from data.splits import check_size, open_split
 from data.vocabulary import Vocabulary
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector

@@ -105,7 +105,7 @@ def check_training_data(run: Path, asked: Config) -> None:
     path = run / "environment.jsonl"
     lines = read_json_lines(path, f"choose another --name, or delete {run}") if path.is_file() else []
     known = lines[-1].get("data") if lines else None
-    now = data_fingerprints(asked, ["train", "val"])
+    now = data_fingerprints(asked.data, ["train", "val"])
     if isinstance(known, str):  # an earlier version kept that of the training file alone
         known = {next(iter(now)): known}
     for name, fingerprint in (known or {}).items():

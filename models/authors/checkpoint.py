@@ -1,4 +1,4 @@
-"""A released checkpoint under our names: settings from its shapes, and its tensors as our state dict."""
+"""Converts an authors' checkpoint: settings from its shapes, and its tensors as our state dict."""
 
 import re
 from dataclasses import replace
@@ -61,17 +61,17 @@ UNUSED = re.compile(  # what no forward pass of the released code reads
 
 
 def released_name(name: str) -> str:
-    """Our parameter's name -> the released one."""
+    """The released name of our parameter."""
     for ours, theirs in RULES:
-        if found := ours.match(name):
-            *layer, rest = found.groups()
+        if match := ours.match(name):
+            *layer, rest = match.groups()
             rest = rest.replace(".in_proj.", ".in_proj_")  # torch's attention has no module for it
             return theirs.replace("#", "".join(layer)) + rest
     raise AssertionError(name)
 
 
 def model_settings(released: Released, base: Settings) -> Settings:
-    """`base` with what a checkpoint's names, shapes and attention heads tell."""
+    """`base` with the settings that a checkpoint's names, shapes and attention heads determine."""
     layer = re.compile(r"encoder_feat\.transformer\.\d+\.linear3\.weight")
     return replace(
         base,
@@ -86,14 +86,14 @@ def model_settings(released: Released, base: Settings) -> Settings:
 
 def _trunk(released: Released) -> str:
     """The ResNet whose parameter names come nearest to the file's."""
-    found = {name for name in released.tensors if name.startswith("encoder_image.")}
+    given = {name for name in released.tensors if name.startswith("encoder_image.")}
     differing = {}
     for trunk in RESNETS:
         settings = TrunkSettings(trunk=trunk, trained_from="conv1", trunk_batchnorm="live")
         with torch.device("meta"):  # names alone, no values
             encoder = Encoder(settings, grid=1)
         names = {released_name(f"encoder_rgb.{name}") for name in encoder.state_dict()}
-        differing[trunk] = len(names ^ found)
+        differing[trunk] = len(names ^ given)
     return min(differing, key=differing.__getitem__)
 
 
@@ -132,16 +132,16 @@ def our_state(released: Released, config: Settings, vocabulary_size: int) -> dic
     return model.state_dict()
 
 
-def _misfit(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
+def _misfit(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
     """The first difference: "lacks X", "has X besides", "has X as ..."; None where all fit."""
-    for name in sorted(wanted.keys() - given.keys()):
+    for name in sorted(expected.keys() - given.keys()):
         return f"lacks {name}"
-    for name in sorted(given.keys() - wanted.keys()):
+    for name in sorted(given.keys() - expected.keys()):
         return f"has {name} besides"
-    for name, tensor in wanted.items():
+    for name, tensor in expected.items():
         if (given[name].shape, given[name].dtype) != (tensor.shape, tensor.dtype):
-            found, right = (f"{tuple(t.shape)} {t.dtype}" for t in (given[name], tensor))
-            return f"has {name} as {found}, not {right}"
+            actual, right = (f"{tuple(t.shape)} {t.dtype}" for t in (given[name], tensor))
+            return f"has {name} as {actual}, not {right}"
     return None
 
 

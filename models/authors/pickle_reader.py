@@ -1,7 +1,7 @@
-"""The authors' released checkpoints, which are pickled modules, read without running anything of theirs.
+"""Reads the authors' checkpoints, which are pickled modules, without executing code from them.
 
-torch's `weights_only` unpickler reads the file. The classes of the release and torch's modules are admitted
-under their names as `Saved`, which takes its state and does nothing; other classes and functions are refused.
+torch's `weights_only` unpickler reads the file. The authors' classes and torch's modules are replaced by
+`Saved`, which only stores its state; other classes and functions are refused.
 """
 
 import re
@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from data.errors import UserError
-from models.safe_load import check_stored, safe_load
-from tools.engine.checkpoint import why_unreadable
+from models.safe_load import check_stored, safe_load, why_unreadable
 
 OWNERS = ("encoder_image", "encoder_image2", "encoder_feat", "decoder")
 
@@ -123,7 +122,9 @@ def read_released(path: Path) -> Released:
     absent = [owner for owner in OWNERS if not isinstance(content, dict) or owner not in content]
     if absent:
         raise UserError(f"{path} is no checkpoint of the released code: it has no {absent[0]}")
-    modules = [found for owner in OWNERS for found in _modules(owner, content[owner])]
+    modules = []
+    for owner in OWNERS:
+        modules += _modules(owner, content[owner])
     epoch = content.get("epoch")
     return Released(
         tensors={name: value for module, state in modules for name, value in _tensors(module, state)},

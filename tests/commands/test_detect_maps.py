@@ -14,9 +14,10 @@ import torch
 import caption
 import eval as evaluation
 from configs import Config
-from data.dataset import ChangeCaptions, open_reader
+from data.dataset import ChangeCaptions
 from data.palette import map_classes
 from data.settings import DataConfig
+from data.splits import open_reader
 from tests.helpers.tiny import save_tiny_detector
 from tools import create_input_files, detect_maps
 from tools.engine.checkpoint import load_checkpoint, restore_detector, save_checkpoint

@@ -20,10 +20,10 @@ import configs
 import eval as evaluation
 from configs.command_line import load
 from data import hdf5
-from data.dataset import open_split
 from data.hdf5 import SplitReader
 from data.images import read_views, stack_views
 from data.sources import Pair, read_pairs
+from data.splits import open_split
 from tests.helpers.browser import Browser, find_browser
 from tools import make_report
 
@@ -370,12 +370,29 @@ def test_memory_does_not_grow_with_the_number_of_pairs(tiny_run, demo_input, eva
         (folder / "captions.json").write_text(json.dumps(captions[:number]))
         peaks.append(peak_memory(tiny_run, "--eval", folder, "--data.dir", many))
     assert peaks[1] - peaks[0] < 60e6, f"{peaks[0] / 1e6:.0f} MB for 20 pairs, {peaks[1] / 1e6:.0f} for 2,000"
+    assert peaks[1] < 500e6, f"{peaks[1] / 1e6:.0f} MB for 2,000 pairs"
+
+
+def test_torch_is_imported_for_attention_alone(tiny_run, evaluated, tmp_path):
+    argv = [str(tiny_run), "--eval", str(evaluated), "--output", str(tmp_path / "report.html")]
+    script = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tools import make_report; "
+    script += "make_report.main(sys.argv[1:]); print('torch' in sys.modules)"
+    root = Path(configs.__file__).parents[1]
+    for options, imported in ([], "False"), (["--attention", "1"], "True"):
+        command = [sys.executable, "-c", script, str(root), *argv, *options]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split()[-1] == imported
 
 
 def peak_memory(*argv: object) -> int:
-    """Peak resident memory of a report's process, in bytes."""
-    script = "import resource, sys; sys.path.insert(0, sys.argv.pop(1)); from tools import make_report; "
-    script += "make_report.main(sys.argv[1:]); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    """Peak resident memory of a report's process, in bytes.
+
+    Linux starts `ru_maxrss` of a new process at its parent's peak, VmHWM at nothing.
+    """
+    script = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tools import make_report; "
+    script += "make_report.main(sys.argv[1:]); "
+    script += "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     root = Path(configs.__file__).parents[1]
     command = [sys.executable, "-c", script, str(root), *map(str, argv)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from data.dataset import ChangeCaptions, map_classes_of
+from data.dataset import ChangeCaptions
 from data.perturbations.apply import perturb
+from data.splits import map_classes_of
 from models import build_model
 from tests.helpers.tiny import random_views, save_tiny_detector, tiny_config, tiny_model
 from tools import robustness

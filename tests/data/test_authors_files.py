@@ -15,9 +15,9 @@ import pytest
 import eval as evaluation
 import train
 from data.authors_files import ReleasedReader
-from data.dataset import open_split
 from data.hdf5 import SplitReader, split_path
 from data.settings import DataConfig
+from data.splits import open_split
 from tests.conftest import CONFIGS, entry
 from tests.helpers.tiny import tiny_settings
 from tools import create_input_files

@@ -11,11 +11,12 @@ from torch.utils.data import DataLoader
 
 from configs import Config
 from data.augmentation import Augmentation
-from data.dataset import ChangeCaptions, collate, make_loader, map_classes_of, open_split, views_of
+from data.dataset import ChangeCaptions, collate, make_loader, views_of
 from data.packed_maps import PackedViews
 from data.perturbations import PERTURBATIONS
 from data.sampler import SPARE, Draw, StepSampler
 from data.settings import DataConfig
+from data.splits import map_classes_of, open_split
 from data.views import SEVERAL, plain_colours
 from tests.conftest import entry, save
 from tools import create_input_files

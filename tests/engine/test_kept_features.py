@@ -8,7 +8,8 @@ import torch
 import torch.distributed as dist
 
 from configs import DataConfig
-from data.dataset import ChangeCaptions, open_split
+from data.dataset import ChangeCaptions
+from data.splits import open_split
 from tools.engine.distributed import Processes
 from tools.engine.kept_features import available_memory, keep_features
 

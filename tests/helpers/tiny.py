@@ -1,12 +1,13 @@
 """A model small enough for tests: width 16, 64 x 64 pixels, a vocabulary of 12."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import torch
 
 from configs import Config, TrainConfig, known_settings
-from data.dataset import open_reader
 from data.settings import DataConfig
+from data.splits import open_reader
 from models import build_model, model_class
 from models.captioner import Captioner
 from models.trunks import TrunkSettings
@@ -36,7 +37,13 @@ def tiny_config(name: str = "mmodalcc", **changes) -> TrunkSettings:
         "max_length": 8,
     }
     kind = model_class(name).Settings
-    return kind(**known_settings(kind, {**settings, **changes}))
+    defaults = {key: value for key, value in settings.items() if key in setting_names(name)}
+    return kind(**known_settings(kind, {**defaults, **changes}))
+
+
+def setting_names(model: str) -> set[str]:
+    """The names of a model's settings."""
+    return {setting.name for setting in fields(model_class(model).Settings)}
 
 
 def tiny_model(**changes) -> Captioner:
@@ -66,8 +73,8 @@ def random_tokens(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(1, START, shape, generator=torch.Generator().manual_seed(seed))
 
 
-def tiny_settings(folder, **changes) -> list[str]:
-    """train.py's options for a run of seconds on the input files in `folder`."""
+def tiny_settings(folder, model: str = "mmodalcc", **changes) -> list[str]:
+    """train.py's options for a run of seconds of a model on the input files in `folder`."""
     settings = {
         "data.dir": folder,
         "data.workers": 0,
@@ -87,4 +94,6 @@ def tiny_settings(folder, **changes) -> list[str]:
         "train.device": "cpu",
         "decode.device": "cpu",
     }
-    return [word for key, value in {**settings, **changes}.items() for word in (f"--{key}", str(value))]
+    names = {f"model.{name}" for name in setting_names(model)}
+    kept = {key: value for key, value in settings.items() if not key.startswith("model.") or key in names}
+    return [word for key, value in {**kept, **changes}.items() for word in (f"--{key}", str(value))]

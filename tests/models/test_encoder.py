@@ -124,7 +124,10 @@ def test_local_weights_in_half_precision(tmp_path, whole):
 
 @pytest.mark.parametrize(
     ("trunk", "message"),
-    [("resnet34", "has besides layer1.2.bn1.bias"), ("resnet50", "has besides layer1.0.bn3.bias")],
+    [
+        ("resnet34", "has the unknown weight layer1.2.bn1.bias"),
+        ("resnet50", "has the unknown weight layer1.0.bn3.bias"),
+    ],
 )
 def test_weights_of_another_depth_are_refused(trunk, message):
     with pytest.raises(ValueError, match=f"other.pt {message}.*model.trunk must name its network"):

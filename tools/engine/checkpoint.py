@@ -3,7 +3,6 @@
 
 import random
 import re
-from _compat_pickle import IMPORT_MAPPING
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from models import build_model
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
 from models.fuse_batchnorm import fold_batchnorm
-from models.safe_load import safe_load
+from models.safe_load import safe_load, why_unreadable
 from models.trunks import TrunkSettings
 
 FORMAT = "mmodalcc-1"
@@ -144,16 +143,6 @@ def _require(parts: dict[str, Any], types: dict[str, type]) -> None:
             raise UserError(
                 f"its part {name} is a {type(parts[name]).__name__}, expected a {expected.__name__}"
             )
-
-
-def why_unreadable(error: Exception) -> str:
-    """What torch's unpickler says at length: the class or function that it refused, or what went wrong."""
-    text = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-    if stranger := re.search(r"GLOBAL (\S+)", text):
-        module, _, name = stranger[1].rpartition(".")
-        module = module or "builtins"
-        return f"it holds {IMPORT_MAPPING.get(module, module)}.{name}"  # pickles write Python 2's names
-    return text.strip().partition("\n")[0] or type(error).__name__
 
 
 def restore_model(content: dict[str, Any], *, fold: bool = True) -> tuple[Captioner, Vocabulary]:

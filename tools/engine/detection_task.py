@@ -13,17 +13,10 @@ from tqdm import tqdm
 
 from configs import Config
 from data.atomic_write import check_writable, write_text
-from data.dataset import (
-    Batch,
-    ChangeCaptions,
-    augmented_remark,
-    check_size,
-    make_loader,
-    open_split,
-    views_of,
-)
+from data.dataset import Batch, ChangeCaptions, augmented_remark, make_loader, views_of
 from data.palette import CLASSES
 from data.sampler import SPARE
+from data.splits import check_size, open_split
 from models.change_detector import ChangeDetector, detection_loss
 from models.precision import autocast, tune_convolutions
 from tools.engine.checkpoint import restore_detector

@@ -19,6 +19,7 @@ from configs import Config
 from data.errors import UserError
 from data.images import ImageLike, read_views, resize_map, stack_views
 from data.vocabulary import Vocabulary
+from models.beam_search import Hypothesis
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
 from models.precision import autocast
@@ -36,10 +37,10 @@ class Caption:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a pair.
+    """The captions of a pair.
 
-    answers: its captions, the best first. views: the four views that it saw, (4, 3, H, W) uint8; maps that
-    were not given are void, or those that the detector found.
+    answers: the captions, the most likely first. views: the model's input, (4, 3, H, W) uint8; maps that were
+    not given are void, or those of the detector.
     """
 
     answers: tuple[Caption, ...]
@@ -59,10 +60,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class CaptionAttention:
-    """What each word of a caption was chosen from, `<end>` the last: T words.
+    """The attention of each word of a caption, T words, the last of them `<end>`.
 
-    rgb, sem: attention over the grids of the images and the maps, (T, h, w). gates: how much images, maps and
-    the previous words count, (T, 3).
+    rgb, sem: attention over the grids of the images and the maps, (T, h, w). gates: weights of images, maps
+    and previous words, (T, 3).
     """
 
     words: list[str]
@@ -73,9 +74,9 @@ class CaptionAttention:
 
 @dataclass(frozen=True)
 class Predictor:
-    """A captioning model with all that it needs to caption pairs: `load` makes one from a checkpoint.
+    """A captioning model with its vocabulary and settings; `load` reads one from a checkpoint.
 
-    image_size: (H, W) that the model was trained on. mask_class: the class that maps of 0 and 255 show.
+    image_size: (H, W) of the training images. mask_class: the class that maps of 0 and 255 show.
     detector: finds the maps of pairs that have none.
     """
 
@@ -106,8 +107,8 @@ class Predictor:
         model, vocabulary = restore_model(content)
         device = pick_device(config.decode.device)
         size = tuple(content["image_size"])
-        found = open_detector(Path(detector), size, device) if detector else None
-        return cls(model.to(device), vocabulary, config, size, content.get("mask_class"), found)
+        map_finder = open_detector(Path(detector), size, device) if detector else None
+        return cls(model.to(device), vocabulary, config, size, content.get("mask_class"), map_finder)
 
     def caption(
         self,
@@ -129,9 +130,9 @@ class Predictor:
         """Caption pairs of two to four images each, as in `caption`, a batch at a time and in order."""
         pairs = iter(pairs)
         while batch := list(islice(pairs, batch_size or self.config.decode.batch_size)):
-            views = [self.read(*pair) for pair in batch]
-            self.find_maps([own for own, pair in zip(views, batch, strict=True) if not any_map(pair)])
-            yield from self.caption_views(np.stack([self.fit(own) for own in views]), answers)
+            read = [self.read(*pair) for pair in batch]
+            self.find_maps([views for views, pair in zip(read, batch, strict=True) if not any_map(pair)])
+            yield from self.caption_views(np.stack([self.fit(views) for views in read]), answers)
 
     def read(
         self,
@@ -144,7 +145,7 @@ class Predictor:
         return read_views((before, after, map_before, map_after), mask_class=self.mask_class)
 
     def fit(self, views: list[np.ndarray]) -> np.ndarray:
-        """Views as the model takes them: (4, 3, *image_size) uint8."""
+        """Views resized to the model's input: (4, 3, *image_size) uint8."""
         return stack_views(views, self.image_size)
 
     def find_maps(self, pairs: Sequence[list[np.ndarray]]) -> None:
@@ -153,9 +154,9 @@ class Predictor:
             return
         views = torch.from_numpy(np.stack([self.fit(pair) for pair in pairs]))
         with autocast(self.detector.device, self.config.decode.precision):
-            found = self.detector.detect(views.to(self.detector.device))
-        for pair, maps in zip(pairs, found.permute(0, 1, 3, 4, 2).numpy(), strict=True):
-            pair[2:] = [resize_map(each, pair[0].shape[:2]) for each in maps]
+            detected = self.detector.detect(views.to(self.detector.device))
+        for pair, maps in zip(pairs, detected.permute(0, 1, 3, 4, 2).numpy(), strict=True):
+            pair[2:] = [resize_map(colours, pair[0].shape[:2]) for colours in maps]
 
     def caption_views(self, views: np.ndarray, answers: int = 1) -> list[Answer]:
         """Caption views (B, 4, 3, *image_size) uint8."""
@@ -170,22 +171,24 @@ class Predictor:
                 beam_size=beams,
                 best=answers,
             )
-        captions = [
-            tuple(Caption(self.vocabulary.decode(h.tokens), h.log_prob) for h in own) for own in ranked
+        return [
+            Answer(self._captions(hypotheses), pair) for hypotheses, pair in zip(ranked, views, strict=True)
         ]
-        return [Answer(own, each) for own, each in zip(captions, views, strict=True)]
+
+    def _captions(self, hypotheses: Sequence[Hypothesis]) -> tuple[Caption, ...]:
+        return tuple(Caption(self.vocabulary.decode(each.tokens), each.log_prob) for each in hypotheses)
 
     def explain(self, views: np.ndarray, caption: str) -> CaptionAttention:
-        """What each word of a caption of views (4, 3, *image_size) uint8 was chosen from.
+        """The attention and the gates of each word of a caption; views (4, 3, *image_size) uint8.
 
-        UserError for a model that does not weigh images, maps and words by gates.
+        UserError for a model without attention over images and maps and gates of both and the words.
         """
         return explain_caption(self.model, self.vocabulary, views, caption)
 
 
 def any_map(pair: Sequence[ImageLike | None]) -> bool:
     """Whether a pair of two to four images has a map."""
-    return any(each is not None for each in pair[2:])
+    return any(view is not None for view in pair[2:])
 
 
 @torch.inference_mode()
@@ -197,15 +200,15 @@ def explain_caption(
     tokens = vocabulary.encode(words, len(words))
     tokens = tokens[: model.settings.max_length + 2]  # the longest caption has no room for <end>
     batch = torch.from_numpy(views).to(model.device).unsqueeze(0)
-    seen = model.explain(batch, torch.tensor([[tokens[:-1]]], device=model.device))
-    if seen is None or list(seen.gates) != ["rgb", "sem", "word"]:
-        gates = " and ".join(seen.gates if seen else []) or "none"
+    attention = model.explain(batch, torch.tensor([[tokens[:-1]]], device=model.device))
+    if attention is None or list(attention.gates) != ["rgb", "sem", "word"]:
+        gates = " and ".join(attention.gates if attention else []) or "none"
         raise UserError(
             f"--attention draws the gates of images, maps and words: this model has {gates}, "
             "leave --attention out"
         )
-    grids = {name: grid[0, 0] for name, grid in seen.grids.items()}
+    grids = {name: grid[0, 0] for name, grid in attention.grids.items()}
     side = round(grids["rgb"].shape[-1] ** 0.5)
     rgb, sem = (grids[name].unflatten(-1, (side, side)).cpu().numpy() for name in ("rgb", "sem"))
-    gates = torch.stack([gate[0, 0] for gate in seen.gates.values()], dim=-1)
+    gates = torch.stack([gate[0, 0] for gate in attention.gates.values()], dim=-1)
     return CaptionAttention([vocabulary.words[token] for token in tokens[1:]], rgb, sem, gates.cpu().numpy())

@@ -6,14 +6,15 @@ settings (SETTINGS of the configuration), control ("shuffle_images" or null), co
 """
 
 import hashlib
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from configs import Config
-from data.dataset import ChangeCaptions, open_split
-from tools.engine.run_folder import commit, flat
+from configs import Config, flat
+from data.settings import DataConfig
+from data.splits import SplitViews, open_split
 
 SETTINGS = (  # what captions and their scores depend on, besides checkpoint and data
     "data.maps", "data.augmented_splits", "data.annotations", "data.no_change",
@@ -30,7 +31,7 @@ def describe_evaluation(
         "checkpoint": checkpoint.name,
         "sha256": sha256_of(checkpoint),
         "data_dir": config.data.dir,
-        "data": data_fingerprints(config, splits),
+        "data": data_fingerprints(config.data, splits),
         "splits": list(splits),
         "seen_in_training": seen_in_training(splits),
         "settings": settings_of(config),
@@ -56,13 +57,23 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def data_fingerprints(config: Config, splits: Sequence[str]) -> dict[str, str]:
+def data_fingerprints(data: DataConfig, splits: Sequence[str]) -> dict[str, str]:
     """File -> fingerprint of the splits, and of their detected maps where `data.maps` takes them."""
-    found = {}
+    fingerprints = {}
     for split in splits:
-        reader, rows = open_split(split, config.data)
-        found |= ChangeCaptions(reader, rows=rows, captions="none", maps=config.data.maps).fingerprints
-    return found
+        reader, _ = open_split(split, data)
+        fingerprints |= SplitViews(reader, data.maps).fingerprints
+    return fingerprints
+
+
+def commit() -> str | None:
+    """The commit of this code, "-dirty" if it was changed; None without git or outside a repository."""
+    describe = ["git", "describe", "--always", "--dirty"]
+    try:
+        process = subprocess.run(describe, capture_output=True, text=True, cwd=Path(__file__).parent)
+    except OSError:
+        return None
+    return process.stdout.strip() or None
 
 
 def settings_of(config: Config) -> dict[str, Any]:

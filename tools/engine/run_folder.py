@@ -2,7 +2,6 @@
 
 import json
 import platform
-import subprocess
 import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -14,11 +13,12 @@ import torchvision
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from configs import Config
+from configs import Config, flat
 from data.atomic_write import write_text
 from data.errors import UserError
 from data.json_file import read_json_lines
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
+from tools.engine.provenance import commit
 
 MAY_CHANGE = {
     "data.dir", "data.no_change", "data.workers", "decode.batch_size", "decode.device",
@@ -171,21 +171,3 @@ def environment() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": torch.get_num_threads(),
     }
-
-
-def commit() -> str | None:
-    """The commit of this code, "-dirty" if it was changed; None without git or outside a repository."""
-    describe = ["git", "describe", "--always", "--dirty"]
-    try:
-        said = subprocess.run(describe, capture_output=True, text=True, cwd=Path(__file__).parent)
-    except OSError:
-        return None
-    return said.stdout.strip() or None
-
-
-def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
-    out: dict[str, Any] = {}
-    for key, value in nested.items():
-        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return out

@@ -2,9 +2,10 @@
 
 from configs import Config
 from data.augmentation import Augmentation
-from data.dataset import ChangeCaptions, map_classes_of, open_split
+from data.dataset import ChangeCaptions
 from data.errors import UserError
 from data.sampler import StepSampler
+from data.splits import map_classes_of, open_split
 
 
 def open_samples(split: str, config: Config) -> ChangeCaptions:

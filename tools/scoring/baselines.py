@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from pycocoevalcap.cider.cider_scorer import precook
 
-from data.dataset import Reader
+from data.splits import Reader
 from tools.scoring.meteor import Meteor, MeteorError, meteor_score
 from tools.scoring.metrics import bleu_score
 

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from configs import Config
-from data.dataset import Batch, ChangeCaptions, check_size, open_split
+from data.dataset import Batch, ChangeCaptions
 from data.errors import UserError
+from data.splits import check_size, open_split
 from data.vocabulary import Vocabulary
 from models import build_model
-from models.mmodalcc import MModalCC
+from models.captioner import Captioner
 from tools.engine.checkpoint import restore_model, save_checkpoint, stored_config
 from tools.engine.device import pick_device
 
@@ -25,7 +26,7 @@ WORDS, VOCABULARY_SIZE, IMAGE_SIZE = 8, 500, (256, 256)  # where no checkpoint b
 class Subject:
     """samples: each holds a pair's views (4, 3, H, W) uint8; scratch: a temporary folder."""
 
-    model: MModalCC
+    model: Captioner
     vocabulary: Vocabulary
     config: Config
     samples: Dataset
@@ -75,7 +76,7 @@ def random_content(config: Config) -> dict[str, Any]:
     return {"model": state, "config": config.to_dict(), "vocabulary": words, "image_size": list(IMAGE_SIZE)}
 
 
-def teach_length(model: MModalCC, vocabulary: Vocabulary, pairs: int = 4) -> None:
+def teach_length(model: Captioner, vocabulary: Vocabulary, pairs: int = 4) -> None:
     """Random weights end captions anywhere; a few steps teach the decoder to end them after eight words."""
     tokens = random_captions(pairs, 1, vocabulary)
     with torch.no_grad():

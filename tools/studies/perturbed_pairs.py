@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from configs import Config
-from data.dataset import Batch, ChangeCaptions, make_loader, map_classes_of, views_of
+from data.dataset import Batch, ChangeCaptions, make_loader, views_of
 from data.perturbations.apply import perturb
+from data.splits import map_classes_of
 from models.change_detector import ChangeDetector
 from models.precision import autocast
-from tools.detect_maps import detected
+from tools.engine.detecting import detected_maps
 from tools.studies.perturbation_scores import CLEAN, Cell
 
 
@@ -99,7 +100,7 @@ def detected_on_disk(
         os.posix_fallocate(file.fileno(), 0, math.prod(shape))
     maps = np.memmap(file, dtype=np.uint8, mode="r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)
     done = 0
-    for found in detected(detector, pairs, config):
+    for found in detected_maps(detector, pairs, config):
         maps[done : done + len(found)] = found
         done += len(found)
     return maps
