@@ -27,7 +27,6 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from configs import Config
 from configs.command_line import CommandLine
@@ -47,6 +46,7 @@ from tools.engine.folder_lock import locked
 from tools.engine.interrupts import interruptions_noted
 from tools.engine.kept_features import keep_features
 from tools.engine.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
+from tools.engine.progress_bar import progress_bar
 from tools.engine.run_folder import RunFolder
 from tools.engine.training_data import open_samples, step_sampler
 from tools.engine.training_steps import Progress, TrainingSteps
@@ -138,9 +138,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
             started = saved = time.monotonic()
             sampler.begin(progress.epoch, progress.step)
             model.train()
-            bar = tqdm(
-                loader, f"epoch {progress.epoch}", unit="step", leave=False, disable=not processes.writes
-            )
+            bar = progress_bar(loader, f"epoch {progress.epoch}", unit="step", shown=processes.writes)
             for batch in bar:
                 due = time.monotonic() - saved > 60 * config.train.checkpoint_minutes
                 stop, due = steps.agree(batch, interruption.arrived, due)

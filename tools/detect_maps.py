@@ -20,7 +20,6 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 
 # isort: split
 import numpy as np
-from tqdm import tqdm
 
 from configs import Config
 from configs.command_line import CommandLine
@@ -32,6 +31,7 @@ from models.precision import autocast
 from tools.engine.checkpoint import read_over_checkpoint, restore_detector
 from tools.engine.device import pick_device
 from tools.engine.folder_lock import locked
+from tools.engine.progress_bar import progress_bar
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -76,7 +76,7 @@ def write_split_maps(
 def detected(detector: ChangeDetector, samples: ChangeCaptions, config: Config) -> Iterator[np.ndarray]:
     """The maps of all pairs, in order, in batches (B, 2, 3, H, W) uint8."""
     loader = make_loader(samples, config.data, batch_size=config.decode.batch_size)
-    for batch in tqdm(loader, desc="detecting", unit="batch", leave=False):
+    for batch in progress_bar(loader, "detecting", unit="batch"):
         images = views_of(batch, detector.device)[:, :2]
         with autocast(images.device, config.decode.precision):
             found = detector.detect(images).numpy()

@@ -28,7 +28,6 @@ import numpy as np
 from jinja2.environment import TemplateStream
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from PIL import Image
-from tqdm import tqdm
 
 from configs import Config
 from configs.command_line import CommandLine, load
@@ -44,6 +43,7 @@ from data.vocabulary import Vocabulary
 from models.captioner import Captioner
 from tools.engine.checkpoint import load_checkpoint, restore_model
 from tools.engine.predictor import explain_caption
+from tools.engine.progress_bar import progress_bar
 from tools.engine.provenance import data_fingerprints, differences, recorded, sha256_of
 from tools.report.drawing import TITLES, curve_svg
 from tools.scoring import PARTS
@@ -221,7 +221,7 @@ def views_of(place: Place) -> np.ndarray:
 
 def encoded_images(places: Sequence[Place]) -> Iterator[list[str]]:
     """The four images of each pair as data URIs, read and encoded when they are written."""
-    for place in tqdm(places, desc="images", unit="pair", leave=False, disable=None):
+    for place in progress_bar(places, "images", unit="pair"):
         yield list(encode_views(views_of(place)))
 
 

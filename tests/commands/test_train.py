@@ -65,7 +65,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_run, demo_input, tmp_pat
     settings = {"train.schedule": "plateau"}
     run(demo_input, tmp_path / "cut", **{**settings, "train.epochs": 1})
     run(demo_input, tmp_path / "cut", "--resume", **settings)
-    assert "going on after step 11, in epoch 2" in capsys.readouterr().err
+    messages = capsys.readouterr().err
+    assert "going on after step 11, in epoch 2" in messages
+    assert "epoch 2: loss" in messages
+    assert "\r" not in messages  # no progress bars where standard error is not a terminal
     assert log_of(tmp_path / "cut") == log_of(tiny_run)
     whole, cut = (load_checkpoint(folder / "last.pt") for folder in (tiny_run, tmp_path / "cut"))
     for name, value in whole["model"].items():

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from models.precision import autocast
+from tools.engine.progress_bar import progress_bar
 
 PRODUCT_SIZE = {"cuda": 8192, "cpu": 1024}  # rows of the square matrices whose product is a device's peak
 
@@ -65,7 +65,7 @@ def time_side_by_side(
     if device.type == "cuda":  # on a GPU this also warms up
         operations = {name: count_operations(work.call) for name, work in works.items()}
     seconds, peaks, results = {name: [] for name in works}, dict.fromkeys(works, 0), {}
-    with tqdm(total=repeats * len(works), unit="run", leave=False) as progress:
+    with progress_bar(total=repeats * len(works), unit="run") as progress:
         for _ in range(repeats):
             for name, work in works.items():
                 progress.set_description(name)
