@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"these of {ABLATIONS.name}; default: all")
     options = read_options(parser, argv)
+    check_model(options.config, options.settings)
     ablations = read_ablations(options.only)
     settings = {name: [*options.settings, *as_options(changes)] for name, changes in ablations.items()}
     for own in settings.values():  # a mistake is found before hours of training
@@ -63,6 +64,16 @@ def main(argv: list[str] | None = None) -> None:
     finally:  # a disk may be full by now
         print(table(report))
     print(f"\nwritten to {output}")
+
+
+def check_model(config: Path, settings: Sequence[str]) -> None:
+    """UserError where the model writes no captions."""
+    model = read_settings(config, settings).model
+    if model.task != "captioning":
+        raise UserError(
+            f"the ablations of {ABLATIONS.name} need a captioning model, {config} has model.name "
+            f"{model.name}: give another --config, such as configs/second_cc.yaml, or use tools/run_seeds.py"
+        )
 
 
 def read_ablations(only: Sequence[str] | None) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,18 +28,19 @@ from data.errors import UserError
 from data.json_file import read_json, read_json_lines
 from tools.engine.provenance import data_fingerprints, describe_evaluation, differences, recorded
 from tools.engine.run_folder import MAY_CHANGE, changed_settings
+from tools.scoring.detection import HEADLINES
 from tools.scoring.table import METRIC_TITLES, aligned
 
-MAY_DIFFER = MAY_CHANGE - {
-    "train.epochs",
-    "train.early_stop",
-}  # between what was tested and what is asked for
+TITLES = {"captioning": METRIC_TITLES, "detection": HEADLINES}  # score -> its title in the table
+# Settings that may differ between the tested run and the one that is asked for.
+MAY_DIFFER = MAY_CHANGE - {"train.epochs", "train.early_stop"}
 
 
 def main(argv: list[str] | None = None) -> None:
     options = read_options(make_parser(__doc__), argv)
+    task = read_settings(options.config, options.settings).model.task
     results = [run_seed(options.config, options.name, seed, options.settings) for seed in options.seeds]
-    print(table(options.seeds, results))
+    print(table(options.seeds, results, TITLES[task]))
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
@@ -132,9 +133,14 @@ def call(script: str, *arguments: object) -> None:
 
 
 def all_scores(result: dict, column: str = "ours") -> dict[str, float]:
-    """The scores of all test pairs that could be computed."""
-    cells = (result[column] or {}).get("all") or {}
-    return {metric: cells[metric]["value"] for metric in METRIC_TITLES if cells.get(metric)}
+    """The scores of all test pairs, without those that could not be computed.
+
+    result: the content of scores.json, for captions or for a change detector.
+    """
+    if "confusion" in result:  # a change detector's scores are plain numbers
+        return {name: result[column][name] for name in HEADLINES}
+    scores = (result[column] or {}).get("all") or {}
+    return {name: scores[name]["value"] for name in METRIC_TITLES if scores.get(name)}
 
 
 def spread(values: Sequence[float]) -> float | None:
@@ -142,15 +148,15 @@ def spread(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def table(seeds: list[int], results: list[dict]) -> str:
-    """A row for each metric of all test pairs: every seed, mean, standard deviation, and the floor."""
+def table(seeds: list[int], results: list[dict], titles: Mapping[str, str]) -> str:
+    """A row for each score that every seed has: each seed, mean, standard deviation, and the floor."""
     rows = [["", *(f"seed {seed}" for seed in seeds), "mean", "std", "floor"]]
     scores, floor = [all_scores(result) for result in results], all_scores(results[0], "floor")
-    for metric in floor:
-        if all(metric in found for found in scores):
-            values = [found[metric] for found in scores]
-            shown = (*values, statistics.mean(values), spread(values), floor[metric])
-            rows.append([METRIC_TITLES[metric], *("-" if x is None else f"{x:.1f}" for x in shown)])
+    for name, title in titles.items():
+        values = [of_seed[name] for of_seed in scores if name in of_seed]
+        if len(values) == len(seeds):
+            shown = (*values, statistics.mean(values), spread(values), floor.get(name))
+            rows.append([title, *("-" if value is None else f"{value:.1f}" for value in shown)])
     return "\n".join(aligned(rows))
 
 

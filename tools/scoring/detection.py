@@ -27,6 +27,7 @@ from data.palette import CLASSES
 TITLES = {
     "oa": "OA", "miou": "mIoU", "sek": "SeK", "f_scd": "F_scd", "p_scd": "P_scd", "r_scd": "R_scd",
 }  # fmt: skip
+HEADLINES = {name: TITLES[name] for name in ("oa", "miou", "sek", "f_scd")}
 
 
 def confusion(found: Tensor, truth: Tensor) -> np.ndarray:
