@@ -46,7 +46,7 @@ from tools.engine.provenance import describe_evaluation, folder_name
 from tools.scoring import Record, ReleasedRecord, pair_scores, score
 from tools.scoring.baselines import TrainingCaptions, training_captions
 from tools.scoring.meteor import Meteor
-from tools.scoring.spice import Spice
+from tools.scoring.metrics import optional_metrics
 from tools.scoring.table import format_table
 
 
@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> None:
             released=released,
             decisions={'rule "the given map B is not empty"': map_changed},
             human_words=reader.has_human_words,
-            spice=Spice(),
+            optional=optional_metrics(),
         )
         for entry, own in zip(captions, pair_scores(records, meteor), strict=True):
             entry["scores"] = own

@@ -47,13 +47,13 @@ from tools.engine.progress_bar import progress_bar
 from tools.engine.provenance import data_fingerprints, differences, recorded, sha256_of
 from tools.report.drawing import TITLES, curve_svg
 from tools.scoring import PARTS
-from tools.scoring.metrics import AVERAGED
-from tools.scoring.table import METRIC_TITLES, SPICE_TITLES, missing_lines
+from tools.scoring.metrics import AVERAGED, METRIC_TITLES, OPTIONAL_TITLES
+from tools.scoring.table import missing_lines
 
 SIDE = 256  # pixels, at most, of an image in the report
 QUALITY = 60  # of WebP: about 13 kB an aerial image of 256 x 256
 
-REPORTED = METRIC_TITLES | SPICE_TITLES
+REPORTED = METRIC_TITLES | OPTIONAL_TITLES
 COLUMN_TITLES = {
     "ours": "this run",
     "floor": "floor",
@@ -185,7 +185,7 @@ def score_tables(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 "rows": {
                     m: {c: found[c].get(m) for c in found}
                     for m in REPORTED
-                    if m not in SPICE_TITLES or first.get(m)
+                    if m not in OPTIONAL_TITLES or first.get(m)
                 },
                 "largest": max(s[m]["high"] for s in shown for m in REPORTED if s.get(m)) or 1,
                 "floor": found["floor"]["caption"] if "floor" in found else None,

@@ -29,7 +29,8 @@ from data.json_file import read_json, read_json_lines
 from tools.engine.provenance import data_fingerprints, describe_evaluation, differences, recorded
 from tools.engine.run_folder import MAY_CHANGE, changed_settings
 from tools.scoring.detection import HEADLINES
-from tools.scoring.table import METRIC_TITLES, aligned
+from tools.scoring.metrics import METRIC_TITLES
+from tools.scoring.table import aligned
 
 TITLES = {"captioning": METRIC_TITLES, "detection": HEADLINES}  # score -> its title in the table
 # Settings that may differ between the tested run and the one that is asked for.

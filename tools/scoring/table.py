@@ -4,14 +4,11 @@ from collections.abc import Sequence
 
 from tools.scoring import PARTS
 from tools.scoring.bootstrap import PERCENT
-from tools.scoring.metrics import METRICS
+from tools.scoring.metrics import METRIC_TITLES, OPTIONAL_TITLES
 
 ROWS = ("ours", "floor", "floor_oracle", "margin", "released")
 RANGE = f"{PERCENT} %"
-NAMES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "S*m")
-METRIC_TITLES = dict(zip((*METRICS, "s_m"), NAMES, strict=True))
 TITLES = ("pairs", *METRIC_TITLES.values(), RANGE)
-SPICE_TITLES = {"spice": "SPICE", "s_m_spice": "S*m of 5"}
 
 
 def format_table(result: dict) -> str:
@@ -22,18 +19,18 @@ def format_table(result: dict) -> str:
 
 
 def _score_lines(result: dict) -> list[str]:
-    found = {
-        f"{part} {column}": scores
-        for part in PARTS
-        for column in ROWS
-        if (scores := (result[column] or {}).get(part))
-    }
-    extra = [name for name in SPICE_TITLES if any(scores.get(name) for scores in found.values())]
-    rows = [["", *TITLES, *(SPICE_TITLES[name] for name in extra)]]
-    for name, scores in found.items():
+    """A row for each part and column; optional scores have a column where one of them has a value."""
+    scores_of = {}
+    for part in PARTS:
+        for column in ROWS:
+            if scores := (result[column] or {}).get(part):
+                scores_of[f"{part} {column}"] = scores
+    optional = [name for name in OPTIONAL_TITLES if any(scores.get(name) for scores in scores_of.values())]
+    rows = [["", *TITLES, *(OPTIONAL_TITLES[name] for name in optional)]]
+    for name, scores in scores_of.items():
         values = [_value(scores[metric]) for metric in METRIC_TITLES]
-        more = [_value(scores.get(metric)) for metric in extra]
-        rows.append([name, str(scores["pairs"]), *values, _range(scores["s_m"]), *more])
+        optional_values = [_value(scores.get(metric)) for metric in optional]
+        rows.append([name, str(scores["pairs"]), *values, _range(scores["s_m"]), *optional_values])
     return aligned(rows)
 
 

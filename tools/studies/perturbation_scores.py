@@ -16,7 +16,8 @@ from tools.scoring.bootstrap import (
     rate_interval,
     resampling_counts,
 )
-from tools.scoring.meteor import Meteor, Segment
+from tools.scoring.meteor import Meteor
+from tools.scoring.metric import Segment
 from tools.scoring.metrics import measure
 from tools.scoring.table import aligned
 
