@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from tabulate import tabulate
+
 from tools.scoring import PARTS
 from tools.scoring.bootstrap import PERCENT
 from tools.scoring.metrics import METRIC_TITLES, OPTIONAL_TITLES
@@ -14,11 +16,10 @@ TITLES = ("pairs", *METRIC_TITLES.values(), RANGE)
 def format_table(result: dict) -> str:
     """What `tools.scoring.score` returned: scores, change decision, the floor's captions, what is missing."""
     notes = [*_floor_lines(result), *missing_lines(result), *_interval_lines(result)]
-    blocks = [_score_lines(result), _decision_lines(result), notes]
-    return "\n\n".join("\n".join(lines) for lines in blocks)
+    return "\n\n".join([_score_table(result), _decision_table(result), "\n".join(notes)])
 
 
-def _score_lines(result: dict) -> list[str]:
+def _score_table(result: dict) -> str:
     """A row for each part and column; optional scores have a column where one of them has a value."""
     scores_of = {}
     for part in PARTS:
@@ -34,7 +35,7 @@ def _score_lines(result: dict) -> list[str]:
     return aligned(rows)
 
 
-def _decision_lines(result: dict) -> list[str]:
+def _decision_table(result: dict) -> str:
     rows = [["change-decision accuracy, %", *(title for part in PARTS for title in (part, RANGE))]]
     for name, accuracy in result["decision"].items():
         rows.append([f"by the {name}"])
@@ -107,11 +108,7 @@ def _number(score: float) -> str:
     return f"{round(score, 1) + 0:.1f}"  # + 0: no minus before a zero
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """First column to the left, the others to the right."""
-    first, *others = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *cells in rows:
-        padded = [cell.rjust(width) for cell, width in zip(cells, others, strict=True)]
-        lines.append("  ".join([name.ljust(first), *padded]))
-    return lines
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A text table of a header row and others: the first column to the left, the others to the right."""
+    sides = ["left"] + ["right"] * (len(rows[0]) - 1)
+    return tabulate(rows, headers="firstrow", tablefmt="plain", colalign=sides, disable_numparse=True)
