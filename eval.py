@@ -47,7 +47,7 @@ from tools.engine.provenance import describe_evaluation, folder_name
 from tools.scoring import Record, ReleasedRecord, pair_scores, score
 from tools.scoring.baselines import TrainingCaptions, training_captions
 from tools.scoring.meteor import Meteor
-from tools.scoring.spice import Spice
+from tools.scoring.metrics import optional_metrics
 from tools.scoring.table import format_table
 
 
@@ -68,6 +68,13 @@ def main(argv: list[str] | None = None) -> None:
     if detects:
         detection_task.evaluate(content, config, evaluation, output)
         return
+    evaluate(content, config, evaluation, output, shuffled=options.shuffle_images)
+
+
+def evaluate(
+    content: dict[str, Any], config: Config, evaluation: dict[str, Any], output: Path, *, shuffled: bool
+) -> None:
+    """Caption the splits of `evaluation` with a checkpoint's model, score the captions, and write both."""
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
     tune_convolutions(device)
@@ -75,53 +82,69 @@ def main(argv: list[str] | None = None) -> None:
     if processes.writes:
         check_writable(output, "--output", folder=True)
     model.to(device)
-
-    opened = [open_split(split, config.data) for split in options.split]
-    for reader, rows in opened:
+    splits = [open_split(split, config.data) for split in evaluation["splits"]]
+    for reader, rows in splits:
         check_size(reader, content["image_size"])
-        if options.shuffle_images:
-            other_pairs(rows)  # what is wrong shows at once
-    captions, released, map_changed, sources = [], [], [], []
+        if shuffled:
+            other_pairs(rows)  # a split that cannot be shuffled is refused before any is captioned
     with Meteor() if processes.writes else nullcontext() as meteor:
-        for reader, rows in opened:
+        captions = []
+        for reader, rows in splits:
+            images_of = other_pairs(rows) if shuffled else None
             samples = ChangeCaptions(
-                reader,
-                rows=rows,
-                captions="none",
-                maps=config.data.maps,
-                images_of=other_pairs(rows) if options.shuffle_images else None,
+                reader, rows=rows, captions="none", maps=config.data.maps, images_of=images_of
             )
             hypotheses = predict(model, samples, vocabulary, config, processes, meteor)
-            found = to_captions(hypotheses, samples, vocabulary)
-            captions += found
-            released += [
-                released_record(entry["caption"], reader, row) for entry, row in zip(found, rows, strict=True)
-            ]
-            sources += [reader.sources[row] for row in rows]
-            map_changed += [bool(reader.views(row)[VIEWS.index("sem_b")].any()) for row in rows]
-
+            captions += to_captions(hypotheses, samples, vocabulary)
         processes.leave()
         if not processes.writes:
             return
-        training, missing = floor_candidates(content, config, reader.has_human_words, meteor)
-        records = [
-            Record(c["filename"], c["caption"], c["references"], c["changed"], source)
-            for c, source in zip(captions, sources, strict=True)
-        ]
-        scores = score(
-            records,
-            meteor,
-            no_change=sentences_in_use(config.data.no_change, content, reader.no_change),
-            training=training,
-            no_training=missing,
-            released=released,
-            decisions={'rule "the given map B is not empty"': map_changed},
-            human_words=reader.has_human_words,
-            spice=Spice(),
-        )
-        for entry, own in zip(captions, pair_scores(records, meteor), strict=True):
-            entry["scores"] = own
+        scores = score_captions(captions, splits, content, config, meteor)
     publish(scores, captions, evaluation, output)
+
+
+def score_captions(
+    captions: list[dict[str, Any]],
+    splits: Sequence[tuple[Reader, list[int]]],
+    content: dict[str, Any],
+    config: Config,
+    meteor: Meteor,
+) -> dict[str, Any]:
+    """The content of scores.json; each of `captions` gets its own scores too.
+
+    captions: of the pairs in use of all splits, in order.
+    """
+    readers = [reader for reader, _ in splits]
+    pairs = [(reader, row) for reader, rows in splits for row in rows]
+    records, released, map_changed = [], [], []
+    for caption, (reader, row) in zip(captions, pairs, strict=True):
+        text, references = caption["caption"], caption["references"]
+        source = reader.sources[row]
+        records.append(Record(caption["filename"], text, references, caption["changed"], source))
+        released.append(released_record(text, reader, row))
+        map_changed.append(bool(reader.views(row)[VIEWS.index("sem_b")].any()))
+    human_words = have_human_words(readers)
+    training, no_training = floor_candidates(content, config, human_words, meteor)
+    of_data = dict.fromkeys(sentence for reader in readers for sentence in reader.no_change)
+    scores = score(
+        records,
+        meteor,
+        no_change=sentences_in_use(config.data.no_change, content, tuple(of_data)),
+        training=training,
+        no_training=no_training,
+        released=released,
+        decisions={'rule "the given map B is not empty"': map_changed},
+        human_words=human_words,
+        optional=optional_metrics(),
+    )
+    for caption, scores_of_pair in zip(captions, pair_scores(records, meteor), strict=True):
+        caption["scores"] = scores_of_pair
+    return scores
+
+
+def have_human_words(readers: Sequence[Reader]) -> bool:
+    """Whether the references of every split are what people wrote."""
+    return all(reader.has_human_words for reader in readers)
 
 
 def make_parser() -> CommandLine:
@@ -149,7 +172,7 @@ def refuse_other_data(path: Path, evaluation: dict[str, Any]) -> None:
 
 
 def other_pairs(rows: Sequence[int]) -> list[int]:
-    """For each pair another one of them, each once: a random permutation that leaves no pair in its place."""
+    """For each pair another one of them, each once: a random permutation that maps no pair to itself."""
     if len(rows) < 2:
         raise UserError(
             "--shuffle_images shows each pair the images of another one, the split has one pair: leave it out"
@@ -157,7 +180,7 @@ def other_pairs(rows: Sequence[int]) -> list[int]:
     order = np.random.default_rng(0).permutation(len(rows))
     shown = np.empty_like(order)
     shown[order] = np.roll(order, 1)
-    return [rows[place] for place in shown]
+    return [rows[index] for index in shown]
 
 
 def publish(
@@ -168,7 +191,7 @@ def publish(
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
         write_text(output / "scores.json", json.dumps({**scores, "evaluation": evaluation}, indent=1))
-    finally:  # a disk may be full by now
+    finally:  # also where the disk is full
         print(format_table(scores))
     warn_of_other_sentences(captions, scores["no_change"])
     distinct = len({entry["caption"] for entry in captions})
@@ -201,7 +224,7 @@ def floor_candidates(
 
 
 def warn_of_other_sentences(captions: list[dict[str, Any]], no_change: list[str]) -> None:
-    """Say so where no unchanged pair has a no-change sentence among its references."""
+    """Print a warning where no unchanged pair has a no-change sentence among its references."""
     unchanged = [entry["references"] for entry in captions if not entry["changed"]]
     if unchanged and not any(set(no_change) & set(references) for references in unchanged):
         print(

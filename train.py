@@ -2,7 +2,7 @@
 
 python train.py --config configs/second_cc.yaml
 python train.py --config configs/second_cc.yaml --run_dir runs/short --train.epochs 2
-python train.py --config configs/second_cc.yaml --resume
+python train.py --resume --run_dir runs/second_cc                          with the settings of the run folder
 torchrun --nproc_per_node 4 train.py --config configs/second_cc.yaml       the same batch, shared out
 python train.py --config configs/change_detector.yaml                      maps from images alone
 
@@ -15,6 +15,7 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 
 # isort: split
 import random
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -27,10 +28,9 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
-from tqdm import tqdm
 
 from configs import Config
-from configs.command_line import CommandLine
+from configs.command_line import CommandLine, early_option, read_stored, read_yaml
 from data.dataset import fewer_workers_remark, make_loader
 from data.errors import UserError
 from data.wording import number_of
@@ -47,6 +47,7 @@ from tools.engine.folder_lock import locked
 from tools.engine.interrupts import interruptions_noted
 from tools.engine.kept_features import keep_features
 from tools.engine.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
+from tools.engine.progress_bar import progress_bar
 from tools.engine.run_folder import RunFolder
 from tools.engine.training_data import open_samples, step_sampler
 from tools.engine.training_steps import Progress, TrainingSteps
@@ -138,9 +139,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
             started = saved = time.monotonic()
             sampler.begin(progress.epoch, progress.step)
             model.train()
-            bar = tqdm(
-                loader, f"epoch {progress.epoch}", unit="step", leave=False, disable=not processes.writes
-            )
+            bar = progress_bar(loader, f"epoch {progress.epoch}", unit="step", shown=processes.writes)
             for batch in bar:
                 due = time.monotonic() - saved > 60 * config.train.checkpoint_minutes
                 stop, due = steps.agree(batch, interruption.arrived, due)
@@ -173,15 +172,39 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
 
 
 def read_command(argv: list[str] | None) -> tuple[Config, Path, bool]:
+    """The configuration, the run folder and whether to resume its run.
+
+    A run is resumed with the settings in its folder where --config is absent.
+    """
     parser = CommandLine(__doc__)
     parser.add_argument("--config", action="config", help="a YAML file, see configs/")
     parser.add_argument("--run_dir", type=Path | None, help="default: runs/<name of the config>")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last.pt")
-    config, options = parser.read(argv)
-    if not options.config:
-        raise UserError("--config is missing: give a file of configs/, such as configs/second_cc.yaml")
+    argv = sys.argv[1:] if argv is None else argv
+    run_dir = early_option(argv, "--run_dir")
+    has_config = early_option(argv, "--config") is not None
+    stored = None
+    if "--resume" in argv and run_dir and not has_config:
+        stored = stored_settings(Path(run_dir))
+    elif not has_config and not {"-h", "--help"} & set(argv):
+        raise UserError(
+            "--config is missing: give a file of configs/, such as configs/second_cc.yaml, or --resume with "
+            "the --run_dir of a run"
+        )
+    config, options = parser.read(argv, stored)
     config.data.check_training(config.model.task)
     return config, options.run_dir or Path("runs") / Path(str(options.config[0])).stem, options.resume
+
+
+def stored_settings(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """The settings of the run in a folder; UserError where it holds none or they are not valid."""
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"{path} not found: give --config to start a run, or the --run_dir of another run")
+    try:
+        return read_stored(read_yaml(path)).to_dict()
+    except UserError as error:
+        raise UserError(f"{path}: {error}: give the run's --config") from None
 
 
 def seed_everything(seed: int) -> None:

@@ -27,7 +27,6 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 
 # isort: split
 import numpy as np
-from tqdm import tqdm
 
 from data import authors_files, hdf5
 from data import dataset_facts as facts
@@ -40,6 +39,7 @@ from data.vocabulary import Vocabulary
 from data.workers import ignore_interrupts, in_order
 from tools.engine.folder_lock import locked
 from tools.engine.interrupts import interruptions_noted, until
+from tools.engine.progress_bar import progress_bar
 
 FORMATS = {"ours": hdf5, "released": authors_files}
 LEAST = {"min_word_freq": 0, "captions_per_image": 1, "max_length": 1, "image_size": 1, "workers": 1}
@@ -219,7 +219,7 @@ def write_splits(
     `captions` holds what `encode` gives for each pair, `decoded` yields what `decode` gives for it.
     """
     image_facts, colours = [], facts.ForeignColours()
-    views = noting(tqdm(decoded, total=len(pairs), unit="pair", disable=None), image_facts, colours)
+    views = noting(progress_bar(decoded, total=len(pairs), unit="pair"), image_facts, colours)
     for split in SPLITS:
         rows = [row for row, pair in enumerate(pairs) if pair.split == split]
         if rows:

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 from PIL import Image
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -25,6 +24,7 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 from data.atomic_write import check_writable
 from data.errors import UserError
 from data.synthetic import SyntheticPair, make_pair
+from tools.engine.progress_bar import progress_bar
 
 ANNOTATIONS = "SECOND-CC-AUG.json"
 MINIMUM_PAIRS = 10  # fewer would leave a split empty
@@ -84,7 +84,7 @@ def write_dataset(output: Path, pairs: int, seed: int, workers: int) -> None:
                 (folder / split / place).mkdir(parents=True)
         with ProcessPoolExecutor(workers) as pool:
             work = pool.map(partial(write_pair, folder, pairs, seed), range(pairs), chunksize=8)
-            images = list(tqdm(work, total=pairs, desc="rendering", unit="pair"))
+            images = list(progress_bar(work, "rendering", total=pairs, unit="pair"))
         (folder / ANNOTATIONS).write_text(json.dumps({"images": images}, indent=1))
         folder.rename(output)
 

@@ -28,7 +28,6 @@ import numpy as np
 from jinja2.environment import TemplateStream
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 from PIL import Image
-from tqdm import tqdm
 
 from configs.command_line import CommandLine, read_yaml
 from data.atomic_write import atomic_write, check_writable
@@ -39,11 +38,12 @@ from data.palette import CLASSES
 from data.settings import DataConfig
 from data.sources import NO_CHANGE_SENTENCES
 from data.splits import SplitViews, open_split
+from tools.engine.progress_bar import progress_bar
 from tools.engine.provenance import data_fingerprints, differences, recorded, sha256_of
 from tools.report.drawing import TITLES, curve_svg
 from tools.scoring import PARTS
-from tools.scoring.metrics import AVERAGED
-from tools.scoring.table import METRIC_TITLES, SPICE_TITLES, missing_lines
+from tools.scoring.metrics import AVERAGED, METRIC_TITLES, OPTIONAL_TITLES
+from tools.scoring.table import missing_lines
 
 if TYPE_CHECKING:  # a report without --attention does not import torch
     from tools.engine.predictor import CaptionAttention
@@ -51,7 +51,7 @@ if TYPE_CHECKING:  # a report without --attention does not import torch
 SIDE = 256  # pixels, at most, of an image in the report
 QUALITY = 60  # of WebP: about 13 kB an aerial image of 256 x 256
 
-REPORTED = METRIC_TITLES | SPICE_TITLES
+REPORTED = METRIC_TITLES | OPTIONAL_TITLES
 COLUMN_TITLES = {
     "ours": "this run",
     "floor": "floor",
@@ -184,7 +184,7 @@ def score_table(part: str, columns: dict[str, dict[str, Any]]) -> dict[str, Any]
     first = next(iter(columns.values()))
     rows, shown = {}, []
     for metric in REPORTED:
-        if metric not in SPICE_TITLES or first.get(metric):
+        if metric not in OPTIONAL_TITLES or first.get(metric):
             rows[metric] = {column: scores.get(metric) for column, scores in columns.items()}
         shown += [
             scores[metric]["high"]
@@ -229,7 +229,7 @@ def views_of(location: Location) -> np.ndarray:
 
 def encoded_images(locations: Sequence[Location]) -> Iterator[list[str]]:
     """The four images of each pair as data URIs, read and encoded when they are written."""
-    for location in tqdm(locations, desc="images", unit="pair", leave=False, disable=None):
+    for location in progress_bar(locations, "images", unit="pair"):
         yield list(encode_views(views_of(location)))
 
 

@@ -4,9 +4,9 @@ python tools/run_ablations.py --config configs/demo.yaml --seeds 1 2 3
 python tools/run_ablations.py --config configs/second_cc.yaml --seeds 1 --only full rgb_only maps_only
 python tools/run_ablations.py --config configs/demo.yaml --seeds 1 2 3 --name short -- --train.epochs 3
 
-What stands behind `--` goes to train.py. Seed 2 of rgb_only runs in runs/<name>_rgb_only_seed2, that of full
-in runs/<name>_seed2 (name: the config's); what was tested already is not run again, and what was cut off goes
-on where it was. The table is written to runs/<name>_ablations.json too.
+Settings after `--` are passed to train.py. Seed 2 of rgb_only runs in runs/<name>_rgb_only_seed2, that of
+full in runs/<name>_seed2 (name: the config's). Runs that have been tested are not repeated, and interrupted
+ones are resumed. The scores are also written to runs/<name>_ablations.json.
 """
 
 import json
@@ -45,10 +45,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = make_parser(__doc__)
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"these of {ABLATIONS.name}; default: all")
     options = read_options(parser, argv)
+    check_model(options.config, options.settings)
     ablations = read_ablations(options.only)
     settings = {name: [*options.settings, *as_options(changes)] for name, changes in ablations.items()}
-    for own in settings.values():  # a mistake is found before hours of training
-        read_settings(options.config, own)
+    for words in settings.values():  # invalid settings are refused before hours of training
+        read_settings(options.config, words)
     output = Path("runs") / f"{options.name}_ablations.json"
     check_writable(output, "--name")
     report = {"config": str(options.config), "settings": options.settings, "seeds": options.seeds}
@@ -60,9 +61,19 @@ def main(argv: list[str] | None = None) -> None:
         report["floor"] = all_scores(results[0], "floor")
     try:
         write_text(output, json.dumps(report, indent=1))
-    finally:  # a disk may be full by now
+    finally:  # also where the disk is full
         print(table(report))
     print(f"\nwritten to {output}")
+
+
+def check_model(config: Path, settings: Sequence[str]) -> None:
+    """UserError where the model writes no captions."""
+    model = read_settings(config, settings).model
+    if model.task != "captioning":
+        raise UserError(
+            f"the ablations of {ABLATIONS.name} need a captioning model, {config} has model.name "
+            f"{model.name}: give another --config, such as configs/second_cc.yaml, or use tools/run_seeds.py"
+        )
 
 
 def read_ablations(only: Sequence[str] | None) -> dict[str, dict[str, Any]]:
@@ -81,27 +92,32 @@ def as_options(settings: dict[str, Any]) -> list[str]:
 
 def summary(results: Sequence[dict]) -> dict[str, dict[str, Any]]:
     """Each score that every seed has: the seeds' values, their mean and standard deviation."""
-    decisions = [result["decision"]["caption"]["all"]["value"] for result in results]
-    found = [{**all_scores(r), "decision": right} for r, right in zip(results, decisions, strict=True)]
-    values = {name: [own[name] for own in found] for name in found[0] if all(name in own for own in found)}
-    return {
-        name: {"values": own, "mean": statistics.mean(own), "std": spread(own)}
-        for name, own in values.items()
-    }
+    scores = []
+    for result in results:
+        accuracy = result["decision"]["caption"]["all"]["value"]
+        scores.append({**all_scores(result), "decision": accuracy})
+    summaries = {}
+    for name in scores[0]:
+        values = [of_seed[name] for of_seed in scores if name in of_seed]
+        if len(values) == len(scores):
+            summaries[name] = {"values": values, "mean": statistics.mean(values), "std": spread(values)}
+    return summaries
 
 
 def table(report: dict[str, Any]) -> str:
     """A row for each ablation, the means over its seeds, and the floor's; S*m with its standard deviation."""
-    rows = {}
+    scores_of = {}
     for name, ablation in report["ablations"].items():
         scores = ablation["scores"]
-        rows[name] = {score: found["mean"] for score, found in scores.items()}
+        scores_of[name] = {score: summary["mean"] for score, summary in scores.items()}
         if "s_m" in scores:
-            rows[name]["std"] = scores["s_m"]["std"]
-    rows["floor"] = report["floor"]
-    cells = [[f"{row[c]:.1f}" if row.get(c) is not None else "-" for c in TITLES] for row in rows.values()]
-    head = [f"mean of seeds {' '.join(map(str, report['seeds']))}", *TITLES.values()]
-    return "\n".join(aligned([head, *([name, *own] for name, own in zip(rows, cells, strict=True))]))
+            scores_of[name]["std"] = scores["s_m"]["std"]
+    scores_of["floor"] = report["floor"]
+    rows = [[f"mean of seeds {' '.join(map(str, report['seeds']))}", *TITLES.values()]]
+    for name, scores in scores_of.items():
+        values = [scores.get(column) for column in TITLES]
+        rows.append([name, *("-" if value is None else f"{value:.1f}" for value in values)])
+    return aligned(rows)
 
 
 if __name__ == "__main__":

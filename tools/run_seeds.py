@@ -3,9 +3,9 @@
 python tools/run_seeds.py --config configs/second_cc.yaml --seeds 1 2 3
 python tools/run_seeds.py --config configs/demo.yaml --seeds 1 2 3 --name all -- --train.captions_per_step all
 
-What stands behind `--` goes to train.py. Seed 2 runs in runs/<name>_seed2 (name: the config's); seeds that
-were tested already are not run again, and those that were cut off go on where they were. Scores of another
-checkpoint, test set or setting are made anew; a run that was trained on other data is refused.
+Settings after `--` are passed to train.py. Seed 2 runs in runs/<name>_seed2 (name: the config's). Seeds that
+have been tested are not repeated, and interrupted ones are resumed. A run is tested again where its scores
+belong to another checkpoint, test set or setting; a run that was trained on other data is refused.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,34 +28,36 @@ from data.errors import UserError
 from data.json_file import read_json, read_json_lines
 from tools.engine.provenance import data_fingerprints, describe_evaluation, differences, recorded
 from tools.engine.run_folder import MAY_CHANGE, changed_settings
-from tools.scoring.table import METRIC_TITLES, aligned
+from tools.scoring.detection import HEADLINES
+from tools.scoring.metrics import METRIC_TITLES
+from tools.scoring.table import aligned
 
-MAY_DIFFER = MAY_CHANGE - {
-    "train.epochs",
-    "train.early_stop",
-}  # between what was tested and what is asked for
+TITLES = {"captioning": METRIC_TITLES, "detection": HEADLINES}  # score -> its title in the table
+# Settings that may differ between the tested run and the one that is asked for.
+MAY_DIFFER = MAY_CHANGE - {"train.epochs", "train.early_stop"}
 
 
 def main(argv: list[str] | None = None) -> None:
     options = read_options(make_parser(__doc__), argv)
+    task = read_settings(options.config, options.settings).model.task
     results = [run_seed(options.config, options.name, seed, options.settings) for seed in options.seeds]
-    print(table(options.seeds, results))
+    print(table(options.seeds, results, TITLES[task]))
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
-    """The options that name runs: --config, --seeds, --name, and the settings behind `--`."""
+    """The options that name runs: --config, --seeds, --name, and the settings after `--`."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument("--name", help="of the runs; default: the config's")
-    parser.add_argument("settings", nargs="*", help="settings for train.py, behind --")
+    parser.add_argument("settings", nargs="*", help="settings for train.py, after --")
     return parser
 
 
 def read_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The options of `make_parser`; UserError where a seed stands twice."""
+    """The options of `make_parser`; UserError where a seed is given twice."""
     options = parser.parse_args(argv)
     if len(set(options.seeds)) < len(options.seeds):
         raise UserError(f"--seeds takes each seed once, got {options.seeds}")
@@ -78,7 +80,7 @@ def run_seed(config: Path, name: str, seed: int, settings: Sequence[str]) -> dic
     """
     run, settings = Path("runs") / f"{name}_seed{seed}", [*settings, "--train.seed", str(seed)]
     scores, asked = run / "test" / "scores.json", read_settings(config, settings)
-    remedy = "delete it and run the same cli again"
+    remedy = "delete it and run the same command again"
     if not scores.exists():
         call("train.py", "--config", config, "--run_dir", run, "--resume", *settings)
         score_run(run, asked)
@@ -116,8 +118,8 @@ def check_training_data(run: Path, asked: Config) -> None:
 
 
 def outdated(scores: dict, run: Path, asked: Config) -> list[str]:
-    """What the run's test scores have other than those asked for; [] where an earlier version wrote them or
-    where the checkpoint is no longer there."""
+    """How the run's test scores differ from those asked for; [] where an earlier version wrote them or where
+    the checkpoint is gone."""
     record = recorded(scores, run / "test" / "scores.json")
     if not record or not (run / "best.pt").is_file():
         return []
@@ -125,16 +127,23 @@ def outdated(scores: dict, run: Path, asked: Config) -> list[str]:
 
 
 def call(script: str, *arguments: object) -> None:
-    """Run one of our scripts; it has said what is wrong where it fails."""
+    """Run train.py or eval.py, which print their own errors; UserError where one fails."""
     done = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)])
     if done.returncode:
-        raise UserError(f"{script} ended with exit code {done.returncode}: see above; the same cli goes on")
+        raise UserError(
+            f"{script} ended with exit code {done.returncode}: see above; run the command again to resume"
+        )
 
 
 def all_scores(result: dict, column: str = "ours") -> dict[str, float]:
-    """The scores of all test pairs that could be computed."""
-    cells = (result[column] or {}).get("all") or {}
-    return {metric: cells[metric]["value"] for metric in METRIC_TITLES if cells.get(metric)}
+    """The scores of all test pairs, without those that could not be computed.
+
+    result: the content of scores.json, for captions or for a change detector.
+    """
+    if "confusion" in result:  # a change detector's scores are plain numbers
+        return {name: result[column][name] for name in HEADLINES}
+    scores = (result[column] or {}).get("all") or {}
+    return {name: scores[name]["value"] for name in METRIC_TITLES if scores.get(name)}
 
 
 def spread(values: Sequence[float]) -> float | None:
@@ -142,16 +151,16 @@ def spread(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def table(seeds: list[int], results: list[dict]) -> str:
-    """A row for each metric of all test pairs: every seed, mean, standard deviation, and the floor."""
+def table(seeds: list[int], results: list[dict], titles: Mapping[str, str]) -> str:
+    """A row for each score that every seed has: each seed, mean, standard deviation, and the floor."""
     rows = [["", *(f"seed {seed}" for seed in seeds), "mean", "std", "floor"]]
     scores, floor = [all_scores(result) for result in results], all_scores(results[0], "floor")
-    for metric in floor:
-        if all(metric in found for found in scores):
-            values = [found[metric] for found in scores]
-            shown = (*values, statistics.mean(values), spread(values), floor[metric])
-            rows.append([METRIC_TITLES[metric], *("-" if x is None else f"{x:.1f}" for x in shown)])
-    return "\n".join(aligned(rows))
+    for name, title in titles.items():
+        values = [of_seed[name] for of_seed in scores if name in of_seed]
+        if len(values) == len(seeds):
+            shown = (*values, statistics.mean(values), spread(values), floor.get(name))
+            rows.append([title, *("-" if value is None else f"{value:.1f}" for value in shown)])
+    return aligned(rows)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from data.errors import UserError
 from models.decoder import UngatedAttention
 from tests.conftest import CONFIGS
 from tests.helpers.tiny import ABLATED, END, START, random_tokens, random_views, tiny_model, tiny_settings
@@ -150,6 +151,16 @@ def test_settings_are_wrong_before_anything_is_trained():
         )
 
 
+@pytest.mark.parametrize("only", [[], ["--only", "full"]])
+def test_ablations_refuse_a_change_detector_before_anything_is_trained(only, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = CONFIGS / "demo_detector.yaml"
+    message = "need a captioning model, .*demo_detector.yaml has model.name change_detector: give another"
+    with pytest.raises(UserError, match=message):
+        run_ablations.main(["--config", str(config), "--seeds", "1", *only])
+    assert not list(tmp_path.iterdir())
+
+
 def scored(s_m: float, cider: float | None, right: float) -> dict:
     """What a scores.json says, as far as the tables read it."""
     own = {"s_m": {"value": s_m}, "cider": None if cider is None else {"value": cider}}
@@ -171,17 +182,57 @@ def test_the_table_of_ablations_has_means_and_the_deviation_of_s_m():
 
 
 def test_the_table_of_seeds_has_every_seed_mean_deviation_and_floor():
-    lines = run_seeds.table([1, 3], [scored(60.0, 100.0, 90.0), scored(64.0, None, 95.0)]).splitlines()
+    results = [scored(60.0, 100.0, 90.0), scored(64.0, None, 95.0)]
+    lines = run_seeds.table([1, 3], results, run_seeds.TITLES["captioning"]).splitlines()
     assert [line.split() for line in lines] == [
         ["seed", "1", "seed", "3", "mean", "std", "floor"],
         ["S*m", "60.0", "64.0", "62.0", "2.8", "40.0"],
     ]
 
 
+def test_scores_without_a_floor_keep_their_rows():
+    results = [{**scored(60.0, 100.0, 90.0), "floor": None}]
+    lines = run_seeds.table([1], results, run_seeds.TITLES["captioning"]).splitlines()
+    assert [line.split() for line in lines[1:]] == [
+        ["CIDEr", "100.0", "100.0", "-", "-"],
+        ["S*m", "60.0", "60.0", "-", "-"],
+    ]
+
+
+def detected(sek: float) -> dict:
+    """The scores.json of a change detector, as far as the table reads it."""
+    ours = {"oa": 90.0, "miou": 70.0, "sek": sek, "f_scd": 55.0, "p_scd": 50.0, "r_scd": 60.0}
+    return {"ours": ours, "floor": {**dict.fromkeys(ours, 0.0), "oa": 80.0, "miou": 40.0}, "confusion": []}
+
+
+def test_the_table_of_seeds_has_the_scores_of_a_change_detector():
+    results = [detected(10.0), detected(12.0)]
+    lines = run_seeds.table([1, 2], results, run_seeds.TITLES["detection"]).splitlines()
+    assert [line.split() for line in lines] == [
+        ["seed", "1", "seed", "2", "mean", "std", "floor"],
+        ["OA", "90.0", "90.0", "90.0", "0.0", "80.0"],
+        ["mIoU", "70.0", "70.0", "70.0", "0.0", "40.0"],
+        ["SeK", "10.0", "12.0", "11.0", "1.4", "0.0"],
+        ["F_scd", "55.0", "55.0", "55.0", "0.0", "0.0"],
+    ]
+
+
+@pytest.mark.slow
+def test_seeds_of_a_change_detector_are_trained_tested_and_printed(demo_input, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    settings = {"data.dir": demo_input, "data.workers": 0, "model.width": 16, "train.epochs": 1}
+    settings |= {"train.device": "cpu", "decode.device": "cpu"}
+    words = [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    run_seeds.main(["--config", str(CONFIGS / "demo_detector.yaml"), "--seeds", "1", "--", *words])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["seed", "OA", "mIoU", "SeK", "F_scd"]
+
+
 def test_one_seed_has_no_deviation():
-    one = [scored(60.0, 100.0, 90.0)]
-    assert run_seeds.table([1], one).splitlines()[-1].split() == ["S*m", "60.0", "60.0", "-", "40.0"]
-    report = {"seeds": [1], "ablations": {"full": {"scores": run_ablations.summary(one)}}, "floor": {}}
+    results = [scored(60.0, 100.0, 90.0)]
+    lines = run_seeds.table([1], results, run_seeds.TITLES["captioning"]).splitlines()
+    assert lines[-1].split() == ["S*m", "60.0", "60.0", "-", "40.0"]
+    report = {"seeds": [1], "ablations": {"full": {"scores": run_ablations.summary(results)}}, "floor": {}}
     assert run_ablations.table(report).splitlines()[1].split()[:3] == ["full", "60.0", "-"]
 
 

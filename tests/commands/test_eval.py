@@ -10,10 +10,13 @@ import h5py
 import pytest
 
 import eval as evaluation
+from configs import Config
+from data.splits import open_split
 from tests.conftest import CONFIGS
 from tests.helpers.tiny import save_tiny_detector
 from tools import benchmark, create_input_files, import_authors, make_demo_dataset, make_report, robustness
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
+from tools.scoring import NO_HUMAN_WORDS
 
 
 def evaluate(tiny_run, *more: str) -> None:
@@ -89,6 +92,24 @@ def test_references_without_a_no_change_sentence_are_named(capsys):
     evaluation.warn_of_other_sentences(pairs, ["no change", "all alike"])
     evaluation.warn_of_other_sentences(pairs[:1], [])
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("order", [(True, False), (False, True)])
+def test_one_split_without_human_words_leaves_the_evaluation_without(tiny_run, demo_input, meteor, order):
+    content = load_checkpoint(tiny_run / "best.pt")
+    config = Config.from_dict(content["config"])
+    splits, captions = [], []
+    for split, human_words in zip(("val", "test"), order, strict=True):
+        reader, rows = open_split(split, config.data)
+        reader.has_human_words = human_words
+        splits.append((reader, rows))
+        for row in rows:
+            pair = {"filename": reader.filenames[row], "changed": bool(reader.changed[row])}
+            captions.append({**pair, "caption": "a road", "references": reader.references[row]})
+    scores = evaluation.score_captions(captions, splits, content, config, meteor)
+    assert scores["ours"] is scores["floor"] is None
+    assert scores["reasons"]["ours"] == NO_HUMAN_WORDS
+    assert scores["released"]["all"]["pairs"] == len(captions)
 
 
 def test_one_process_or_workers_one_batch_or_many_say_the_same(evaluated, tiny_run, tmp_path):

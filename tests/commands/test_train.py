@@ -12,7 +12,9 @@ import torch
 
 import train
 from configs import TrainConfig
+from configs.command_line import load
 from data.dataset import collate
+from data.errors import UserError
 from tests.conftest import CONFIGS
 from tests.helpers.tiny import (
     END,
@@ -65,7 +67,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_run, demo_input, tmp_pat
     settings = {"train.schedule": "plateau"}
     run(demo_input, tmp_path / "cut", **{**settings, "train.epochs": 1})
     run(demo_input, tmp_path / "cut", "--resume", **settings)
-    assert "going on after step 11, in epoch 2" in capsys.readouterr().err
+    messages = capsys.readouterr().err
+    assert "going on after step 11, in epoch 2" in messages
+    assert "epoch 2: loss" in messages
+    assert "\r" not in messages  # no progress bars where standard error is not a terminal
     assert log_of(tmp_path / "cut") == log_of(tiny_run)
     whole, cut = (load_checkpoint(folder / "last.pt") for folder in (tiny_run, tmp_path / "cut"))
     for name, value in whole["model"].items():
@@ -77,8 +82,60 @@ def test_one_cycle_ends_low_and_fixes_the_number_of_epochs(demo_input, tmp_path)
     run(demo_input, tmp_path / "run", **settings)
     first, last = (line["learning_rate"]["decoder"] for line in log_of(tmp_path / "run"))
     assert last < first / 10
-    with pytest.raises(ValueError, match=r"train.epochs \(2 -> 3\): resume with the same"):
-        run(demo_input, tmp_path / "run", "--resume", **{**settings, "train.epochs": 3})
+    longer = {**settings, "train.epochs": 3}
+    rule = r"one_cycle, .* all train.epochs \(2\) at the start, so train.epochs cannot become 3: "
+    remedy = r"--train.start_from \S+/run/best.pt in a new --run_dir"
+    with pytest.raises(UserError, match=f"{rule}.*{remedy}"):
+        run(demo_input, tmp_path / "run", "--resume", **longer)
+    best = tmp_path / "run" / "best.pt"
+    run(demo_input, tmp_path / "longer", **{**longer, "train.start_from": best, "train.epochs": 1})
+
+
+def test_resume_takes_the_settings_of_the_run_folder_where_no_config_is_given(tiny_run, tmp_path):
+    shutil.copytree(tiny_run, tmp_path / "run")
+    argv = ["--resume", "--run_dir", str(tmp_path / "run")]
+    config, run_dir, resume = train.read_command(argv)
+    assert config == load(tiny_run / "config.yaml")
+    assert (run_dir, resume) == (tmp_path / "run", True)
+    assert train.read_command([*argv, "--train.epochs", "7"])[0].train.epochs == 7
+    with pytest.raises(UserError, match=r"other settings, model.width \(16 -> 32\): resume with the same"):
+        train.main([*argv, "--model.width", "32"])
+    train.main([*argv, "--train.epochs", "3"])
+    assert [line["epoch"] for line in log_of(tmp_path / "run")] == [1, 2, 3]
+
+
+def test_resume_without_a_config_names_what_it_misses(tmp_path):
+    with pytest.raises(UserError, match=r"run/config.yaml not found: give --config to start a run, or the"):
+        train.read_command(["--resume", "--run_dir", str(tmp_path / "run")])
+    for argv in ([], ["--resume"], ["--run_dir", str(tmp_path)]):
+        with pytest.raises(UserError, match="--config is missing: .*, or --resume with the --run_dir"):
+            train.read_command(argv)
+    (tmp_path / "config.yaml").write_text("data: {}")
+    with pytest.raises(UserError, match=r"config.yaml: its settings have no section model: give the run's"):
+        train.read_command(["--resume", "--run_dir", str(tmp_path)])
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (5, 0.5)], ids=["between epochs", "within an epoch"])
+def test_a_resumed_plateau_schedule_decays_the_decoder_once(demo_input, tmp_path, step, factor):
+    """last.pt after a stale epoch: the rate falls at the first step of the next epoch, and only there."""
+    settings = {"train.decay_patience": 1, "train.decay": 0.5, "train.learning_rate": 0.001}
+    run(demo_input, tmp_path / "run", **settings, **{"train.epochs": 1})
+    content = load_checkpoint(tmp_path / "run" / "last.pt")
+    training = content["training"]
+    steps = training["progress"]["steps"] + step
+    training["progress"] |= {
+        "step": step,
+        "steps": steps,
+        "loss": 1.0 * step,
+        "count": 1.0 * step,
+        "stale": 1,
+    }
+    for group in training["optimiser"]["param_groups"]:
+        if group["part"] == "decoder":
+            group["lr"] *= factor
+    save_checkpoint(tmp_path / "run" / "last.pt", content)
+    run(demo_input, tmp_path / "run", "--resume", **settings, **{"train.epochs": 2})
+    assert log_of(tmp_path / "run")[-1]["learning_rate"]["decoder"] == pytest.approx(0.0005)
 
 
 def test_refusals(tiny_run, demo_input, tmp_path):

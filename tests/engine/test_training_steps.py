@@ -104,6 +104,18 @@ def test_results_are_known_two_steps_later():
     assert steps.progress.count == 3 * steps.count
 
 
+def test_the_mean_loss_of_an_epoch_counts_its_own_steps_alone():
+    means = []
+    loss = Spoilt(factor=100.0)
+    steps = steps_of(loss, report=lambda number, mean, norm: means.append(mean))
+    steps.take_and_wait(batch_of(2))
+    steps.progress.judge(1.0)
+    loss.factor = 1.0
+    steps.take_and_wait(batch_of(2))
+    assert steps.progress.count == steps.count
+    assert means[1] < means[0] / 10
+
+
 def test_a_step_waits_for_nothing():
     steps, batch = steps_of(), batch_of(2)
     take(steps, batch)

@@ -62,7 +62,7 @@ def packaged_scores(oracle: PackagedMeteor, segments: list[Segment]) -> tuple[fl
 
 def test_scores_equal_the_packaged_ones(meteor, packaged):
     corpus, each = packaged_scores(packaged, SEGMENTS)
-    statistics = meteor.statistics(SEGMENTS)
+    statistics = meteor.rows(SEGMENTS)
     assert meteor_score(statistics.sum(0)) == pytest.approx(corpus, abs=1e-9)
     assert meteor_score(statistics) == pytest.approx(np.array(each), abs=1e-9)
     assert each[0] == 1
@@ -71,25 +71,25 @@ def test_scores_equal_the_packaged_ones(meteor, packaged):
 @pytest.mark.parametrize("repeats", [[3, 0, 0, 0, 0, 0, 0, 0, 0], [2, 5, 1, 0, 0, 1, 1, 1, 2], [0] * 8 + [9]])
 def test_a_resampled_corpus_scores_as_if_it_were_written_out(meteor, packaged, repeats):
     written_out = [segment for segment, times in zip(SEGMENTS, repeats, strict=True) for _ in range(times)]
-    sums = np.array(repeats) @ meteor.statistics(SEGMENTS)
+    sums = np.array(repeats) @ meteor.rows(SEGMENTS)
     assert meteor_score(sums) == pytest.approx(packaged_scores(packaged, written_out)[0], abs=1e-9)
 
 
 def test_separators_and_line_ends_in_texts_are_blanks(meteor):
     broken = [("a ||| road\n|||", ("a ||| road", "x\r\n")), ("|||", ROAD), ("a|||", ("b",))]
     clean = [("a road", ("a road", "x")), ("", ROAD), ("a", ("b",))]
-    assert np.array_equal(meteor.statistics(broken), meteor.statistics(clean))
+    assert np.array_equal(meteor.rows(broken), meteor.rows(clean))
 
 
 def test_many_segments_keep_their_order(meteor):
     segments = [(f"w{number}", (f"w{number}" if number % 3 else "x",)) for number in range(3 * CHUNK + 1)]
-    scores = meteor_score(meteor.statistics(segments))
+    scores = meteor_score(meteor.rows(segments))
     assert np.array_equal(scores == 1, np.arange(len(segments)) % 3 != 0)
-    assert np.array_equal(meteor_score(meteor.statistics(segments[::-1])), scores[::-1])
+    assert np.array_equal(meteor_score(meteor.rows(segments[::-1])), scores[::-1])
 
 
 def test_no_segments(meteor):
-    assert meteor.statistics([]).shape == (0, STATISTICS)
+    assert meteor.rows([]).shape == (0, STATISTICS)
 
 
 def test_the_bundled_java_runs_with_an_empty_path():
@@ -109,9 +109,9 @@ def test_the_bundled_java_runs_with_an_empty_path():
 def test_a_failing_java_is_named(tmp_path, script, reason):
     with Meteor(java=stand_in(tmp_path, script), timeout=1) as meteor:
         with pytest.raises(MeteorError, match=reason):
-            meteor.statistics(SEGMENTS[:1])
+            meteor.rows(SEGMENTS[:1])
         with pytest.raises(MeteorError, match=reason):  # at once: no second wait
-            meteor.statistics(SEGMENTS)
+            meteor.rows(SEGMENTS)
 
 
 def test_a_java_that_cannot_start_is_named(tmp_path):
@@ -119,17 +119,17 @@ def test_a_java_that_cannot_start_is_named(tmp_path):
         Meteor(java=tmp_path / "absent") as meteor,
         pytest.raises(MeteorError, match=r"could not be started: .*absent"),
     ):
-        meteor.statistics(SEGMENTS)
+        meteor.rows(SEGMENTS)
 
 
 def test_what_was_answered_before_java_died_stays_known(tmp_path):
     answer = " ".join(["1.0"] * STATISTICS)
     script = f"read line; echo {answer}; read line; exit 1"
     with Meteor(java=stand_in(tmp_path, script), timeout=60) as meteor:
-        before = meteor.statistics(SEGMENTS[:1])
+        before = meteor.rows(SEGMENTS[:1])
         with pytest.raises(MeteorError, match="ended with code 1"):
-            meteor.statistics(SEGMENTS[1:2])
-        assert np.array_equal(meteor.statistics(SEGMENTS[:1]), before)
+            meteor.rows(SEGMENTS[1:2])
+        assert np.array_equal(meteor.rows(SEGMENTS[:1]), before)
 
 
 def test_closing_stops_a_busy_java(tmp_path):
@@ -150,11 +150,11 @@ def test_a_signal_to_the_process_group_leaves_java_alive():
 import os, signal
 from tools.scoring.meteor import Meteor
 with Meteor() as meteor:
-    meteor.statistics([("a road", ("a road",))])
+    meteor.rows([("a road", ("a road",))])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
         os.killpg(0, number)
-    print(meteor.statistics([("a house", ("a house",))]).shape)
+    print(meteor.rows([("a house", ("a house",))]).shape)
 """
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, start_new_session=True, cwd=CONFIGS.parent)
@@ -169,5 +169,5 @@ def test_waiting_for_java_can_be_given_up(tmp_path):
         meteor.while_waiting = stop
         started = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
-            meteor.statistics(SEGMENTS)
+            meteor.rows(SEGMENTS)
         assert time.monotonic() - started < 30

@@ -9,9 +9,12 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
+from tools.scoring import metrics
 from tools.scoring.bootstrap import resampling_counts
-from tools.scoring.meteor import Meteor, Segment
-from tools.scoring.metrics import AVERAGED, METRICS, Measured, cider_rows, has_idf, measure, scores_from_sums
+from tools.scoring.cider import cider_rows, has_idf
+from tools.scoring.meteor import Meteor
+from tools.scoring.metric import Segment
+from tools.scoring.metrics import AVERAGED, METRICS, Measured, measure, scores_from_sums
 
 WORDS = ["a", "the", "road", "house", "tree", "is", "built", "near", "river", "some", "appears"]
 
@@ -153,10 +156,17 @@ def test_what_is_missing_leaves_the_rest_without_a_mean():
 def test_meteor_may_be_given_other_words(meteor):
     words, ids = [("a <unk> b", ("a <unk> b",))] * 2, [("1 2 3", ("4 5 6",))] * 2
     assert corpus_score(words, meteor, "meteor") == 100
-    measured = measure(words, meteor, meteor_words=ids)
+    measured = measure(words, meteor, meteor_segments=ids)
     assert measured.scores(np.ones(2))["meteor"] == 0
 
 
 def test_empty_captions(meteor):
     scores = measure([("", ("a road", "roads")), ("", ("a house",))], meteor).scores(np.ones(2))
     assert scores == pytest.approx(dict.fromkeys((*METRICS, "s_m"), 0), abs=1e-6)
+
+
+def test_the_registry_has_the_papers_metrics_and_spice_as_an_option():
+    assert METRICS == ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
+    assert AVERAGED == ("bleu_4", "meteor", "rouge_l", "cider")
+    assert list(metrics.OPTIONAL_TITLES) == ["spice", "s_m_spice"]
+    assert [metric.name for metric in metrics.optional_metrics()] == ["spice"]

@@ -341,7 +341,7 @@ def test_without_human_words_the_released_column_and_the_decision_stand(result, 
 
 
 def test_spice_has_a_reason_where_it_has_no_value(result, meteor, tmp_path):
-    found = score(RECORDS, meteor, **OPTIONS, spice=Spice(tmp_path))
+    found = score(RECORDS, meteor, **OPTIONS, optional=[Spice(tmp_path)])
     for part in PARTS:
         assert found["ours"][part]["spice"] is None
         assert "models are not installed" in found["ours"][part]["reasons"]["spice"]

@@ -122,10 +122,10 @@ def test_each_distinct_segment_is_asked_for_once(home):
     assert (home / "calls").read_text().split() == ["3", "1"]
 
 
-def test_spice_stands_beside_the_others_and_in_a_mean_of_five(home, meteor: Meteor):
+def test_spice_stands_beside_the_others_and_in_a_mean_with_s_m(home, meteor: Meteor):
     same = "the scene is the same as before"
     records = [Record("1.png", "a road", ("a road", "roads"), True), Record("2.png", same, (same,), False)]
-    found = score(records, meteor, no_change=[same], training=None, resamples=20, spice=Spice(home))
+    found = score(records, meteor, no_change=[same], training=None, resamples=20, optional=[Spice(home)])
     scores = found["ours"]["all"]
     assert scores["spice"]["value"] == pytest.approx(100 * (0.6 + 3.1) / 2)
     five = [scores[metric]["value"] for metric in (*AVERAGED, "spice")]
@@ -133,7 +133,7 @@ def test_spice_stands_beside_the_others_and_in_a_mean_of_five(home, meteor: Mete
     assert scores["s_m"]["value"] == pytest.approx(np.mean(five[:4]))
     assert (home / "calls").read_text().split() == ["2"]  # the parts share their segments
     header, first = format_table(found).splitlines()[:2]
-    assert header.split()[-4:] == ["SPICE", "S*m", "of", "5"]
+    assert header.split()[-4:] == ["SPICE", "S*m", "with", "SPICE"]
     assert first.split()[-2:] == [f"{scores['spice']['value']:.1f}", f"{np.mean(five):.1f}"]
 
 

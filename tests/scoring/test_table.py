@@ -45,7 +45,7 @@ def test_table_says_what_is_missing(tmp_path):
 
 
 def test_absent_spice_is_one_short_line(meteor: Meteor, tmp_path):
-    options = {"released": RELEASED, "spice": Spice(tmp_path), "resamples": 2}
+    options = {"released": RELEASED, "optional": [Spice(tmp_path)], "resamples": 2}
     lines = format_table(score(RECORDS, meteor, no_change=[SAME], training=TRAINING, **options)).splitlines()
     said = [line for line in lines if "spice" in line]
     assert said == ["no spice: SpiceError: its models are not installed, see README.md (ours, released)"]

@@ -3,7 +3,6 @@
 from typing import Any
 
 from torch.utils.data import Subset
-from tqdm import tqdm
 
 from configs import Config
 from data.dataset import ChangeCaptions, make_loader
@@ -12,6 +11,7 @@ from models.beam_search import Hypothesis
 from models.captioner import Captioner, inputs_of
 from models.precision import autocast
 from tools.engine.distributed import Agree, Processes
+from tools.engine.progress_bar import progress_bar
 from tools.scoring.meteor import Meteor
 
 
@@ -33,7 +33,7 @@ def predict(
     share = Subset(samples, range(processes.rank, len(samples), processes.count))
     loader = make_loader(share, config.data, batch_size=config.decode.batch_size)
     found = []
-    bar = tqdm(total=len(share), desc="captioning", unit="pair", leave=False, disable=not processes.writes)
+    bar = progress_bar(description="captioning", total=len(share), unit="pair", shown=processes.writes)
     for batch in processes.in_step(loader, len(samples), agree):
         with autocast(model.device, config.decode.precision):
             answers = model.caption(

@@ -18,7 +18,8 @@ from tools.engine.distributed import Agree, Processes
 from tools.engine.run_folder import shown
 from tools.scoring import floor_and_oracle
 from tools.scoring.baselines import TrainingCaptions, best_constants, training_captions
-from tools.scoring.meteor import Meteor, Segment
+from tools.scoring.meteor import Meteor
+from tools.scoring.metric import Segment
 from tools.scoring.metrics import Measured, measure
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Subset
-from tqdm import tqdm
 
 from configs import Config
 from data.atomic_write import check_writable, write_text
@@ -22,6 +21,7 @@ from models.precision import autocast, tune_convolutions
 from tools.engine.checkpoint import restore_detector
 from tools.engine.device import pick_device
 from tools.engine.distributed import Agree, Processes
+from tools.engine.progress_bar import progress_bar
 from tools.scoring.detection import confusion, detection_scores, format_table, nothing_changed
 
 
@@ -110,7 +110,7 @@ def confusion_of(
     device = model.device
     share = Subset(samples, range(processes.rank, len(samples), processes.count))
     pixels = np.zeros((len(CLASSES), len(CLASSES)), dtype=np.int64)
-    bar = tqdm(total=len(share), desc="detecting", unit="pair", leave=False, disable=not processes.writes)
+    bar = progress_bar(description="detecting", total=len(share), unit="pair", shown=processes.writes)
     loader = make_loader(share, config.data, batch_size=config.decode.batch_size)
     for batch in processes.in_step(loader, len(samples), agree):
         with autocast(device, config.decode.precision):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from data.atomic_write import cannot_write
 from data.dataset import ChangeCaptions
 from tools.engine.distributed import Processes
+from tools.engine.progress_bar import progress_bar
 
 MEMORY, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 SHARE = 0.9  # of the available memory that features may take
@@ -52,7 +52,7 @@ def keep_features(
                     path.unlink()
         kept = kept.view(-1, *shape)
         share = range(rank, len(samples.rows), count)
-        for place in tqdm(share, "trunk features", unit="pair", leave=False, disable=not processes.writes):
+        for place in progress_bar(share, "trunk features", unit="pair", shown=processes.writes):
             kept[place] = features(_views(samples, place))[0]
         samples.keep_features(kept)
     with processes.together():  # until the shares of all processes are there

@@ -49,13 +49,18 @@ class RunFolder:
 
     def _read_last(self) -> dict[str, Any]:
         content = load_checkpoint(self.last, training=True)
-        # the rates of one_cycle depend on the number of epochs
-        free = MAY_CHANGE - ({"train.epochs"} if self.config.train.schedule == "one_cycle" else set())
         stored = Config.from_dict(content["config"])
-        if refused := changed_settings(stored, self.config, free):
+        if refused := changed_settings(stored, self.config, MAY_CHANGE):
             raise UserError(
                 f"{self.path} was trained with other settings, {', '.join(refused)}: "
                 "resume with the same, or start anew in another --run_dir"
+            )
+        before, now = stored.train.epochs, self.config.train.epochs
+        if self.config.train.schedule == "one_cycle" and now != before:
+            raise UserError(
+                f"{self.path} was trained with train.schedule one_cycle, which plans the learning rates of "
+                f"all train.epochs ({before}) at the start, so train.epochs cannot become {now}: to train "
+                f"longer, start from its weights with --train.start_from {self.best} in a new --run_dir"
             )
         return content
 

@@ -16,7 +16,8 @@
               place of a column without human words ("reasons" says so) or not asked for
     SCORES    {"pairs": 1929, "bleu_1": INTERVAL, ..., "cider": INTERVAL, "s_m": INTERVAL, "reasons": {...}};
               None for a metric without a value, "reasons" says why; the floors have their "caption" too.
-              Ours and released have "spice", and where it has a value "s_m_spice", the mean with it
+              Ours and released have the optional metrics: "spice", and where it has a value "s_m_spice",
+              the mean with it
     ACCURACY  {"all": RATE, "changed": RATE, "unchanged": RATE}, in per cent; None for a part without pairs
     INTERVAL  {"value": 51.5, "low": 50.1, "high": 52.9}, by bootstrap over source images
     RATE      {"value": 97.5, "low": 92.9, "high": 99.5, "n": 120}, with its exact binomial interval
@@ -41,9 +42,17 @@ from data.errors import UserError
 from data.sources import changed_as_released
 from tools.scoring.baselines import TrainingCaptions, best_constants, split_parts
 from tools.scoring.bootstrap import PERCENT, interval, rate_interval, resampling_counts
-from tools.scoring.meteor import Meteor, Segment
-from tools.scoring.metrics import AVERAGED, METRICS, Measured, Scores, measure, scores_from_sums
-from tools.scoring.spice import Spice
+from tools.scoring.meteor import Meteor
+from tools.scoring.metric import Metric, Segment
+from tools.scoring.metrics import (
+    AVERAGED,
+    METRICS,
+    OPTIONAL_TITLES,
+    Measured,
+    Scores,
+    measure,
+    scores_from_sums,
+)
 
 PARTS = ("all", "changed", "unchanged")
 OWN_COLUMNS = ("ours", "floor", "floor_oracle", "margin")  # those that need human words
@@ -96,7 +105,7 @@ def score(
     released: Sequence[ReleasedRecord] = (),
     decisions: Mapping[str, Sequence[bool]] | None = None,
     human_words: bool = True,
-    spice: Spice | None = None,
+    optional: Sequence[Metric] = (),
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict:
@@ -104,8 +113,9 @@ def score(
 
     no_change: the sentences that say "no change". training: the candidates of the floors; without them there
     are no floors, for the reason `no_training`. decisions: other predictions of "changed", a value per
-    record, whose accuracy is to stand beside the captions'. human_words: whether the records have any; if
-    not, the released column and the decision are all there is.
+    record, whose accuracy is reported beside the captions'. human_words: whether all records have human
+    references; otherwise only the released column and the decision are reported. optional: metrics for the
+    model's captions that a report may go without.
     """
     changed = [record.changed for record in records]
     parts = split_parts(_segments(records), changed) if human_words else dict.fromkeys(PARTS, ())
@@ -115,7 +125,7 @@ def score(
     draw = partial(_resample, resamples=resamples, seed=seed)
     drawn = {part: draw(chosen) for part, chosen in split_parts(records, changed).items()}
     compared = {
-        part: _compare(part, parts[part], training, oracles.get(part), meteor, spice, drawn[part])
+        part: _compare(part, parts[part], training, oracles.get(part), meteor, optional, drawn[part])
         for part in PARTS
     }
     averaged = {part: compared[part].pop("averaged", None) for part in PARTS}
@@ -125,7 +135,7 @@ def score(
     predictions = {"caption": [record.caption not in no_change for record in records], **(decisions or {})}
     return {
         **{column: None if column in reasons else own[column] for column in OWN_COLUMNS},
-        "released": _released_column(released, averaged, meteor, spice, draw) if released else None,
+        "released": _released_column(released, averaged, meteor, optional, draw) if released else None,
         "reasons": reasons,
         "training_captions": training and {"number": len(training.captions), "source": training.source},
         "decision": {name: _accuracy(predicted, changed) for name, predicted in predictions.items()},
@@ -167,7 +177,7 @@ def _compare(
     training: TrainingCaptions | None,
     oracle: str | None,
     meteor: Meteor,
-    spice: Spice | None,
+    optional: Sequence[Metric],
     counts: np.ndarray,
 ) -> dict[str, dict | None]:
     """A part's columns, and the metrics that its S*m averages ("averaged")."""
@@ -175,7 +185,7 @@ def _compare(
     if not segments:
         return columns
     pairs = len(segments)
-    measured = measure(segments, meteor, spice=spice)
+    measured = measure(segments, meteor, optional=optional)
     ours = measured.scores(counts)
     columns |= {"ours": _entry(ours, measured.reasons(), pairs), "averaged": measured.averaged()}
     if training is None:
@@ -183,8 +193,9 @@ def _compare(
     captions, floors = floor_and_oracle(segments, training.best_of(part), oracle, training.captions, meteor)
     floor, best = (constant.scores(counts) for constant in floors)
     margin = {metric: ours[metric] - floor[metric] for metric in ours.keys() & floor.keys()}
-    no_margin = measured.reasons() | floors[0].reasons()
-    no_margin.pop("spice", None)  # it would parse every candidate's sentences: the floors go without
+    # floors have no optional scores, so neither has the margin
+    own_reasons = {k: why for k, why in measured.reasons().items() if k not in OPTIONAL_TITLES}
+    no_margin = own_reasons | floors[0].reasons()
     above = interval(ours["s_m"] - best["s_m"]) if "s_m" in ours and "s_m" in best else None
     return columns | {
         "floor": {"caption": captions[0], **_entry(floor, floors[0].reasons(), pairs)},
@@ -226,7 +237,7 @@ def _released_column(
     records: Sequence[ReleasedRecord],
     averaged: Mapping[str, Sequence[str] | None],
     meteor: Meteor,
-    spice: Spice | None,
+    optional: Sequence[Metric],
     draw: Draw,
 ) -> dict[str, dict | None]:
     """Scores per part, which the stored captions decide; S*m averages the same metrics as in our column."""
@@ -235,7 +246,7 @@ def _released_column(
     for part, chosen in split_parts(records, changed).items():
         if chosen:
             ids = [(record.caption_ids, tuple(record.references_ids)) for record in chosen]
-            measured = measure(_segments(chosen), meteor, meteor_words=ids, spice=spice)
+            measured = measure(_segments(chosen), meteor, meteor_segments=ids, optional=optional)
             scores = measured.scores(draw(chosen), averaged[part])
             column[part] = _entry(scores, measured.reasons(averaged[part]), len(chosen))
     return column
@@ -290,8 +301,8 @@ def _sources(records: Sequence[Record | ReleasedRecord]) -> list[str]:
 
 def _entry(samples: Scores, reasons: dict[str, str], pairs: int) -> dict:
     """One part of one column: an interval or None for each metric."""
-    with_spice = (name for name in ("spice", "s_m_spice") if name in samples or name in reasons)
-    metrics = (*METRICS, "s_m", *with_spice)
+    optional = [name for name in OPTIONAL_TITLES if name in samples or name in reasons]
+    metrics = (*METRICS, "s_m", *optional)
     intervals = {metric: interval(samples[metric]) if metric in samples else None for metric in metrics}
     return {"pairs": pairs, **intervals, "reasons": reasons}
 

@@ -15,8 +15,8 @@ import numpy as np
 from pycocoevalcap.cider.cider_scorer import precook
 
 from data.splits import Reader
+from tools.scoring.bleu import bleu_score
 from tools.scoring.meteor import Meteor, MeteorError, meteor_score
-from tools.scoring.metrics import bleu_score
 
 ORDERS = 4  # n-grams of 1 to 4 words
 SIGMA = 6.0  # CIDEr's: of the Gaussian over the difference in length
@@ -117,8 +117,8 @@ def _winner(part: Part, candidates: Sequence[str], fast: np.ndarray, meteor: Met
 
 def _meteor(part: Part, caption: str, meteor: Meteor) -> float:
     """METEOR of a caption for every pair of the part."""
-    statistics = meteor.statistics([(caption, references) for references in part])
-    return 100 * meteor_score(np.array(list(part.values())) @ statistics)
+    rows = meteor.rows([(caption, references) for references in part])
+    return 100 * meteor_score(np.array(list(part.values())) @ rows)
 
 
 def constant_scores(parts: Sequence[Part], candidates: Sequence[str]) -> list[dict[str, np.ndarray]]:

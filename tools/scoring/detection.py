@@ -23,10 +23,12 @@ import torch
 from torch import Tensor
 
 from data.palette import CLASSES
+from tools.scoring.table import aligned
 
 TITLES = {
     "oa": "OA", "miou": "mIoU", "sek": "SeK", "f_scd": "F_scd", "p_scd": "P_scd", "r_scd": "R_scd",
 }  # fmt: skip
+HEADLINES = {name: TITLES[name] for name in ("oa", "miou", "sek", "f_scd")}
 
 
 def confusion(found: Tensor, truth: Tensor) -> np.ndarray:
@@ -63,11 +65,11 @@ def detection_scores(q: np.ndarray) -> dict[str, float]:
 
 
 def format_table(scores: dict[str, dict[str, float]]) -> str:
-    """A line of measures for each name."""
-    lines = ["".ljust(8) + "".join(title.rjust(8) for title in TITLES.values())]
+    """A row of measures for each name."""
+    rows = [["", *TITLES.values()]]
     for name, measures in scores.items():
-        lines.append(name.ljust(8) + "".join(f"{measures[key]:8.1f}" for key in TITLES))
-    return "\n".join(lines)
+        rows.append([name, *(f"{measures[key]:.1f}" for key in TITLES)])
+    return aligned(rows)
 
 
 def kappa_of_change(q: np.ndarray) -> float:

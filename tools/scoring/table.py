@@ -2,42 +2,40 @@
 
 from collections.abc import Sequence
 
+from tabulate import tabulate
+
 from tools.scoring import PARTS
 from tools.scoring.bootstrap import PERCENT
-from tools.scoring.metrics import METRICS
+from tools.scoring.metrics import METRIC_TITLES, OPTIONAL_TITLES
 
 ROWS = ("ours", "floor", "floor_oracle", "margin", "released")
 RANGE = f"{PERCENT} %"
-NAMES = ("BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4", "METEOR", "ROUGE-L", "CIDEr", "S*m")
-METRIC_TITLES = dict(zip((*METRICS, "s_m"), NAMES, strict=True))
 TITLES = ("pairs", *METRIC_TITLES.values(), RANGE)
-SPICE_TITLES = {"spice": "SPICE", "s_m_spice": "S*m of 5"}
 
 
 def format_table(result: dict) -> str:
     """What `tools.scoring.score` returned: scores, change decision, the floor's captions, what is missing."""
     notes = [*_floor_lines(result), *missing_lines(result), *_interval_lines(result)]
-    blocks = [_score_lines(result), _decision_lines(result), notes]
-    return "\n\n".join("\n".join(lines) for lines in blocks)
+    return "\n\n".join([_score_table(result), _decision_table(result), "\n".join(notes)])
 
 
-def _score_lines(result: dict) -> list[str]:
-    found = {
-        f"{part} {column}": scores
-        for part in PARTS
-        for column in ROWS
-        if (scores := (result[column] or {}).get(part))
-    }
-    extra = [name for name in SPICE_TITLES if any(scores.get(name) for scores in found.values())]
-    rows = [["", *TITLES, *(SPICE_TITLES[name] for name in extra)]]
-    for name, scores in found.items():
+def _score_table(result: dict) -> str:
+    """A row for each part and column; optional scores have a column where one of them has a value."""
+    scores_of = {}
+    for part in PARTS:
+        for column in ROWS:
+            if scores := (result[column] or {}).get(part):
+                scores_of[f"{part} {column}"] = scores
+    optional = [name for name in OPTIONAL_TITLES if any(scores.get(name) for scores in scores_of.values())]
+    rows = [["", *TITLES, *(OPTIONAL_TITLES[name] for name in optional)]]
+    for name, scores in scores_of.items():
         values = [_value(scores[metric]) for metric in METRIC_TITLES]
-        more = [_value(scores.get(metric)) for metric in extra]
-        rows.append([name, str(scores["pairs"]), *values, _range(scores["s_m"]), *more])
+        optional_values = [_value(scores.get(metric)) for metric in optional]
+        rows.append([name, str(scores["pairs"]), *values, _range(scores["s_m"]), *optional_values])
     return aligned(rows)
 
 
-def _decision_lines(result: dict) -> list[str]:
+def _decision_table(result: dict) -> str:
     rows = [["change-decision accuracy, %", *(title for part in PARTS for title in (part, RANGE))]]
     for name, accuracy in result["decision"].items():
         rows.append([f"by the {name}"])
@@ -110,11 +108,7 @@ def _number(score: float) -> str:
     return f"{round(score, 1) + 0:.1f}"  # + 0: no minus before a zero
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """First column to the left, the others to the right."""
-    first, *others = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for name, *cells in rows:
-        padded = [cell.rjust(width) for cell, width in zip(cells, others, strict=True)]
-        lines.append("  ".join([name.ljust(first), *padded]))
-    return lines
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A text table of a header row and others: the first column to the left, the others to the right."""
+    sides = ["left"] + ["right"] * (len(rows[0]) - 1)
+    return tabulate(rows, headers="firstrow", tablefmt="plain", colalign=sides, disable_numparse=True)

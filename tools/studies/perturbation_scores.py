@@ -16,7 +16,8 @@ from tools.scoring.bootstrap import (
     rate_interval,
     resampling_counts,
 )
-from tools.scoring.meteor import Meteor, Segment
+from tools.scoring.meteor import Meteor
+from tools.scoring.metric import Segment
 from tools.scoring.metrics import measure
 from tools.scoring.table import aligned
 
@@ -252,4 +253,4 @@ def _table(title: str, measure: str, rows: Mapping[str, tuple[Intervals, Curve]]
         numbers = sorted({own["n"] if own else 0 for own in shown[1:]})
         n = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
         cells.append([name, *values, n])
-    return "\n".join(aligned(cells))
+    return aligned(cells)

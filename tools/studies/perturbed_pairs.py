@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from configs import Config
 from data.dataset import Batch, ChangeCaptions, make_loader, views_of
@@ -20,6 +19,7 @@ from data.splits import map_classes_of
 from models.change_detector import ChangeDetector
 from models.precision import autocast
 from tools.engine.detecting import detected_maps
+from tools.engine.progress_bar import progress_bar
 from tools.studies.perturbation_scores import CLEAN, Cell
 
 
@@ -78,7 +78,7 @@ def show_cells(
         maps = detected_on_disk(detector, pairs, config, file) if detector else None
         samples = PerturbedPairs(pairs, cells, split=split, seed=seed, maps=maps)
         loader = make_loader(samples, config.data, batch_sampler=order)
-        for places, batch in zip(order, tqdm(loader, "captioning", unit="batch", leave=False), strict=True):
+        for places, batch in zip(order, progress_bar(loader, "captioning", unit="batch"), strict=True):
             cell, views = cells[places[0][0]], views_of(batch, device)
             if cell == CLEAN:
                 clean = views

@@ -16,9 +16,10 @@ import numpy as np
 import torch
 import torchvision
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from models.precision import autocast
+from tools.engine.progress_bar import progress_bar
+from tools.scoring.table import aligned
 
 PRODUCT_SIZE = {"cuda": 8192, "cpu": 1024}  # rows of the square matrices whose product is a device's peak
 
@@ -65,7 +66,7 @@ def time_side_by_side(
     if device.type == "cuda":  # on a GPU this also warms up
         operations = {name: count_operations(work.call) for name, work in works.items()}
     seconds, peaks, results = {name: [] for name in works}, dict.fromkeys(works, 0), {}
-    with tqdm(total=repeats * len(works), unit="run", leave=False) as progress:
+    with progress_bar(total=repeats * len(works), unit="run") as progress:
         for _ in range(repeats):
             for name, work in works.items():
                 progress.set_description(name)
@@ -97,17 +98,21 @@ def time_side_by_side(
 
 
 def format_rows(title: str, unit: str, rows: list[Row]) -> str:
-    """A table of text, a line for each row."""
-    heads = f"{f's a {unit}':>11} {'a second':>9} {'x released':>10} {'over limit':>10} {'peak GB':>7}"
-    lines = [f"{title:<39} {heads}"]
+    """A text table: a line for each row."""
+    cells = [[title, f"s a {unit}", "a second", "x released", "over limit", "peak GB", "of peak"]]
     for row in rows:
-        times = f"{row.times_released:.2f}" if row.times_released else "-"
-        above = f"{row.above_limit:+.0%}" if row.above_limit is not None else "-"
-        share = f"  {row.share_of_peak:.0%} of peak" if row.share_of_peak else ""
-        peak = f"{row.peak_gb:.2f}" if row.peak_gb else "-"
-        cells = f"{row.seconds:>11.4f} {1 / row.seconds:>9.2f} {times:>10} {above:>10} {peak:>7}"
-        lines.append(f"{row.name:<39} {cells}{share}")
-    return "\n".join(lines)
+        cells.append(
+            [
+                row.name,
+                f"{row.seconds:.4f}",
+                f"{1 / row.seconds:.2f}",
+                f"{row.times_released:.2f}" if row.times_released else "-",
+                f"{row.above_limit:+.0%}" if row.above_limit is not None else "-",
+                f"{row.peak_gb:.2f}" if row.peak_gb else "-",
+                f"{row.share_of_peak:.0%}" if row.share_of_peak else "-",
+            ]
+        )
+    return aligned(cells)
 
 
 def synchronise(device: torch.device) -> None:
