@@ -18,24 +18,28 @@ import random
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 
 from configs import Config
 from configs.command_line import CommandLine, early_option, read_stored, read_yaml
 from data.dataset import fewer_workers_remark, make_loader
 from data.errors import UserError
+from data.vocabulary import Vocabulary
 from data.wording import number_of
 from models import build_model
 from models.captioner import Captioner
+from models.change_detector import ChangeDetector
 from models.precision import autocast, make_scaler, precision_line, tune_convolutions
 from tools.engine.captioning_task import CaptioningTask
 from tools.engine.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
@@ -44,7 +48,7 @@ from tools.engine.detection_task import DetectionTask
 from tools.engine.device import pick_device
 from tools.engine.distributed import Processes, in_parallel
 from tools.engine.folder_lock import locked
-from tools.engine.interrupts import interruptions_noted
+from tools.engine.interrupts import Interruption, interruptions_noted
 from tools.engine.kept_features import keep_features
 from tools.engine.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
 from tools.engine.progress_bar import progress_bar
@@ -70,16 +74,10 @@ def main(argv: list[str] | None = None) -> None:
 def train(config: Config, run_dir: Path, resume: bool, device: torch.device, processes: Processes) -> None:
     """Train in a folder that no other process writes to."""
     samples, val_samples = open_samples("train", config), open_samples("val", config)
-    vocabulary = samples.reader.vocabulary
     sampler = step_sampler(samples, config, rank=processes.rank, count=processes.count)
     folder = RunFolder(run_dir, config, resume=resume, writes=processes.writes)
 
-    seed_everything(config.train.seed)
-    start = None if folder.resumed else config.train.start_from
-    model = build_model(config.model, len(vocabulary), pretrained=not (folder.resumed or start)).to(device)
-    if start:
-        start_from(start, model, config.model, vocabulary)
-    seed_everything(config.train.seed + processes.rank)  # processes drop out different values
+    model = initial_model(config, samples.reader.vocabulary, folder, device, processes)
     optimiser, scaler = make_optimiser(model, config.train), make_scaler(config.train.precision, device)
     progress = Progress()
     if folder.resumed:
@@ -94,81 +92,123 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     trained = in_parallel(model, processes)
     loader = make_loader(samples, config.data, batch_sampler=sampler)
     task = TASKS[config.model.task](config, samples, val_samples, processes)
-    size = f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
-    size += number_of(len(val_samples), "val pair")
     remarks = [
+        parameters(model, device),
         precision_line(config.train.precision, device),
         *accumulate_remark(config),
         *fewer_workers_remark(loader, config.data.workers),
-        size,
+        f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
+        f"{number_of(len(val_samples), 'val pair')}",
         *task.remarks(),
     ]
-    fingerprints = {**samples.fingerprints, **val_samples.fingerprints}
-    folder.begin(fingerprints, [parameters(model, device), *remarks])
-
-    def save(scores: dict[str, float] | None = None, best: bool = False) -> None:
-        content = {
-            "model": model.state_dict(),
-            "config": config.to_dict(),
-            **task.content(),
-            "epoch": progress.epoch - 1,  # whole ones
-            "scores": scores,
-        }
-        state = training_state(optimiser, scaler, progress, processes)
-        with processes.together():
-            folder.save(content, state, best=best)
-
-    def agree(done: bool = False) -> bool:
-        stop, done = processes.sum(interruption.arrived, done)
-        if stop:
-            raise KeyboardInterrupt(f"after step {progress.steps}: go on with --resume")
-        return bool(done)
+    folder.begin({**samples.fingerprints, **val_samples.fingerprints}, remarks)
 
     steps = TrainingSteps(
-        trained,
-        task.loss,
-        optimiser,
-        config.train,
-        progress,
-        processes,
-        scaler=scaler,
-        report=folder.write_step,
-    )
+        trained, task.loss, optimiser, config.train, progress, processes,
+        scaler=scaler, report=folder.write_step,
+    )  # fmt: skip
     with interruptions_noted() as interruption, task:
+        run = Run(config, model, task, optimiser, scaler, progress, folder, processes, interruption)
         while progress.epoch <= config.train.epochs and progress.stale < config.train.early_stop:
-            started = saved = time.monotonic()
+            started = time.monotonic()
             sampler.begin(progress.epoch, progress.step)
-            model.train()
-            bar = progress_bar(loader, f"epoch {progress.epoch}", unit="step", shown=processes.writes)
-            for batch in bar:
-                due = time.monotonic() - saved > 60 * config.train.checkpoint_minutes
-                stop, due = steps.agree(batch, interruption.arrived, due)
-                if stop or due:
-                    steps.finish()
-                    save()
-                    saved = time.monotonic()
-                if stop:
-                    raise KeyboardInterrupt(f"after step {progress.steps}: go on with --resume")
-                if progress.step == 0:
-                    decay_decoder(optimiser, config.train, progress.stale)
-                steps.take(batch)
-                if scheduler:
-                    scheduler.step()
-            steps.finish()
-
-            save()  # a run that stops from here on goes on with this validation
-            with torch.compiler.set_stance("force_eager"):  # validation's batches have other shapes
-                judged, captions = task.validate(model, agree)
-            line = {"epoch": progress.epoch, "loss": progress.loss / progress.count, **judged}
-            line["learning_rate"] = {group["part"]: group["lr"] for group in optimiser.param_groups}
-            line["best"] = best = progress.judge(judged["val"][config.train.select_on])
-            line["seconds"] = round(time.monotonic() - started, 1)
-            folder.write_epoch(progress.steps, line, captions)
-            save(judged["val"], best)
+            train_epoch(run, loader, steps, scheduler)
+            run.save()  # a run that stops from here on goes on with this validation
+            validate(run, started)
     processes.leave()
     if processes.writes:
-        scored = f"{config.train.select_on} {progress.best:.1f} on val"
-        print(f"{folder.best}: {scored}, {number_of(progress.epoch - 1, 'epoch')}")
+        best = f"{config.train.select_on} {progress.best:.1f} on val"
+        print(f"{folder.best}: {best}, {number_of(progress.epoch - 1, 'epoch')}")
+
+
+def initial_model(
+    config: Config, vocabulary: Vocabulary, folder: RunFolder, device: torch.device, processes: Processes
+) -> Captioner | ChangeDetector:
+    """The model that a run begins with; a resumed run loads its weights later. Seeds all generators."""
+    seed_everything(config.train.seed)
+    start = None if folder.resumed else config.train.start_from
+    model = build_model(config.model, len(vocabulary), pretrained=not (folder.resumed or start)).to(device)
+    if start:
+        start_from(start, model, config.model, vocabulary)
+    seed_everything(config.train.seed + processes.rank)  # processes drop out different values
+    return model
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the epochs of a run share."""
+
+    config: Config
+    model: Captioner | ChangeDetector
+    task: CaptioningTask | DetectionTask
+    optimiser: Optimizer
+    scaler: GradScaler
+    progress: Progress
+    folder: RunFolder
+    processes: Processes
+    interruption: Interruption
+
+    def save(self, scores: dict[str, float] | None = None, best: bool = False) -> None:
+        """Write last.pt, and best.pt after the best epoch so far."""
+        content = {
+            "model": self.model.state_dict(),
+            "config": self.config.to_dict(),
+            **self.task.content(),
+            "epoch": self.progress.epoch - 1,  # complete epochs
+            "scores": scores,
+        }
+        state = training_state(self.optimiser, self.scaler, self.progress, self.processes)
+        with self.processes.together():
+            self.folder.save(content, state, best=best)
+
+    def agree(self, done: bool = False) -> bool:
+        """Whether any process is done; KeyboardInterrupt in all of them after a signal to one."""
+        stop, done = self.processes.sum(self.interruption.arrived, done)
+        if stop:
+            self.stop()
+        return bool(done)
+
+    def stop(self) -> NoReturn:
+        raise KeyboardInterrupt(f"after step {self.progress.steps}: go on with --resume")
+
+
+def train_epoch(run: Run, loader: DataLoader, steps: TrainingSteps, scheduler: LRScheduler | None) -> None:
+    """Take the steps of an epoch that are left; last.pt is written every `train.checkpoint_minutes`."""
+    config, progress = run.config.train, run.progress
+    run.model.train()
+    saved = time.monotonic()
+    bar = progress_bar(loader, f"epoch {progress.epoch}", unit="step", shown=run.processes.writes)
+    for batch in bar:
+        due = time.monotonic() - saved > 60 * config.checkpoint_minutes
+        stop, due = steps.agree(batch, run.interruption.arrived, due)
+        if stop or due:
+            steps.finish()
+            run.save()
+            saved = time.monotonic()
+        if stop:
+            run.stop()
+        if progress.step == 0:  # a run resumed within an epoch has decayed already
+            decay_decoder(run.optimiser, config, progress.stale)
+        steps.take(batch)
+        if scheduler:
+            scheduler.step()
+    steps.finish()
+
+
+def validate(run: Run, started: float) -> None:
+    """Score the validation pairs and write the epoch's line, its captions, last.pt and perhaps best.pt.
+
+    started: time.monotonic() at the beginning of the epoch.
+    """
+    progress = run.progress
+    with torch.compiler.set_stance("force_eager"):  # validation's batches have other shapes
+        scores, captions = run.task.validate(run.model, run.agree)
+    line = {"epoch": progress.epoch, "loss": progress.loss / progress.count, **scores}
+    line["learning_rate"] = {group["part"]: group["lr"] for group in run.optimiser.param_groups}
+    line["best"] = best = progress.judge(scores["val"][run.config.train.select_on])
+    line["seconds"] = round(time.monotonic() - started, 1)
+    run.folder.write_epoch(progress.steps, line, captions)
+    run.save(scores["val"], best)
 
 
 def read_command(argv: list[str] | None) -> tuple[Config, Path, bool]:
