@@ -16,7 +16,7 @@ from data.synthetic.areas import AREA_PAINTERS, NATURAL_USES, Area, outline
 from data.synthetic.background import Lines, grown, paint_background
 from data.synthetic.captions import CAPTIONS_PER_PAIR, Change, describe, place_name
 from data.synthetic.conditions import draw_conditions, photograph
-from data.synthetic.drawing import CLASS_IDS, SIZE, Canvas, Tints
+from data.synthetic.materials import CLASS_IDS, SIZE, Canvas, Tints
 
 CHANGES = (  # from one use of the land to another; the classes differ, so that the maps show each
     ("forest", "residential"),

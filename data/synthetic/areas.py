@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.synthetic.drawing import (
+from data.synthetic.materials import (
     HALLS,
     PLAYGROUND,
     SIZE,

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from data.synthetic.areas import Area
-from data.synthetic.drawing import (
+from data.synthetic.materials import (
     COLUMNS,
     ROWS,
     SIZE,

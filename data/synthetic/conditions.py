@@ -7,7 +7,7 @@ registration move it by three pixels at most each, so that the maps, which stay,
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.synthetic.drawing import CLASS_IDS, SIZE, TREE, VEGETATION
+from data.synthetic.materials import CLASS_IDS, SIZE, TREE, VEGETATION
 
 NO_CONDITION_SHARE, EACH_CONDITION_SHARE = 0.15, 0.35
 MARGIN = 8  # pixels mirrored around a picture, so that a moved one has no empty edge
