@@ -80,7 +80,7 @@ def write_split(
             stored[index] = four
 
 
-class ReleasedReader:
+class AuthorsReader:
     """A split of the released set with the interface of `SplitReader`.
 
     With `annotations`, the data set's JSON, file names, flags and references come from there; without it see
@@ -145,7 +145,7 @@ class ReleasedReader:
         return content.hexdigest()
 
 
-def nameless_pairs(split: str, reader: ReleasedReader) -> list[Pair]:
+def nameless_pairs(split: str, reader: AuthorsReader) -> list[Pair]:
     """The pairs as far as the files alone describe them.
 
     A pair is named by its place ("test_000012"), its captions are the k stored ones, repeats and `<unk>` as
@@ -177,7 +177,7 @@ def read_annotations(annotations: Path) -> list[Pair]:
 
 
 def joined_pairs(
-    described: Sequence[Pair], annotations: Path, split: str, reader: ReleasedReader
+    described: Sequence[Pair], annotations: Path, split: str, reader: AuthorsReader
 ) -> list[Pair]:
     """The pairs described by the JSON `annotations`, in the order of the split's images.
 
@@ -200,7 +200,7 @@ def joined_pairs(
     return pairs
 
 
-def _encodings(pair: Pair, reader: ReleasedReader) -> list[list[int]]:
+def _encodings(pair: Pair, reader: AuthorsReader) -> list[list[int]]:
     """The sentences of a JSON's pair that are not too long, in ids; one without words counts."""
     longest = reader.tokens.shape[-1] - 2
     sentences = [*pair.captions, *[()] * pair.wordless]

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, default_collate
 
 from data import authors_files, hdf5
 from data.augmentation import Augmentation
-from data.authors_files import ReleasedReader
+from data.authors_files import AuthorsReader
 from data.detected_maps import DetectedMaps
 from data.errors import UserError
 from data.hdf5 import SplitReader, split_path
@@ -29,7 +29,7 @@ from data.workers import ignore_interrupts, interrupts_blocked
 Batch = dict[str, Tensor]
 SHARED_MEMORY = Path("/dev/shm")
 MOST_PREPARED = 2  # batches that a worker has ready: torch's default
-Reader = SplitReader | ReleasedReader
+Reader = SplitReader | AuthorsReader
 
 
 class ChangeCaptions(Dataset):
@@ -149,7 +149,7 @@ def open_reader(split: str, config: DataConfig) -> Reader:
             "give each its own folder"
         )
     if released:
-        return ReleasedReader(config.dir, split, config.annotations, config.no_change)
+        return AuthorsReader(config.dir, split, config.annotations, config.no_change)
     return SplitReader(split_path(config.dir, split))
 
 

@@ -122,7 +122,7 @@ def read_entries(annotations: Path) -> list:
     return entries
 
 
-def changed_as_released(captions: Sequence[str]) -> bool:
+def changed_as_authors(captions: Sequence[str]) -> bool:
     """The released code's rule for a pair's stored captions: the second is none of five sentences."""
     return captions[:2][-1] not in SECOND_CC_NO_CHANGE
 

@@ -64,10 +64,10 @@ from tools.engine.training_data import open_samples
 from tools.engine.training_steps import Progress, TrainingSteps
 from tools.make_demo_dataset import write_dataset
 from tools.studies.authors_procedure import (
-    released_captions,
-    released_copy,
-    released_optimiser,
-    released_step,
+    authors_captions,
+    authors_copy,
+    authors_optimiser,
+    authors_step,
 )
 from tools.studies.benchmark_subject import Subject, make_subject
 from tools.studies.stopwatch import Row, Work, count_operations, format_rows, machine, time_side_by_side
@@ -115,14 +115,14 @@ def evaluation(subject: Subject, repeats: int) -> Result:
     device, count = model.device, len(subject.samples)
     loader = make_loader(subject.samples, config.data, batch_size=config.decode.batch_size)
     batches = [views_of(batch, device) for batch in loader]
-    plain = released_copy(subject.model)
+    plain = authors_copy(subject.model)
 
     def released(precision: str) -> list[Hypothesis]:
         special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
         pairs = (subject.samples[i]["views"].to(device) for i in range(count))
-        return [released_captions(plain, views, **special, precision=precision)[0] for views in pairs]
+        return [authors_captions(plain, views, **special, precision=precision)[0] for views in pairs]
 
-    works = released_works(released, count, device)
+    works = authors_works(released, count, device)
     for precision in precisions(device):
         settings = replace(config, decode=replace(config.decode, precision=precision))
         ours = partial(predict, model, subject.samples, vocabulary, settings, Processes())
@@ -150,7 +150,7 @@ def precisions(device: torch.device) -> list[str]:
     return [precision for precision in PRECISIONS if usable_precision(precision, device) == precision]
 
 
-def released_works(released: Callable[[str], Any], units: int, device: torch.device) -> dict[str, Work]:
+def authors_works(released: Callable[[str], Any], units: int, device: torch.device) -> dict[str, Work]:
     """The released procedure in float32, and in TF32, as the authors' torch computed, where a GPU can."""
     works = {"released": Work(partial(released, "float32"), units)}
     if "tf32" in precisions(device):
@@ -185,13 +185,11 @@ def training(subject: Subject, repeats: int) -> Result:
     device, captions = pick_device(config.device), config.batch_size
     one = subject.random_batch(captions, 1, device)
     every = subject.random_batch(max(1, captions // CAPTIONS_PER_PAIR), CAPTIONS_PER_PAIR, device)
-    plain, ours = (
-        copy.to(device).train() for copy in (released_copy(subject.model), deepcopy(subject.model))
-    )
-    plain_adam, adam = released_optimiser(plain, config.learning_rate), make_optimiser(ours, config)
+    plain, ours = (copy.to(device).train() for copy in (authors_copy(subject.model), deepcopy(subject.model)))
+    plain_adam, adam = authors_optimiser(plain, config.learning_rate), make_optimiser(ours, config)
 
     def released(precision: str) -> None:
-        released_step(
+        authors_step(
             plain,
             one["views"],
             one["tokens"][:, 0],
@@ -205,7 +203,7 @@ def training(subject: Subject, repeats: int) -> Result:
         loss = CaptionLoss(pad, precision)
         TrainingSteps(ours, loss, adam, config, Progress(), Processes()).take_and_wait(batch)
 
-    works = released_works(released, captions, device)
+    works = authors_works(released, captions, device)
     for precision in precisions(device):
         trunks = f"trunks alone, {precision}"
         works[trunks] = Work(partial(trunk_step, ours, one["views"], precision), captions, precision)

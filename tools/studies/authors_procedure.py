@@ -19,12 +19,12 @@ from models.mmodalcc import MModalCC
 from models.precision import autocast
 
 
-def released_copy(model: MModalCC) -> MModalCC:
+def authors_copy(model: MModalCC) -> MModalCC:
     """A copy of the model in torch's default memory format."""
     return deepcopy(model).to(memory_format=torch.contiguous_format)
 
 
-def released_memory(model: MModalCC, views: Tensor) -> Tensor:
+def authors_memory(model: MModalCC, views: Tensor) -> Tensor:
     """A trunk call for each view: views (B, 4, 3, H, W) uint8 -> memory (B, M, N, 2D)."""
     images = (views.float() / 255 - model.mean) / model.std
     features = []
@@ -37,7 +37,7 @@ def released_memory(model: MModalCC, views: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def released_captions(
+def authors_captions(
     model: MModalCC,
     views: Tensor,
     *,
@@ -56,7 +56,7 @@ def released_captions(
 
 
 def _search(model: MModalCC, views: Tensor, start: int, end: int, beam_size: int) -> list[Hypothesis]:
-    memory = released_memory(model, views.unsqueeze(0))
+    memory = authors_memory(model, views.unsqueeze(0))
     words = torch.full((1, 1), start, device=views.device)  # (beams, steps so far)
     scores = torch.zeros(1, device=views.device)
     finished: list[Hypothesis] = []
@@ -82,12 +82,12 @@ def hypotheses(words: Tensor, scores: Tensor, *, finished: bool) -> list[Hypothe
     return [Hypothesis(w, s, finished) for w, s in zip(words.tolist(), scores.tolist(), strict=True)]
 
 
-def released_optimiser(model: MModalCC, learning_rate: float) -> Optimizer:
+def authors_optimiser(model: MModalCC, learning_rate: float) -> Optimizer:
     """Plain Adam over every parameter that learns."""
     return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
 
 
-def released_step(
+def authors_step(
     model: MModalCC,
     views: Tensor,
     tokens: Tensor,
@@ -99,7 +99,7 @@ def released_step(
 ) -> float:
     """One training step: views (B, 4, 3, H, W) uint8, tokens (B, T) -> the loss (nats a word)."""
     with autocast(views.device, precision):  # TF32 stays on for the backward pass
-        logits = model.decoder(tokens[:, None, :-1], released_memory(model, views))
+        logits = model.decoder(tokens[:, None, :-1], authors_memory(model, views))
     loss = F.cross_entropy(logits.flatten(0, -2), tokens[:, 1:].flatten(), ignore_index=pad)
     optimiser.zero_grad()
     loss.backward()
