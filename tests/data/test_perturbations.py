@@ -217,10 +217,10 @@ def test_registration_shifts_by_its_pixels_and_viewpoint_stays_within_its_own():
             assert distance == pytest.approx(most, abs=0.1) if name == "registration" else distance < most
 
 
-def test_connected_parts():
+def test_regions_are_connected_over_sides_and_numbered_by_their_first_pixel():
     values = np.array([[1, 1, 2, 1], [2, 1, 1, 1], [2, 2, 1, 2], [1, 2, 2, 2]])
-    assert connected(values).tolist() == [[0, 0, 2, 0], [4, 0, 0, 0], [4, 4, 0, 4], [12, 4, 4, 4]]
-    assert connected(np.zeros((2, 2))).tolist() == [[0, 1], [2, 3]]
+    assert connected(values).tolist() == [[1, 1, 2, 1], [3, 1, 1, 1], [3, 3, 1, 3], [4, 3, 3, 3]]
+    assert connected(np.zeros((2, 2))).tolist() == [[0, 0], [0, 0]]
     snake = np.full((31, 31), 2)
     snake[::2] = 1
     snake[1::4, -1] = snake[3::4, 0] = 1
