@@ -33,7 +33,6 @@ from configs import Config
 from configs.command_line import CommandLine
 from data.dataset import fewer_workers_remark, make_loader
 from data.errors import UserError
-from data.wording import number_of
 from models import build_model
 from models.captioner import Captioner
 from models.precision import autocast, make_scaler, precision_line, tune_convolutions
@@ -93,8 +92,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     trained = in_parallel(model, processes)
     loader = make_loader(samples, config.data, batch_sampler=sampler)
     task = TASKS[config.model.task](config, samples, val_samples, processes)
-    size = f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
-    size += number_of(len(val_samples), "val pair")
+    size = f"samples: {len(samples)}, steps per epoch: {sampler.steps}, val pairs: {len(val_samples)}"
     remarks = [
         precision_line(config.train.precision, device),
         *accumulate_remark(config),
@@ -169,7 +167,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     processes.leave()
     if processes.writes:
         scored = f"{config.train.select_on} {progress.best:.1f} on val"
-        print(f"{folder.best}: {scored}, {number_of(progress.epoch - 1, 'epoch')}")
+        print(f"{folder.best}: {scored}, epochs: {progress.epoch - 1}")
 
 
 def read_command(argv: list[str] | None) -> tuple[Config, Path, bool]:

@@ -23,7 +23,6 @@ from data.perturbations import PAINTING
 from data.sampler import SPARE, Draw
 from data.settings import DataConfig
 from data.views import plain_colours, plain_dates, unpack_maps
-from data.wording import number_of
 from data.workers import ignore_interrupts, interrupts_blocked
 
 Batch = dict[str, Tensor]
@@ -262,8 +261,8 @@ def fewer_workers_remark(loader: DataLoader, asked: int) -> list[str]:
     if loader.num_workers == 0 or loader.num_workers >= asked:
         return []
     return [
-        f"data.workers {asked}: only {number_of(loader.num_workers, 'worker')}, {SHARED_MEMORY} has no room "
-        "for the batches of more: enlarge it, in Docker with docker run --shm-size=1g"
+        f"data.workers {asked}: reduced to {loader.num_workers} because {SHARED_MEMORY} has no room for the "
+        "batches of more workers: enlarge it, in Docker with docker run --shm-size=1g"
     ]
 
 

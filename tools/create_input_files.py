@@ -213,12 +213,12 @@ def write_splits(
     captions: Sequence[tuple],
     decoded: Iterable[tuple],
     image_size: int,
-) -> tuple[list[facts.ImageFacts], facts.ForeignColours]:
+) -> tuple[list[facts.ImageFacts], facts.UnknownColours]:
     """Write every split that has pairs with `write_split`; return what `decoded` tells about the images.
 
     `captions` holds what `encode` gives for each pair, `decoded` yields what `decode` gives for it.
     """
-    image_facts, colours = [], facts.ForeignColours()
+    image_facts, colours = [], facts.UnknownColours()
     views = noting(tqdm(decoded, total=len(pairs), unit="pair", disable=None), image_facts, colours)
     for split in SPLITS:
         rows = [row for row, pair in enumerate(pairs) if pair.split == split]
@@ -265,7 +265,7 @@ def loaded(
 
 
 def noting(
-    stream: Iterable[tuple[np.ndarray, facts.ImageFacts]], notes: list, colours: facts.ForeignColours
+    stream: Iterable[tuple[np.ndarray, facts.ImageFacts]], notes: list, colours: facts.UnknownColours
 ) -> Iterator[np.ndarray]:
     """The views of a stream of decoded pairs; their facts are appended to `notes`.
 

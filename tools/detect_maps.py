@@ -26,7 +26,6 @@ from configs import Config
 from configs.command_line import CommandLine
 from data.dataset import ChangeCaptions, check_size, make_loader, open_reader, views_of
 from data.detected_maps import write_maps
-from data.wording import number_of
 from models.change_detector import ChangeDetector
 from models.precision import autocast
 from tools.engine.checkpoint import read_over_checkpoint, restore_detector
@@ -68,8 +67,8 @@ def write_split_maps(
         attributes={"fingerprint": reader.fingerprint, **attributes},
     )
     return (
-        f"wrote {path}: {number_of(len(reader), 'pair')}, {tally['changed'] / tally['pixels']:.2%} of the "
-        f"pixels changed, {path.stat().st_size / 1e6:.1f} MB"
+        f"wrote {path}: pairs: {len(reader)}, changed pixels: {tally['changed'] / tally['pixels']:.2%}, "
+        f"{path.stat().st_size / 1e6:.1f} MB"
     )
 
 

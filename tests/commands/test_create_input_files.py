@@ -158,13 +158,13 @@ def test_every_quirk_of_the_data_in_one_folder(quirky_folder):
 def test_the_facts_tell_what_is_odd(quirky_folder, capsys):
     prepare(quirky_folder)
     facts = capsys.readouterr().out.splitlines()
-    assert "train: 6 pairs (1 augmented), 5 changed, 1 unchanged" in facts
+    assert "train: pairs: 6, augmented: 1, changed: 5, unchanged: 1" in facts
     assert (
-        "captions per pair: 1 in 8 pairs, 2 in 1 pair, 7 in 1 pair; sentences without words dropped: 1"
-        in facts
+        "captions per pair (number of pairs): 1 (8), 2 (1), 7 (1); "
+        "sentences without words, which are dropped: 1" in facts
     )
     assert "captions of more than 50 words, which are not encoded: 1" in facts
-    assert "map colours outside the palette: 1 ((1, 2, 3) in 512 pixels of 2 files)" in facts
+    assert "map colours outside the palette: 1 ((1, 2, 3) files: 2, pixels: 512)" in facts
     assert "identical images in two splits: 1 (train raw.png and test 00001_0_256.png)" in facts
     tiles = "source images with tiles in two splits: 1 (train 00001_0_0.png and test 00001_0_256.png)"
     assert any(line.startswith(tiles) for line in facts)
@@ -189,7 +189,7 @@ def test_masks_are_refused_without_a_class_and_read_as_the_one_named(masked_fold
     output = prepare(masked_folder, "--mask_class", "water")
     facts = capsys.readouterr().out.splitlines()
     assert "changed pairs whose maps are both void: 0 of 4" in facts
-    assert "train: 3 pairs with the second date's map alone, the first is void" in facts
+    assert "train: pairs with a map of the second date only (the first is void): 3" in facts
     reader = SplitReader(split_path(output, "train"))
     assert reader.mask_class == "water"
     assert colours(reader.views(0)[3:]) == {(0, 0, 0), (0, 0, 255)}
@@ -244,7 +244,7 @@ def test_memory_stays_flat_with_maps_of_noise(second_cc_folder):
 def test_a_folder_without_maps_is_prepared_with_void_ones(second_cc_folder, capsys):
     reader = SplitReader(split_path(prepare(second_cc_folder(with_maps=False)), "train"))
     assert not any(reader.views(index)[2:].any() for index in range(len(reader)))
-    assert "train: 3 pairs without maps, both maps are void" in capsys.readouterr().out
+    assert "train: pairs without maps (both maps are void): 3" in capsys.readouterr().out
 
 
 def test_a_folder_without_train_split_is_good_for_evaluation(second_cc_folder, capsys):
@@ -304,8 +304,8 @@ def test_the_released_set_leaves_out_what_it_cannot_hold_and_says_so(second_cc_f
         "WORDMAP",
     ]
     facts = capsys.readouterr().out.splitlines()
-    assert "pairs left out, all their captions have more than 4 words: 1 (val 2.png)" in facts
-    assert "vocabulary: 11 entries, the four special tokens among them, counted over all splits" in facts
+    assert "pairs left out because all their captions have more than 4 words: 1 (val 2.png)" in facts
+    assert "vocabulary: 11 entries including the four special tokens, built from all splits" in facts
 
 
 def test_a_released_set_without_pairs_is_an_error(second_cc_folder):
@@ -318,9 +318,9 @@ def test_the_vocabulary_counts_train_or_all_splits(second_cc_folder, capsys):
     root = second_cc_folder()
     words = SplitReader(split_path(prepare(root, "--vocabulary_splits", "all"), "train")).vocabulary
     assert "barn" in words
-    assert "counted over all splits" in capsys.readouterr().out
+    assert "built from all splits" in capsys.readouterr().out
     prepare(root, "--format", "released", "--vocabulary_splits", "train", "--force")
-    assert "counted over train" in capsys.readouterr().out
+    assert "built from train" in capsys.readouterr().out
 
 
 def test_existing_output_is_refused_before_anything_else(tmp_path, second_cc_folder):
@@ -405,7 +405,7 @@ def test_the_command_line_prints_facts_and_nothing_to_standard_error(second_cc_f
     root = second_cc_folder()
     done = command_line("--dataset_dir", root, "--output_dir", root.parent / "created", "--image_size", 16)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "train: 3 pairs (0 augmented), 2 changed, 1 unchanged" in done.stdout
+    assert "train: pairs: 3, augmented: 0, changed: 2, unchanged: 1" in done.stdout
     assert "train.hdf5: " in done.stdout
 
 
@@ -470,10 +470,10 @@ def test_real_pairs(real_pairs, tmp_path, capsys):
     output = tmp_path / "created"
     main(["--dataset_dir", str(real_pairs), "--output_dir", str(output)])
     facts = capsys.readouterr().out
-    assert "train: 470 pairs (0 augmented), 311 changed, 159 unchanged" in facts
-    assert "captions per pair: 5 in 555 pairs" in facts
+    assert "train: pairs: 470, augmented: 0, changed: 311, unchanged: 159" in facts
+    assert "captions per pair (number of pairs): 5 (555)" in facts
     assert "map colours outside the palette: 0" in facts
-    assert "source images with tiles in two splits: 0; names tell nothing for 555 pairs" in facts
+    assert "source images with tiles in two splits: 0; pairs of unknown source: 555" in facts
     entries = json.loads((real_pairs / "SECOND-CC-AUG.json").read_text())["images"]
     for split in ("train", "val", "test"):
         reader, mine = (

@@ -85,7 +85,7 @@ def test_a_checkpoint_without_training_captions_takes_those_of_data_dir(
 def test_references_without_a_no_change_sentence_are_named(capsys):
     pairs = [{"changed": True, "references": ["a road"]}, {"changed": False, "references": ["all alike"]}]
     evaluation.warn_of_other_sentences(pairs, ["no change"])
-    assert "none of 1 unchanged pair has a no-change sentence" in capsys.readouterr().err
+    assert "none of the unchanged pairs (1) has a no-change sentence" in capsys.readouterr().err
     evaluation.warn_of_other_sentences(pairs, ["no change", "all alike"])
     evaluation.warn_of_other_sentences(pairs[:1], [])
     assert capsys.readouterr().err == ""

@@ -156,7 +156,7 @@ def test_resume_without_a_checkpoint_starts_and_says_so(demo_input, tmp_path, ca
     run(demo_input, tmp_path / "run", "--resume", **{"train.epochs": 1})
     assert "no " in (said := capsys.readouterr()).err
     assert "last.pt: starting from the beginning" in said.err
-    assert said.out.endswith(" on val, 1 epoch\n")
+    assert said.out.endswith(" on val, epochs: 1\n")
 
 
 def test_the_command_ends_in_one_line():

@@ -110,9 +110,9 @@ def test_without_changeflags_preparation_says_that_it_cannot_know():
     unflagged = pairs((2, (SAME,), None), (1, (HOUSE,), None))
     assert no_change_of(unflagged) == NO_CHANGE_SENTENCES
     warning, none_unchanged = list(describe_no_change([*unflagged, *pairs((1, (HOUSE,), True))]))[1:]
-    assert warning.startswith("WARNING: 3 pairs without `changeflag`")
+    assert warning.startswith("WARNING: pairs without `changeflag`: 3, ")
     assert "give each entry of the JSON a `changeflag`" in warning
-    assert "all count as changed" in none_unchanged
+    assert "they all count as changed" in none_unchanged
     mixed = no_change_of([*pairs((2, (SAME,), False)), *unflagged])
     assert mixed == (SAME, *NO_CHANGE_SENTENCES)
 
@@ -120,7 +120,7 @@ def test_without_changeflags_preparation_says_that_it_cannot_know():
 def test_a_split_with_other_sentences_than_training_is_named():
     groups = [*pairs((3, (SAME,), False), (3, (HOUSE,), True)), *pairs((2, (ALIKE,), False), split="test")]
     assert list(describe_no_change(groups))[1:] == [
-        "WARNING: test: 2 of 2 unchanged pairs have none of these sentences among their captions: "
+        "WARNING: test: unchanged pairs without any of these sentences among their captions: 2 of 2, "
         "see data.no_change"
     ]
     same = pairs((2, (ALIKE, SAME), False), split="test")
