@@ -78,7 +78,7 @@ def test_a_full_disk_ends_in_one_line(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match="page.html cannot be written in full .*: make room on its disk"):
+        with pytest.raises(OSError, match="page.html cannot be written in full .*: free disk space"):
             write_text(tmp_path / "page.html", "x" * 10_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -95,7 +95,7 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_last_one(tmp_path, room):
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "last.pt cannot be written in full" in line
-    assert "make room on its disk" in line
+    assert "free disk space" in line
     assert path.read_text() == "the last one"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -135,7 +135,7 @@ def test_a_place_that_cannot_be_written_is_told_with_the_option(tmp_path, place,
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(OSError, match=r"^\S+ cannot be written \(.+\): choose another place with --output$"):
+    with pytest.raises(OSError, match=r"^\S+ cannot be written \(.+\): choose another path with --output$"):
         check_writable(tmp_path / place, "--output", folder=folder)
     assert sorted(tmp_path.iterdir()) == before
 
