@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import UserError
-from data.hdf5 import OwnHandle, new_file, whole_file
+from data.hdf5 import ProcessHandle, new_file, open_complete
 
 FORMAT = "mmodalcc detected maps 1"
 REMEDY = "run tools/detect_maps.py"
@@ -61,12 +61,12 @@ class DetectedMaps:
         remedy = f"{REMEDY} --checkpoint DETECTOR --data.dir {split_file.parent}"
         if not path.is_file():
             raise FileNotFoundError(f"{path} not found, data.maps is detected: {remedy}")
-        with whole_file(path, remedy) as file:
+        with open_complete(path, remedy) as file:
             attributes = dict(file.attrs)
         if (attributes.get("format"), attributes.get("fingerprint")) != (FORMAT, fingerprint):
             raise UserError(f"{path} must hold maps of the current {split_file.name}: {remedy}")
         self.fingerprint: str = attributes.get("content", attributes["detector"])
-        self._handle = OwnHandle(path)
+        self._handle = ProcessHandle(path)
 
     def maps(self, row: int) -> np.ndarray:
         """The maps (2, 3, H, W) uint8 of the pair in row `row` of the split's file."""

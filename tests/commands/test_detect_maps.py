@@ -107,7 +107,7 @@ def test_maps_that_are_not_there_or_of_other_pairs_are_refused(written, tmp_path
     with pytest.raises(ValueError, match=f"must hold maps of the current val.hdf5: {remedy}"):
         samples(folder, maps="detected")
     (folder / "val.detected.hdf5").write_bytes(b"cut off")
-    with pytest.raises(ValueError, match=f"is no whole HDF5 file: {remedy}"):
+    with pytest.raises(ValueError, match=f"is not a complete HDF5 file: {remedy}"):
         samples(folder, maps="detected")
 
 

@@ -248,16 +248,16 @@ def first(change: Callable) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("kind", "harm", "rule"),
     [
-        ("CAPTIONS", longer, "holds 3 pairs of 5 captions, beside it are 16 captions and 15 lengths"),
-        ("CAPLENS", longer, "beside it are 15 captions and 16 lengths"),
+        ("CAPTIONS", longer, "holds 3 pairs of 5 captions, but the files beside it hold 16 captions and 15 lengths"),
+        ("CAPLENS", longer, "the files beside it hold 15 captions and 16 lengths"),
         ("CAPTIONS", first(lambda ids: [ids[0], 99, *ids[2:]]), r"ids below \d+, .* number 0 is not"),
         ("CAPTIONS", first(lambda ids: [ids[0], -1, *ids[2:]]), "number 0 is not"),
         ("CAPTIONS", first(lambda ids: [ids[1], *ids[1:]]), "number 0 is not"),
         ("CAPTIONS", first(lambda ids: ids[:-1]), "CAPTIONS_.* must hold rows of one length .*inhomogeneous"),
         ("CAPTIONS", first(lambda ids: ["a", *ids[1:]]), "must hold integers in 2 dimensions"),
-        ("CAPLENS", first(lambda length: length + 1), "as long as its length says; number 0 is not"),
+        ("CAPLENS", first(lambda length: length + 1), "the stored length; number 0 is not"),
         ("CAPLENS", lambda path: path.write_text("{"), "CAPLENS_.* is not JSON"),
-        ("CAPLENS", Path.unlink, "CAPLENS_.* not found: bring together the files of one set"),
+        ("CAPLENS", Path.unlink, "CAPLENS_.* not found: use files that were made together"),
     ],
 )
 def test_files_that_do_not_fit_each_other_are_refused(released, kind, harm, rule):
@@ -300,7 +300,7 @@ def test_images_of_another_form_are_refused(released):
     with pytest.raises(ValueError, match=r"must hold images .* got .*\(3, 2, 3, 16, 16\)"):
         AuthorsReader(released, "train")
     path.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="TRAIN_IMAGES_.* is no whole HDF5 file"):
+    with pytest.raises(ValueError, match="TRAIN_IMAGES_.* is not a complete HDF5 file"):
         AuthorsReader(released, "train")
 
 

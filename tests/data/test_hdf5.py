@@ -229,7 +229,7 @@ def test_a_file_without_a_part_is_refused(train, part):
 def test_a_damaged_file_is_refused(train, length):
     train.write_bytes(train.read_bytes()[:length])
     with pytest.raises(
-        ValueError, match=r"train\.hdf5 is no whole HDF5 file: run tools/create_input_files\.py"
+        ValueError, match=r"train\.hdf5 is not a complete HDF5 file: run tools/create_input_files\.py"
     ):
         SplitReader(train)
 

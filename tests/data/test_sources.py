@@ -173,7 +173,7 @@ def test_a_broken_rule_is_named_with_its_file(parsed, item, rule):
 
 def test_a_file_name_stands_once_in_a_split(parsed):
     parsed(entry("1.png", "train", "a house"), entry("1.png", "test", "a house"))
-    with pytest.raises(ValueError, match=r"1\.png must stand once in train, found 2 times"):
+    with pytest.raises(ValueError, match=r"1\.png must occur once in train, got 2 times"):
         parsed(entry("1.png", "train", "a house"), entry("1.png", "restval", "a house"))
 
 
