@@ -39,7 +39,15 @@ from configs import Config
 from configs.command_line import CommandLine
 from data.atomic_write import DISK_IS_FULL, atomic_write, cannot_write, check_writable
 from data.errors import UserError
-from data.pair_table import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell, tell_maps
+from data.pair_table import (
+    COLUMNS,
+    Entry,
+    pair_of_files,
+    print_remark,
+    read_files,
+    read_pairs_file,
+    remark_on_maps,
+)
 from data.palette import MASK_CLASSES
 from data.workers import in_order
 from tools.engine.checkpoint import load_checkpoint, read_over_checkpoint, stored_config
@@ -57,10 +65,10 @@ def main(argv: list[str] | None = None) -> None:
         )
     if not options.checkpoint:
         print(f"checkpoint {content['path']}", file=sys.stderr)
-    entries = read_pairs_file(options.pairs) if options.pairs else [one_pair(options.images)]
+    entries = read_pairs_file(options.pairs) if options.pairs else [pair_of_files(options.images)]
     check_options(options, config, entries)
     predictor = Predictor.restore(content, config, options.detector)
-    tell_maps(entries, predictor.model.views, "detected" if options.detector else "void")
+    remark_on_maps(entries, predictor.model.views, "detected" if options.detector else "void")
     mask_class = options.mask_class or predictor.mask_class
     if options.pairs:
         caption_table(predictor, entries, options, mask_class)
@@ -114,7 +122,7 @@ def caption_files(
         height, width = views[0].shape[:2]
         if (height, width) != predictor.image_size:
             size = "{} x {}".format(*predictor.image_size)
-            tell(f"{entry['img_A']}: resized from {height} x {width} to {size}")
+            print_remark(f"{entry['img_A']}: resized from {height} x {width} to {size}")
     views = np.stack([predictor.fit(each) for each in files])
     return predictor.caption_views(views, options.answers)
 

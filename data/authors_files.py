@@ -252,7 +252,7 @@ def _read_captions(
     lengths = _integers(images.with_name(LENGTHS.format(split=split, name=name)), dimensions=1)
     if not len(tokens) == len(lengths) == count * per_pair:
         raise UserError(
-            f"{images} holds {count} pairs of {per_pair} captions, but the files beside it hold {len(tokens)} "
+            f"{images} holds {count} pairs of {per_pair} captions, beside files of {len(tokens)} "
             f"captions and {len(lengths)} lengths: {ONE_SET}"
         )
     wrong = np.flatnonzero(~_well_formed(tokens, lengths, vocabulary))

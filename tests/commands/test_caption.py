@@ -56,7 +56,7 @@ def test_without_maps_both_are_void_and_it_says_so(say, pair, tmp_path):
 def test_photos_in_the_place_of_maps_are_told(say, pair, tmp_path):
     err = say(*pair[2:], *pair[:2])[1]
     assert [line for line in err.splitlines() if "class's colour" in line] == [
-        f"{photo}: 100% of its pixels have no class's colour: the order is IMG_A IMG_B SEG_A SEG_B, "
+        f"{photo}: 100% of its pixels have a colour of no class: the order is IMG_A IMG_B SEG_A SEG_B, "
         "README.md has the table of colours"
         for photo in pair[:2]
     ]
@@ -67,7 +67,9 @@ def test_any_share_of_other_colours_is_told(say, pair, tmp_path):
     semantic[:2, :2] = 1, 2, 3
     iio.imwrite(tmp_path / "map.png", semantic)
     err = say(*pair[:3], str(tmp_path / "map.png"))[1]
-    assert f"{tmp_path / 'map.png'}: 1% of its pixels have no class's colour: README.md has the table" in err
+    assert (
+        f"{tmp_path / 'map.png'}: 1% of its pixels have a colour of no class: README.md has the table" in err
+    )
     assert "the order is" not in err
 
 
@@ -152,7 +154,7 @@ def test_a_picture(say, pair, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["a.png"], "a pair is IMG_A IMG_B, .*, got 1 files"),
+        (["a.png"], "a pair must be IMG_A IMG_B, .*, got 1 files"),
         (["a.png", "b.png"], "a.png not found"),
         (["--pairs", "none.csv"], "none.csv not found: --pairs takes a CSV or JSON file"),
         (
@@ -185,11 +187,11 @@ def test_mistakes_in_a_table_are_named(say, tmp_path, content, message):
 def test_damaged_images_are_named(say, pair, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(Path(pair[0]).read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"broken.png is no image that can be read in full"):
+    with pytest.raises(ValueError, match=r"broken.png cannot be read as an image"):
         say(str(broken), pair[1])
     small = tmp_path / "small.png"
     iio.imwrite(small, np.zeros((8, 8, 3), dtype=np.uint8))
-    with pytest.raises(ValueError, match="the images of a pair have one size"):
+    with pytest.raises(ValueError, match="the images of a pair must have one size"):
         say(pair[0], str(small))
 
 
@@ -224,7 +226,7 @@ def test_a_pair_that_cannot_be_read_costs_one_row(say, pair, tmp_path, suffix, c
     ]
     errors = [row["error"] or "" for row in found]
     assert errors[0] == errors[4] == ""
-    assert "broken.png is no image that can be read in full" in errors[1]
+    assert "broken.png cannot be read as an image" in errors[1]
     assert "absent.png not found" in errors[2]
     assert errors[3]
 

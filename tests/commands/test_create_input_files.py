@@ -351,7 +351,7 @@ def test_a_failure_leaves_everything_as_it_was(second_cc_folder, existing, form)
     broken = root / "test" / "rgb" / "B" / "00006.png"
     broken.write_bytes(broken.read_bytes()[:300])
     before = content(root.parent)
-    with pytest.raises(ValueError, match=r"00006\.png is no image that can be read in full"):
+    with pytest.raises(ValueError, match=r"00006\.png cannot be read as an image"):
         prepare(root, "--force", "--format", form)
     assert content(root.parent) == before
     assert output.exists() == existing

@@ -62,7 +62,7 @@ def test_all_captions_a_sample(folder):
 def test_augmented_rows_are_used_only_where_the_setting_says_so(folder):
     assert opened(folder)[1] == [0, 1, 2]
     assert opened(folder, augmented_splits=[])[1] == [0, 1]
-    with pytest.raises(ValueError, match=r"val.hdf5 holds no pair in use.*data.augmented_splits"):
+    with pytest.raises(ValueError, match=r"val.hdf5 has no usable pair.*data.augmented_splits"):
         open_split("val", DataConfig(dir=str(folder)))
 
 

@@ -60,12 +60,12 @@ def test_a_map_in_the_palette_is_read_as_its_colours(tmp_path):
 
 def test_16_bit_greyscale_is_refused(tmp_path):
     path = stored(tmp_path / "a.png", Image.fromarray(GREY.astype(np.uint16) * 256))
-    with pytest.raises(ValueError, match=r"a\.png: an image has 8 bits per channel"):
+    with pytest.raises(ValueError, match=r"a\.png: an image must have 8 bits per channel"):
         read_rgb(path)
 
 
 def test_16_bit_colour_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.png: an image has 8 bits per channel"):
+    with pytest.raises(ValueError, match=r"a\.png: an image must have 8 bits per channel"):
         read_rgb(png_with_16_bit_colours(tmp_path / "a.png"))
 
 
@@ -126,7 +126,7 @@ def jpeg_2000_of_16_bits() -> bytes:
 )
 def test_more_than_8_bits_are_refused_in_every_format(tmp_path, content):
     (tmp_path / "a.img").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.img: an image has 8 bits per channel, this one has more"):
+    with pytest.raises(ValueError, match=r"a\.img: an image must have 8 bits per channel, this one has more"):
         read_rgb(tmp_path / "a.img")
 
 
@@ -141,9 +141,9 @@ def test_8_bit_files_of_the_same_formats_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        (tiff(4, 8, photometric=1), "is a TIFF file of 4 bands of 8 bits, not of RGB: write its red, green"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "is text, no image"),
-        (b"<!DOCTYPE html>\r\n<html>", "is text, no image"),
+        (tiff(4, 8, photometric=1), "is a TIFF file of 4 bands of 8 bits, not RGB: write its red, green"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "is text, not an image"),
+        (b"<!DOCTYPE html>\r\n<html>", "is text, not an image"),
     ],
     ids=["bands", "Git LFS", "HTML"],
 )
@@ -161,7 +161,7 @@ def test_a_folder_is_not_called_damaged(tmp_path):
 def test_an_image_in_lab_is_not_said_to_have_more_bits(tmp_path):
     colours = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     image = ImageCms.profileToProfile(Image.fromarray(COLOURS), *colours, outputMode="LAB")
-    with pytest.raises(ValueError, match="an image has colours in RGB, this one has LAB: convert it to RGB"):
+    with pytest.raises(ValueError, match="an image must be RGB, this one is LAB: convert it to RGB"):
         read_rgb(stored(tmp_path / "a.tif", image))
 
 
@@ -211,9 +211,9 @@ def test_a_label_is_painted_in_the_palette(tmp_path):
 
 
 def test_a_label_with_other_values_or_colours_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.png: a label holds only 0"):
+    with pytest.raises(ValueError, match=r"a\.png: a label must hold only 0"):
         read_label(stored(tmp_path / "a.png", Image.fromarray(np.array([[0, 7]], dtype=np.uint8))))
-    with pytest.raises(ValueError, match=r"a\.png: a label is greyscale"):
+    with pytest.raises(ValueError, match=r"a\.png: a label must be greyscale"):
         read_label(stored(tmp_path / "a.png", Image.fromarray(COLOURS)))
 
 

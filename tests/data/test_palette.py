@@ -83,7 +83,7 @@ def test_the_grey_class_is_no_mask(shade, void):
 @pytest.mark.parametrize("mask_class", [None, "building"])
 def test_class_numbers_are_refused(values, mask_class):
     with pytest.raises(
-        ValueError, match=r"greyscale values \[\d.*, which look like class numbers: paint each"
+        ValueError, match=r"greyscale values \[\d.*, which look like class indices: paint each"
     ):
         map_colours(grey(*values), mask_class)
 

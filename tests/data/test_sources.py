@@ -216,7 +216,7 @@ def test_a_folder_without_json_or_without_anything(tmp_path):
 def test_a_file_of_nearly_the_right_name_is_named(second_cc_folder, name):
     root = second_cc_folder()
     (root / "train/sem/B/00002.png").rename(root / "train/sem/B" / name)
-    with pytest.raises(FileNotFoundError, match=rf"00002\.png not found: .*, {name} is there"):
+    with pytest.raises(FileNotFoundError, match=rf"00002\.png not found: .*, but {name} exists"):
         read_pairs(root)
 
 
