@@ -43,7 +43,7 @@ from tools.engine.detection_task import DetectionTask
 from tools.engine.device import pick_device
 from tools.engine.distributed import Processes, in_parallel
 from tools.engine.folder_lock import locked
-from tools.engine.interrupts import interruptions_noted
+from tools.engine.interrupts import deferred_interrupts
 from tools.engine.kept_features import keep_features
 from tools.engine.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
 from tools.engine.run_folder import RunFolder
@@ -131,7 +131,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
         scaler=scaler,
         report=folder.write_step,
     )
-    with interruptions_noted() as interruption, task:
+    with deferred_interrupts() as interruption, task:
         while progress.epoch <= config.train.epochs and progress.stale < config.train.early_stop:
             started = saved = time.monotonic()
             sampler.begin(progress.epoch, progress.step)

@@ -39,7 +39,7 @@ from data.sources import SPLITS, Pair, read_pairs
 from data.vocabulary import Vocabulary
 from data.workers import ignore_interrupts, in_order
 from tools.engine.folder_lock import locked
-from tools.engine.interrupts import interruptions_noted, until
+from tools.engine.interrupts import deferred_interrupts, raise_between
 
 FORMATS = {"ours": hdf5, "released": authors_files}
 LEAST = {"min_word_freq": 0, "captions_per_image": 1, "max_length": 1, "image_size": 1, "workers": 1}
@@ -115,7 +115,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
     settings = {name: getattr(args, name) for name in RECORDED}
     with (
         published(output_dir) as folder,
-        interruptions_noted() as interruption,
+        deferred_interrupts() as interruption,
         ProcessPoolExecutor(min(args.workers, len(pairs)), initializer=ignore_interrupts) as pool,
     ):
         reader = partial(decode_into, folder, image_size=args.image_size, mask_class=args.mask_class)
@@ -128,7 +128,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
             no_change=no_change_of(pairs),
         )
         image_facts, colours = write_splits(
-            write_split, pairs, captions, until(interruption, decoded), args.image_size
+            write_split, pairs, captions, raise_between(interruption, decoded), args.image_size
         )
     for line in (
         *facts.describe_pairs(pairs),
