@@ -1,10 +1,10 @@
-"""Find every pair's maps with a trained change detector, for models that take them in place of given ones.
+"""Predict the maps of all pairs with a trained change detector, for models that use data.maps detected.
 
     python tools/detect_maps.py --checkpoint runs/change_detector/best.pt
     python tools/detect_maps.py --checkpoint runs/change_detector/best.pt --data.dir DIR --split val test
     python eval.py --checkpoint runs/second_cc/best.pt --data.maps detected
 
-Writes <split>.detected.hdf5 beside each split's file (data/detected_maps.py), in place of an older one.
+Writes <split>.detected.hdf5 beside each split's file (data/detected_maps.py), replacing an older one.
 """
 
 import hashlib
@@ -42,9 +42,9 @@ def main(argv: list[str] | None = None) -> None:
     config, options, content = read_over_checkpoint(parser, argv)
     detector = restore_detector(content).to(pick_device(config.decode.device))
     with options.checkpoint.open("rb") as file:
-        made_by = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     attributes = {
-        "detector": made_by,
+        "detector": digest,
         "command": shlex.join(["detect_maps.py", *(sys.argv[1:] if argv is None else argv)]),
     }
     with locked(Path(config.data.dir), "wait until it has ended"):
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 def write_split_maps(
     split: str, detector: ChangeDetector, image_size: list[int], config: Config, attributes: dict[str, str]
 ) -> str:
-    """Write a split's maps and say what was written."""
+    """Write the maps of a split; returns a line about the file."""
     reader = open_reader(split, config.data)
     check_size(reader, image_size)
     samples = ChangeCaptions(reader, rows=range(len(reader)), captions="none")
@@ -78,16 +78,16 @@ def detected(detector: ChangeDetector, samples: ChangeCaptions, config: Config) 
     for batch in tqdm(loader, desc="detecting", unit="batch", leave=False):
         images = views_of(batch, detector.device)[:, :2]
         with autocast(images.device, config.decode.precision):
-            found = detector.detect(images).numpy()
-        yield found
+            maps = detector.detect(images).numpy()
+        yield maps
 
 
 def counted(maps: Iterable[np.ndarray], tally: Counter[str]) -> Iterator[np.ndarray]:
-    """The same batches of maps; `tally` counts their pixels and the changed ones."""
-    for found in maps:
-        changed = found.any(axis=(1, 2))  # (B, H, W): either date's map names a class
+    """Yield the batches of maps unchanged; `tally` counts their pixels and the changed ones."""
+    for batch in maps:
+        changed = batch.any(axis=(1, 2))  # (B, H, W): at least one date's map has a class
         tally.update(pixels=changed.size, changed=int(changed.sum()))
-        yield found
+        yield batch
 
 
 if __name__ == "__main__":

@@ -327,7 +327,7 @@ def test_existing_output_is_refused_before_anything_else(tmp_path, second_cc_fol
     output = prepare(second_cc_folder())
     before = content(output)
     with pytest.raises(
-        ValueError, match=r"created must hold no input files yet, found .*: --force replaces them"
+        ValueError, match=r"created must not hold input files, found .*: --force replaces them"
     ):
         prepare(tmp_path / "nowhere")
     assert content(output) == before
