@@ -55,7 +55,7 @@ def test_without_maps_both_are_void_and_it_says_so(say, pair, tmp_path):
 
 def test_photos_in_the_place_of_maps_are_told(say, pair, tmp_path):
     err = say(*pair[2:], *pair[:2])[1]
-    assert [line for line in err.splitlines() if "class's colour" in line] == [
+    assert [line for line in err.splitlines() if "colour of no class" in line] == [
         f"{photo}: 100% of its pixels have a colour of no class: the order is IMG_A IMG_B SEG_A SEG_B, "
         "README.md has the table of colours"
         for photo in pair[:2]
@@ -100,7 +100,7 @@ def test_a_model_of_one_modality_says_what_it_does_not_use(
     content["config"]["model"]["modalities"] = modalities
     model = build_model(Config.from_dict(content["config"]).model, len(content["vocabulary"]))
     save_checkpoint(tmp_path / "best.pt", {**content, "model": model.state_dict()})
-    remark = f"this model reads {read} alone: the {unused} are not used"
+    remark = f"this model uses only the {read}: the {unused} are ignored"
     caption.main([*pair, "--checkpoint", str(tmp_path / "best.pt")])
     assert remark in capsys.readouterr().err
     caption.main([*pair[:2], "--checkpoint", str(tmp_path / "best.pt")])
@@ -132,7 +132,7 @@ def test_many_pairs(say, pair, tmp_path, suffix):
             writer.writerows(rows)
     _, err = say("--pairs", str(path), "--output", str(output), "--decode.batch_size", "1")
     assert "no maps given for 1 of 2 pairs" in err
-    assert "2 captions in" in err
+    assert "captions: 2, in" in err
     text = output.read_text()
     found = json.loads(text) if suffix == ".json" else list(csv.DictReader(text.splitlines()))
     assert [row["caption"] for row in found] == [say(*pair)[0].strip("\n"), say(*pair[:2])[0].strip("\n")]
@@ -199,7 +199,7 @@ def test_the_newest_run_answers_by_default(tiny_run, pair, tmp_path):
     command = [sys.executable, str(CONFIGS.parent / "caption.py"), *pair]
     empty = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (empty.returncode, empty.stderr.count("\n")) == (2, 1)
-    assert "no runs/*/best.pt here: train a model with train.py" in empty.stderr
+    assert "runs/*/best.pt not found: train a model with train.py" in empty.stderr
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "tiny").symlink_to(tiny_run)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -257,7 +257,7 @@ def test_rows_stay_where_captioning_ends_early(tmp_path):
         (["--attention", "{tmp}/folder"], "folder cannot be written .*directory.*with --attention"),
         (["--picture", "{tmp}/a.xyz"], r"--picture \S+a.xyz must end with one of .*\.png"),
         (["--picture", "{tmp}/a.png", "--attention", "{tmp}/a.png"], "are both .*a.png: choose two files"),
-        (["--picture", "{tmp}/image.png"], "--picture .*image.png is a file that is read"),
+        (["--picture", "{tmp}/image.png"], "--picture .*image.png is an input file"),
         (["--detector", "x.pt", "--maps_to", "{tmp}/file"], "file cannot be written .*with --maps_to"),
     ],
 )
@@ -276,7 +276,7 @@ def test_a_table_of_captions_is_tried_before_anything_is_read(say, tmp_path):
     (tmp_path / "pairs.csv").write_text("img_A,img_B\na.png,b.png\n")
     with pytest.raises(OSError, match=r"pairs.csv/out.csv cannot be written .*: choose another .* --output"):
         say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv" / "out.csv"))
-    with pytest.raises(ValueError, match="--output .*pairs.csv is a file that is read"):
+    with pytest.raises(ValueError, match="--output .*pairs.csv is an input file"):
         say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv"))
 
 

@@ -172,16 +172,14 @@ def test_a_table_of_pairs_gets_maps_where_they_are_absent(say, pair, detector, t
     captions = [row["caption"] for row in csv.DictReader(out.splitlines())]
     assert captions == [say(*pair)[0].strip(), say(*pair[:2], "--detector", detector)[0].strip()]
     (tmp_path / "pairs.csv").write_text("\n".join(["img_A,img_B,seg_A,seg_B", rows[1], rows[1]]))
-    with pytest.raises(ValueError, match="--maps_to needs pairs of different names, 2 would be "):
+    with pytest.raises(ValueError, match="--maps_to needs images of different names, 2 would give "):
         say("--pairs", tmp_path / "pairs.csv", "--detector", detector, "--maps_to", tmp_path / "maps")
 
 
 def test_options_that_find_no_use_are_refused(say, pair, detector, tmp_path):
-    with pytest.raises(
-        ValueError, match="--maps_to takes the maps that a change detector finds: add --detector"
-    ):
+    with pytest.raises(ValueError, match="--maps_to saves the maps of a change detector: add --detector"):
         say(*pair[:2], "--maps_to", tmp_path)
-    with pytest.raises(ValueError, match="--detector finds absent maps, here all are given"):
+    with pytest.raises(ValueError, match="--detector predicts missing maps, but all are given"):
         say(*pair, "--detector", detector)
     content = {**load_checkpoint(detector), "image_size": [48, 48]}
     save_checkpoint(tmp_path / "large.pt", content)
