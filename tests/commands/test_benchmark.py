@@ -48,7 +48,7 @@ def test_networks_with_random_weights(tmp_path, capsys):
     share = parts["training"]["found"]["epoch with captions_per_step all, share of one's, float32"]
     assert share == pytest.approx(every["seconds"] / one["seconds"])
     assert parts["training"]["found"]["GFLOP of a step for a caption of a pair without plain views"] > 0.1
-    assert "x released" in capsys.readouterr().out
+    assert "x authors" in capsys.readouterr().out
 
 
 def test_a_trained_model_on_a_split(tiny_run, demo_input, tmp_path):
@@ -96,7 +96,7 @@ def test_works_take_turns():
     turns = []
     works = {
         "released": Work(lambda: turns.append("a") or "first", units=2),
-        "ours": Work(lambda: turns.append("b") or "second", 1, released="released", limit="released"),
+        "ours": Work(lambda: turns.append("b") or "second", 1, baseline="released", limit="released"),
         "others": Work(lambda: turns.append("c"), units=1, elsewhere=True),
     }
     rows, results = time_side_by_side(works, 3, CPU)

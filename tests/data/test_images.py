@@ -200,7 +200,9 @@ def test_an_image_cut_anywhere_is_refused(tmp_path, ending):
     whole = path.read_bytes()
     for length in (0, 5, 20, len(whole) // 2, len(whole) * 3 // 4):
         path.write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=rf"a\.{ending} is no image .* in full, .*: replace it") as found:
+        with pytest.raises(
+            ValueError, match=rf"a\.{ending} cannot be read as an image, .* damaged, .*: replace it"
+        ) as found:
             read_rgb(path)
         assert "pillow" not in str(found.value)
 
@@ -230,7 +232,7 @@ def test_a_mask_stands_for_the_second_date_alone(tmp_path):
         assert (views[3][..., 1] == np.uint8(GREY > 128) * 255).all()
         assert not views[3][..., [0, 2]].any()
     with pytest.raises(
-        ValueError, match=r"mask\.png is a mask, which stands for the second date alone: leave"
+        ValueError, match=r"mask\.png is a mask, but only the second date may have masks: leave"
     ):
         read_views((image, image, mask, mask), mask_class="tree")
 

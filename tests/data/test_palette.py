@@ -49,7 +49,7 @@ BUILDING = (128, 0, 0)
 )
 def test_a_mask_is_painted_as_its_class_and_refused_without_one(values):
     with pytest.raises(
-        ValueError, match=r"is a mask of 0 and (1|255), .*: name the class .* --mask_class \(low"
+        ValueError, match=r"is a mask of 0 and (1|255), .*: give its class with --mask_class \(low"
     ):
         map_colours(grey(*values))
     painted = map_colours(grey(*values), "building")
