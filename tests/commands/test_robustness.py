@@ -314,7 +314,7 @@ def test_detected_maps_are_told_of_and_stand_beside_the_given(tiny_run, detector
 
 def test_maps_that_do_not_fit_are_refused(tiny_run, detector, tmp_path):
     best = tiny_run / "best.pt"
-    with pytest.raises(ValueError, match="maps of clean images, .*: give the detector itself, --detector"):
+    with pytest.raises(ValueError, match="maps of clean images, .*: give the detector with --detector"):
         run("--checkpoint", best, "--data.maps", "detected")
     with pytest.raises(
         ValueError, match="--detector and data.maps void exclude each other: leave --detector"
