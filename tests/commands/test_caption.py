@@ -45,7 +45,7 @@ def test_one_sentence(say, pair):
     assert "void" not in err
 
 
-def test_without_maps_both_are_void_and_it_says_so(say, pair, tmp_path):
+def test_missing_maps_are_void_with_a_remark(say, pair, tmp_path):
     void = tmp_path / "void.png"
     iio.imwrite(void, np.full((256, 256, 3), 255, dtype=np.uint8))
     out, err = say(*pair[:2])
@@ -53,7 +53,7 @@ def test_without_maps_both_are_void_and_it_says_so(say, pair, tmp_path):
     assert out == say(*pair[:2], str(void), str(void))[0]
 
 
-def test_photos_in_the_place_of_maps_are_told(say, pair, tmp_path):
+def test_photos_given_as_maps_are_reported(say, pair, tmp_path):
     err = say(*pair[2:], *pair[:2])[1]
     assert [line for line in err.splitlines() if "colour of no class" in line] == [
         f"{photo}: 100% of its pixels have a colour of no class: the order is IMG_A IMG_B SEG_A SEG_B, "
@@ -62,7 +62,7 @@ def test_photos_in_the_place_of_maps_are_told(say, pair, tmp_path):
     ]
 
 
-def test_any_share_of_other_colours_is_told(say, pair, tmp_path):
+def test_any_unknown_colours_are_reported(say, pair, tmp_path):
     semantic = iio.imread(pair[3]).copy()
     semantic[:2, :2] = 1, 2, 3
     iio.imwrite(tmp_path / "map.png", semantic)
@@ -73,7 +73,7 @@ def test_any_share_of_other_colours_is_told(say, pair, tmp_path):
     assert "the order is" not in err
 
 
-def test_a_mask_is_read_as_the_class_named_or_as_the_checkpoint_knows(say, pair, tiny_run, tmp_path, capsys):
+def test_mask_class_is_given_or_taken_from_the_checkpoint(say, pair, tiny_run, tmp_path, capsys):
     semantic = np.zeros((256, 256, 3), np.uint8)
     semantic[64:192, 64:192] = 0, 0, 255
     colours, mask, void = (tmp_path / name for name in ("map.png", "mask.png", "void.png"))
@@ -93,7 +93,7 @@ def test_a_mask_is_read_as_the_class_named_or_as_the_checkpoint_knows(say, pair,
 @pytest.mark.parametrize(
     ("modalities", "read", "unused"), [("rgb", "images", "maps"), ("sem", "maps", "images")]
 )
-def test_a_model_of_one_modality_says_what_it_does_not_use(
+def test_single_modality_model_reports_ignored_files(
     tiny_run, pair, tmp_path, capsys, modalities, read, unused
 ):
     content = load_checkpoint(tiny_run / "best.pt")
@@ -195,7 +195,7 @@ def test_damaged_images_are_named(say, pair, tmp_path):
         say(pair[0], str(small))
 
 
-def test_the_newest_run_answers_by_default(tiny_run, pair, tmp_path):
+def test_newest_run_is_the_default(tiny_run, pair, tmp_path):
     command = [sys.executable, str(CONFIGS.parent / "caption.py"), *pair]
     empty = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (empty.returncode, empty.stderr.count("\n")) == (2, 1)
@@ -209,7 +209,7 @@ def test_the_newest_run_answers_by_default(tiny_run, pair, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
-def test_a_pair_that_cannot_be_read_costs_one_row(say, pair, tmp_path, suffix, capsys):
+def test_unreadable_pair_affects_only_its_row(say, pair, tmp_path, suffix, capsys):
     broken = tmp_path / "broken.png"
     broken.write_bytes(Path(pair[0]).read_bytes()[:500])
     rows = [[*pair[:2]], [str(broken), pair[1]], ["absent.png", pair[1]], ["nul\0.png", pair[1]], [*pair[:2]]]
@@ -237,7 +237,7 @@ def write_one_row(output: Path) -> None:
         raise KeyboardInterrupt
 
 
-def test_rows_stay_where_captioning_ends_early(tmp_path):
+def test_rows_are_kept_if_captioning_ends_early(tmp_path):
     for suffix in (".csv", ".json"):
         output = tmp_path / f"out{suffix}"
         with pytest.raises(KeyboardInterrupt):
@@ -261,7 +261,7 @@ def test_rows_stay_where_captioning_ends_early(tmp_path):
         (["--detector", "x.pt", "--maps_to", "{tmp}/file"], "file cannot be written .*with --maps_to"),
     ],
 )
-def test_outputs_are_tried_before_anything_is_read(say, tmp_path, argv, message):
+def test_outputs_are_checked_before_inputs_are_read(say, tmp_path, argv, message):
     """The images are damaged: whoever reads them first says so."""
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
@@ -272,7 +272,7 @@ def test_outputs_are_tried_before_anything_is_read(say, tmp_path, argv, message)
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_table_of_captions_is_tried_before_anything_is_read(say, tmp_path):
+def test_table_of_captions_is_checked_before_inputs_are_read(say, tmp_path):
     (tmp_path / "pairs.csv").write_text("img_A,img_B\na.png,b.png\n")
     with pytest.raises(OSError, match=r"pairs.csv/out.csv cannot be written .*: choose another .* --output"):
         say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv" / "out.csv"))

@@ -91,7 +91,7 @@ def naive_set(root: Path, threshold: int) -> tuple[dict, dict[str, tuple]]:
     return ids, splits
 
 
-def test_every_byte_is_the_naive_recomputations(second_cc_folder, tmp_path):
+def test_files_equal_a_naive_recomputation(second_cc_folder, tmp_path):
     root = second_cc_folder(ENTRIES, size=256)
     output = prepare(root, tmp_path / "released", "--format", "released")
     ids, splits = naive_set(root, threshold=1)
@@ -110,7 +110,7 @@ def test_every_byte_is_the_naive_recomputations(second_cc_folder, tmp_path):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_round_trip_our_files_and_the_released_set_say_the_same(second_cc_folder, tmp_path, split):
+def test_our_files_and_the_authors_files_hold_the_same_data(second_cc_folder, tmp_path, split):
     root = second_cc_folder([item for item in ENTRIES if item["filename"] != "silent.png"])
     options = ["--image_size", "16", "--vocabulary_splits", "all"]
     own = SplitReader(split_path(prepare(root, tmp_path / "own", *options), split))
@@ -126,7 +126,7 @@ def test_round_trip_our_files_and_the_released_set_say_the_same(second_cc_folder
         np.testing.assert_array_equal(reader.views(index), own.views(index), strict=True)
 
 
-def test_without_annotations_a_pair_is_named_by_its_place_and_flagged_by_most_captions(released):
+def test_without_annotations_pairs_are_named_by_index_and_flagged_by_captions(released):
     reader = AuthorsReader(released, "test")
     assert not reader.has_human_words
     assert reader.filenames == ["test_000000", "test_000001"]
@@ -137,7 +137,7 @@ def test_without_annotations_a_pair_is_named_by_its_place_and_flagged_by_most_ca
     assert AuthorsReader(released, "val").augmented.tolist() == [False, False]
 
 
-def test_annotations_tell_what_the_files_cannot(released, dataset):
+def test_annotations_provide_names_flags_and_sentences(released, dataset):
     reader = AuthorsReader(released, "test", annotations(dataset))
     assert reader.has_human_words
     assert reader.filenames == ["late.png", "disputed.png"]
@@ -178,7 +178,7 @@ def test_annotations_of_other_files_are_refused(released, dataset, change, rule)
         AuthorsReader(released, "train", annotations(dataset))
 
 
-def test_absent_annotations_are_named(released):
+def test_missing_annotations_are_named(released):
     with pytest.raises(FileNotFoundError, match=r"no\.json not found: data\.annotations names the JSON"):
         AuthorsReader(released, "train", released / "no.json")
 
@@ -188,7 +188,7 @@ def send_views(reader: AuthorsReader, results: multiprocessing.Queue) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_other_processes_read_the_same(released, method):
+def test_all_processes_read_the_same_data(released, method):
     reader = AuthorsReader(released, "train")
     expected = [reader.views(index) for index in range(len(reader))]  # the parent holds the file open
     context = multiprocessing.get_context(method)
@@ -200,7 +200,7 @@ def test_other_processes_read_the_same(released, method):
     np.testing.assert_array_equal(reader.views(0), expected[0])
 
 
-def test_the_fingerprint_tells_contents_apart(released):
+def test_fingerprint_depends_on_the_content(released):
     before = AuthorsReader(released, "train").fingerprint
     assert AuthorsReader(released, "train").fingerprint == before
     rewrite(released / f"TRAIN_CAPTIONS_{NAME}.json", lambda captions: [captions[1], *captions[1:]])
@@ -213,7 +213,7 @@ def test_the_fingerprint_tells_contents_apart(released):
     assert len({before, other_images, AuthorsReader(released, "train").fingerprint}) == 3
 
 
-def test_splits_may_have_other_names_or_be_absent(released):
+def test_splits_may_have_other_names_or_be_missing(released):
     for path in list(released.glob(f"VAL_*_{NAME}.*")):
         path.rename(path.with_name(path.name.replace(NAME, "mine")))
     for path in list(released.glob("TEST_*")):
@@ -264,7 +264,7 @@ def first(change: Callable) -> Callable[[Path], None]:
         ("CAPLENS", Path.unlink, "CAPLENS_.* not found: use files that were made together"),
     ],
 )
-def test_files_that_do_not_fit_each_other_are_refused(released, kind, harm, rule):
+def test_inconsistent_files_are_refused(released, kind, harm, rule):
     harm(released / f"TRAIN_{kind}_{NAME}.json")
     with pytest.raises((ValueError, FileNotFoundError), match=rule):
         AuthorsReader(released, "train")
@@ -278,14 +278,14 @@ def test_files_that_do_not_fit_each_other_are_refused(released, kind, harm, rule
         (["a"], ""),
     ],
 )
-def test_what_is_no_word_map_is_refused(released, content, rule):
+def test_invalid_word_map_is_refused(released, content, rule):
     rewrite(released / f"WORDMAP_{NAME}.json", lambda _: content)
     with pytest.raises(ValueError, match=f"WORDMAP_.* must hold a word map, word -> id: .*{rule}"):
         AuthorsReader(released, "train")
 
 
 @pytest.mark.parametrize("name", [f"WORDMAP_{NAME}.json", f"TRAIN_IMAGES_{NAME}.hdf5"])
-def test_two_of_a_kind_are_refused(released, name):
+def test_two_files_of_the_same_kind_are_refused(released, name):
     shutil.copy(released / name, released / name.replace("SECOND", "THIRD"))
     with pytest.raises(ValueError, match=r"released must hold one .*\*.*, got .*SECOND.*, .*THIRD"):
         AuthorsReader(released, "train")
@@ -318,7 +318,7 @@ def demo_released(demo_input: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.slow
-def test_training_and_evaluation_on_the_set_as_it_stands(demo_input, demo_released, tmp_path, capsys):
+def test_training_and_evaluation_on_the_authors_files(demo_input, demo_released, tmp_path, capsys):
     settings = tiny_settings(demo_released, **{"train.epochs": 1})
     run = tmp_path / "run"
     train.main(["--config", str(CONFIGS / "second_cc.yaml"), *settings, "--run_dir", str(run)])

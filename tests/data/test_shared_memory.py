@@ -61,7 +61,7 @@ def test_the_default_batch_trains(folder, tmp_path):
     assert "reduced to" not in done.stderr, "packed maps leave room for two"
 
 
-def test_fewer_workers_are_told_with_the_remedy(folder, tmp_path):
+def test_fewer_workers_are_reported_with_the_remedy(folder, tmp_path):
     done = train_in_64_mb(folder, tmp_path / "run", **{"train.batch_size": 60})
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "shm-size" in line]

@@ -8,7 +8,7 @@ from tools.engine.device import check_architecture, gpu_of_process
 @pytest.mark.parametrize(
     ("local_rank", "visible", "device"), [(0, 1, "cuda:0"), (3, 8, "cuda:3"), (3, 1, "cuda:0")]
 )
-def test_each_process_takes_a_gpu_of_its_own(local_rank, visible, device):
+def test_each_process_gets_its_own_gpu(local_rank, visible, device):
     assert gpu_of_process(local_rank, visible) == device
 
 
