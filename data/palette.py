@@ -82,7 +82,7 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
             "holds 0, 128 and 255 as LEVIR-MCI's labels do: paint 255 as a building, (128, 0, 0), or use the "
             "layout of LEVIR-MCI, with a folder label/"
         )
-    if is_mask(grey, values, wholly_white=mask_class is not None):
+    if is_mask(grey, values, all_white=mask_class is not None):
         if mask_class is None:
             raise UserError(
                 f"is a mask of {values[0]} and {values[-1]}, not a map in the palette's colours: give its "
@@ -99,13 +99,13 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
     return void_to_black(image)
 
 
-def is_mask(grey: np.ndarray, values: list[int], wholly_white: bool) -> bool:
+def is_mask(grey: np.ndarray, values: list[int], all_white: bool) -> bool:
     """Whether a greyscale map (H, W) with the sorted distinct `values` is a mask.
 
-    A mask has only 0 and 1, or both 0 and 255 in more than half of its pixels. wholly_white: a map of only 1
+    A mask has only 0 and 1, or both 0 and 255 in more than half of its pixels. all_white: a map of only 1
     or only 255 is a mask, too.
     """
-    if values == [0, 1] or (wholly_white and values in ([1], [255])):
+    if values == [0, 1] or (all_white and values in ([1], [255])):
         return True
     return values[0] == 0 and values[-1] == 255 and np.isin(grey, (0, 255)).mean() > 0.5
 

@@ -117,12 +117,12 @@ def evaluation(subject: Subject, repeats: int) -> Result:
     batches = [views_of(batch, device) for batch in loader]
     plain = authors_copy(subject.model)
 
-    def released(precision: str) -> list[Hypothesis]:
+    def authors(precision: str) -> list[Hypothesis]:
         special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
         pairs = (subject.samples[i]["views"].to(device) for i in range(count))
         return [authors_captions(plain, views, **special, precision=precision)[0] for views in pairs]
 
-    works = authors_works(released, count, device)
+    works = authors_works(authors, count, device)
     for precision in precisions(device):
         settings = replace(config, decode=replace(config.decode, precision=precision))
         ours = partial(predict, model, subject.samples, vocabulary, settings, Processes())
@@ -150,11 +150,11 @@ def precisions(device: torch.device) -> list[str]:
     return [precision for precision in PRECISIONS if usable_precision(precision, device) == precision]
 
 
-def authors_works(released: Callable[[str], Any], units: int, device: torch.device) -> dict[str, Work]:
+def authors_works(call: Callable[[str], Any], units: int, device: torch.device) -> dict[str, Work]:
     """The authors' procedure in float32, and on GPUs also in TF32, the default of the authors' torch."""
-    works = {"released": Work(partial(released, "float32"), units)}
+    works = {"released": Work(partial(call, "float32"), units)}
     if "tf32" in precisions(device):
-        works["released, tf32"] = Work(partial(released, "tf32"), units, "tf32")
+        works["released, tf32"] = Work(partial(call, "tf32"), units, "tf32")
     return works
 
 
@@ -188,7 +188,7 @@ def training(subject: Subject, repeats: int) -> Result:
     plain, ours = (copy.to(device).train() for copy in (authors_copy(subject.model), deepcopy(subject.model)))
     plain_adam, adam = authors_optimiser(plain, config.learning_rate), make_optimiser(ours, config)
 
-    def released(precision: str) -> None:
+    def authors(precision: str) -> None:
         authors_step(
             plain,
             single["views"],
@@ -203,7 +203,7 @@ def training(subject: Subject, repeats: int) -> Result:
         loss = CaptionLoss(pad, precision)
         TrainingSteps(ours, loss, adam, config, Progress(), Processes()).take_and_wait(batch)
 
-    works = authors_works(released, captions, device)
+    works = authors_works(authors, captions, device)
     for precision in precisions(device):
         trunks = f"trunks alone, {precision}"
         works[trunks] = Work(partial(trunk_step, ours, single["views"], precision), captions, precision)

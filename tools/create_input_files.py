@@ -4,9 +4,8 @@
     python tools/create_input_files.py --dataset_dir Levir-MCI-dataset --output_dir createdFileLevirMCI
     python tools/create_input_files.py --min_word_freq 10 --format released     for the authors' code
 
-Reads the layout of SECOND-CC or LEVIR-MCI (data/sources.py). Writes one HDF5 file per split and a
-vocabulary (data/hdf5.py), or the authors' set of files (data/authors_files.py). If anything fails, nothing is
-written.
+Reads the layout of SECOND-CC or LEVIR-MCI (data/sources.py). Writes one HDF5 file per split and a vocabulary
+(data/hdf5.py), or the authors' set of files (data/authors_files.py). Nothing is written if anything fails.
 """
 
 import argparse
@@ -169,8 +168,10 @@ def arrange(pairs: Sequence[Pair], args: argparse.Namespace) -> tuple[list[Pair]
     pairs = sorted(pairs, key=lambda pair: SPLITS.index(pair.split))
     if args.format != "released":
         return pairs, []
-    left_out = [pair for pair in pairs if min(len(words) for words in pair.captions) > args.max_length]
-    kept = [pair for pair in pairs if pair not in left_out]
+    kept, left_out = [], []
+    for pair in pairs:
+        shortest = min(len(words) for words in pair.captions)
+        (kept if shortest <= args.max_length else left_out).append(pair)
     return kept or pairs, left_out
 
 
