@@ -233,7 +233,7 @@ def test_unreadable_pair_affects_only_its_row(say, pair, tmp_path, suffix, capsy
 
 def write_one_row(output: Path) -> None:
     with caption.open_table(argparse.Namespace(output=output, json=False)) as table:
-        table.write(caption.without_caption({"img_A": Path("a"), "img_B": Path("b")}, "damaged"))
+        table.write(caption.Row({"img_A": Path("a"), "img_B": Path("b")}, error="damaged"))
         raise KeyboardInterrupt
 
 
