@@ -2,16 +2,16 @@
 
 python caption.py before.png after.png map_before.png map_after.png
 python caption.py before.png after.png                                without maps: both are void
-python caption.py before.png after.png mask.png --mask_class building a 0/255 mask of what appeared
-python caption.py before.png after.png --detector detector.pt         without maps: found by a change detector
-python caption.py before.png after.png --answers 4 --json             several, with log-probabilities
-python caption.py before.png after.png --picture caption.png          pair, maps and caption drawn
-python caption.py before.png after.png --attention words.png          what each word was chosen from
+python caption.py before.png after.png mask.png --mask_class building with a 0/255 mask of new buildings
+python caption.py before.png after.png --detector detector.pt         with maps from a change detector
+python caption.py before.png after.png --answers 4 --json             several captions with log-probabilities
+python caption.py before.png after.png --picture caption.png          draw images, maps and caption
+python caption.py before.png after.png --attention words.png          draw the attention of each word
 python caption.py --pairs pairs.csv --output captions.csv             columns img_A, img_B, seg_A, seg_B
 
-Without --checkpoint the newest runs/*/best.pt answers. Captions go to standard output, remarks to standard
-error. --pairs writes rows as they are ready. A pair that cannot be read gets its error in the column `error`;
-the others are captioned, and the exit code is 1.
+Without --checkpoint the newest runs/*/best.pt is used. Captions go to standard output, remarks to standard
+error. --pairs writes rows as they are ready. If a pair cannot be read, its row gets a message in the column
+`error`, the other pairs are captioned, and the exit code is 1.
 """
 
 from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -39,28 +40,60 @@ from configs import Config
 from configs.command_line import CommandLine
 from data.atomic_write import DISK_IS_FULL, atomic_write, cannot_write, check_writable
 from data.errors import UserError
-from data.pair_table import COLUMNS, Entry, one_pair, read_files, read_pairs_file, tell, tell_maps
+from data.pair_table import (
+    COLUMNS,
+    Entry,
+    pair_of_files,
+    print_remark,
+    read_files,
+    read_pairs_file,
+    remark_on_maps,
+)
 from data.palette import MASK_CLASSES
 from data.workers import in_order
 from tools.engine.checkpoint import load_checkpoint, read_over_checkpoint, stored_config
 from tools.engine.predictor import Answer, Predictor
 
-READERS = min(4, os.cpu_count() or 1)  # threads that decode images ahead
-Row = dict[str, Any]  # of the output: the pair's files, its caption and log-probability, or its error
+READERS = min(4, os.cpu_count() or 1)  # threads that decode the images of the next batch
+
+
+@dataclass(frozen=True)
+class ScoredCaption:
+    """A caption and its log-probability."""
+
+    caption: str | None = None
+    log_prob: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the output: the files of a pair with its captions, best first, or with an error."""
+
+    entry: Entry
+    captions: Sequence[ScoredCaption] = (ScoredCaption(),)
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The columns; `answers` is present only if there are several captions."""
+        files = {column: str(path) if path else "" for column, path in self.entry.items()}
+        columns = {**files, **asdict(self.captions[0]), "error": self.error}
+        if len(self.captions) > 1:
+            columns["answers"] = [asdict(caption) for caption in self.captions]
+        return columns
 
 
 def main(argv: list[str] | None = None) -> None:
     config, options, content = read_over_checkpoint(make_parser(), argv, default=newest_captioner)
     if not content:
         raise FileNotFoundError(
-            "no runs/*/best.pt here: train a model with train.py, or name one with --checkpoint FILE"
+            "runs/*/best.pt not found: train a model with train.py, or give one with --checkpoint FILE"
         )
     if not options.checkpoint:
         print(f"checkpoint {content['path']}", file=sys.stderr)
-    entries = read_pairs_file(options.pairs) if options.pairs else [one_pair(options.images)]
+    entries = read_pairs_file(options.pairs) if options.pairs else [pair_of_files(options.images)]
     check_options(options, config, entries)
     predictor = Predictor.restore(content, config, options.detector)
-    tell_maps(entries, predictor.model.views, "detected" if options.detector else "void")
+    remark_on_maps(entries, predictor.model.views, "detected" if options.detector else "void")
     mask_class = options.mask_class or predictor.mask_class
     if options.pairs:
         caption_table(predictor, entries, options, mask_class)
@@ -73,28 +106,30 @@ def main(argv: list[str] | None = None) -> None:
 
 def make_parser() -> CommandLine:
     parser = CommandLine(__doc__, "decode")
-    parser.add_argument("images", nargs="*", metavar="IMG_A IMG_B [[SEG_A] SEG_B]", help="one pair's files")
+    parser.add_argument("images", nargs="*", metavar="IMG_A IMG_B [[SEG_A] SEG_B]", help="files of a pair")
     parser.add_argument(
-        "--pairs", type=Path | None, help="CSV or JSON with columns img_A, img_B and, if any, seg_A, seg_B"
+        "--pairs",
+        type=Path | None,
+        help="CSV or JSON with columns img_A, img_B and optional seg_A, seg_B",
     )
     parser.add_argument(
         "--checkpoint", type=Path | None, help="best.pt of a run; default: the newest runs/*/best.pt"
     )
-    parser.add_argument("--detector", type=Path | None, help="a change detector's best.pt finds absent maps")
-    parser.add_argument("--maps_to", type=Path | None, help="folder for the maps that --detector finds")
     parser.add_argument(
-        "--answers", type=PositiveInt, default=1, help="how many captions of a pair, at most the beams"
+        "--detector", type=Path | None, help="best.pt of a change detector, which predicts missing maps"
+    )
+    parser.add_argument("--maps_to", type=Path | None, help="folder for the maps predicted by --detector")
+    parser.add_argument(
+        "--answers", type=PositiveInt, default=1, help="captions per pair, at most the beam size"
     )
     parser.add_argument("--json", action="store_true", help="captions with log-probabilities as JSON")
     parser.add_argument("--output", type=Path | None, help="file for the captions of --pairs (.csv or .json)")
-    parser.add_argument("--picture", type=Path | None, help="draw the pair and its caption into this file")
-    parser.add_argument(
-        "--attention", type=Path | None, help="draw what each word of the caption looked at into this file"
-    )
+    parser.add_argument("--picture", type=Path | None, help="image file for the pair and its caption")
+    parser.add_argument("--attention", type=Path | None, help="image file for the attention of each word")
     parser.add_argument(
         "--mask_class",
         type=Literal[MASK_CLASSES] | None,
-        help="the class that maps of 0 and 255 show; default: that of the checkpoint's training data",
+        help="class of maps of 0 and 255; default: that of the checkpoint's training data",
     )
     return parser
 
@@ -102,45 +137,49 @@ def make_parser() -> CommandLine:
 def caption_files(
     predictor: Predictor, entries: Sequence[Entry], files: Sequence[list[np.ndarray]], options: Any
 ) -> list[Answer]:
-    """Caption pairs that were read, four views (H, W, 3) uint8 each; maps that a detector finds replace the
-    absent ones in `files`, and are saved where --maps_to asks for it."""
+    """Caption pairs, given as four views (H, W, 3) uint8 each.
+
+    Missing maps in `files` are replaced by those of the detector, and saved if --maps_to is given.
+    """
     if predictor.detector:
-        absent = [n for n, entry in enumerate(entries) if entry["seg_B"] is None]
-        predictor.find_maps([files[n] for n in absent])
+        missing = [index for index, entry in enumerate(entries) if entry["seg_B"] is None]
+        predictor.find_maps([files[index] for index in missing])
         if options.maps_to:
-            for n in absent:
-                save_maps(options.maps_to, entries[n], files[n][2:])
+            for index in missing:
+                save_maps(options.maps_to, entries[index], files[index][2:])
     for entry, views in zip(entries, files, strict=True):
         height, width = views[0].shape[:2]
         if (height, width) != predictor.image_size:
             size = "{} x {}".format(*predictor.image_size)
-            tell(f"{entry['img_A']}: resized from {height} x {width} to {size}")
+            print_remark(f"{entry['img_A']}: resized from {height} x {width} to {size}")
     views = np.stack([predictor.fit(each) for each in files])
     return predictor.caption_views(views, options.answers)
 
 
 def caption_table(predictor: Predictor, entries: list[Entry], options: Any, mask_class: str | None) -> None:
-    """Write a row for each pair, in order, a batch at a time. Exit code 1 if pairs could not be read.
+    """Write a row for each pair, in order, batch by batch. Exits with code 1 if pairs could not be read.
 
-    Threads read the files of the next batch while the model captions this one.
+    Threads read the files of the next batch while the model captions the current one.
     """
     failed = 0
     read_entry = partial(read_or_error, mask_class=mask_class)
     batches = read_ahead(entries, read_entry, predictor.config.decode.batch_size)
     with open_table(options) as table, closing(batches):
-        for batch, read in batches:
-            good = [number for number, views in enumerate(read) if isinstance(views, list)]
+        for batch, contents in batches:
+            readable = [index for index, views in enumerate(contents) if isinstance(views, list)]
             answers = {}
-            if good:
-                captioned = caption_files(
-                    predictor, [batch[n] for n in good], [read[n] for n in good], options
-                )
-                answers = dict(zip(good, captioned, strict=True))
-            for number, entry in enumerate(batch):
-                answer = answers.get(number)
-                table.write(describe(entry, answer) if answer else without_caption(entry, read[number]))
+            if readable:
+                good_entries = [batch[index] for index in readable]
+                good_files = [contents[index] for index in readable]
+                captioned = caption_files(predictor, good_entries, good_files, options)
+                answers = dict(zip(readable, captioned, strict=True))
+            for index, entry in enumerate(batch):
+                if index in answers:
+                    table.write(describe(entry, answers[index]))
+                else:
+                    table.write(Row(entry, error=contents[index]))
             table.flush()
-            failed += len(batch) - len(good)
+            failed += len(batch) - len(readable)
     if options.output:
         print(f"captions: {len(entries) - failed}, in {options.output}", file=sys.stderr)
     if failed:
@@ -151,16 +190,16 @@ def caption_table(predictor: Predictor, entries: list[Entry], options: Any, mask
 def read_ahead(
     entries: list[Entry], read: Callable[[Entry], Any], batch_size: int
 ) -> Iterator[tuple[list[Entry], list]]:
-    """Batches of pairs, in order, and what `read` makes of each pair; threads read one batch ahead."""
+    """Batches of pairs, in order, with the results of `read`; threads read one batch ahead."""
     with ThreadPoolExecutor(READERS) as pool:
         files = in_order(pool, read, entries, ahead=batch_size + 1)
         for first in range(0, len(entries), batch_size):
-            chosen = entries[first : first + batch_size]
-            yield chosen, list(islice(files, len(chosen)))
+            batch = entries[first : first + batch_size]
+            yield batch, list(islice(files, len(batch)))
 
 
 def read_or_error(entry: Entry, mask_class: str | None) -> list[np.ndarray] | str:
-    """The four views of a pair, or why they cannot be read."""
+    """The four views of a pair, or the message why they cannot be read."""
     try:
         return read_files(entry, mask_class)
     except (UserError, OSError) as error:
@@ -177,6 +216,7 @@ def newest_captioner() -> dict[str, Any]:
 
 
 def check_options(options: Any, config: Config, entries: Sequence[Entry]) -> None:
+    """Raise UserError on options that contradict each other or files that cannot be written."""
     if options.answers > config.decode.beam_size:
         raise UserError(
             f"--answers {options.answers} needs as many beams: raise --decode.beam_size, "
@@ -189,9 +229,9 @@ def check_options(options: Any, config: Config, entries: Sequence[Entry]) -> Non
     if options.output and options.output.suffix not in (".csv", ".json") and not is_device(options.output):
         raise UserError(f"--output {options.output} must end with .csv or .json: choose another name")
     if options.maps_to and not options.detector:
-        raise UserError("--maps_to takes the maps that a change detector finds: add --detector FILE")
+        raise UserError("--maps_to saves the maps of a change detector: add --detector FILE")
     if options.detector:
-        check_absent_maps(entries, options.maps_to)
+        check_missing_maps(entries, options.maps_to)
     for name in ("output", "picture", "attention"):
         if path := getattr(options, name):
             check_output(path, f"--{name}", [Path(file) for file in (*options.images, options.pairs) if file])
@@ -204,29 +244,30 @@ def is_device(path: Path) -> bool:
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
-def check_absent_maps(entries: Sequence[Entry], maps_to: Path | None) -> None:
-    """UserError where a detector has no map to find, or where two pairs' maps would be one file."""
-    absent = [entry for entry in entries if entry["seg_B"] is None]
-    if not absent:
-        raise UserError("--detector finds absent maps, here all are given: leave it out, or the maps")
+def check_missing_maps(entries: Sequence[Entry], maps_to: Path | None) -> None:
+    """Raise UserError if no map is missing, or if the maps of two pairs would have the same file name."""
+    missing = [entry for entry in entries if entry["seg_B"] is None]
+    if not missing:
+        raise UserError("--detector predicts missing maps, but all are given: leave it out, or the maps")
     if not maps_to:
         return
     check_writable(maps_to, "--maps_to", folder=True)
-    names = Counter(map_files(maps_to, entry)[0] for entry in absent)
+    names = Counter(map_files(maps_to, entry)[0] for entry in missing)
     for before, count in names.items():
         if count > 1:
             raise UserError(
-                f"--maps_to needs pairs of different names, {count} would be {before}: rename the images"
+                f"--maps_to needs images of different names, {count} would give {before}: rename the images"
             )
 
 
 def map_files(folder: Path, entry: Entry) -> tuple[Path, Path]:
-    """Where the two maps of a pair are saved: A/<name of img_A>.png and B/<name of img_B>.png."""
+    """The files for the two maps of a pair: A/<name of img_A>.png and B/<name of img_B>.png."""
     before, after = (folder / date / f"{entry[f'img_{date}'].stem}.png" for date in "AB")
     return before, after
 
 
 def save_maps(folder: Path, entry: Entry, maps: Sequence[np.ndarray]) -> None:
+    """Save the two maps of a pair as PNG files."""
     for path, colours in zip(map_files(folder, entry), maps, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
@@ -234,63 +275,58 @@ def save_maps(folder: Path, entry: Entry, maps: Sequence[np.ndarray]) -> None:
         print(f"map in {path}", file=sys.stderr)
 
 
-def check_output(path: Path, option: str, read: list[Path]) -> None:
-    """Raise UserError or OSError where a file cannot be written, has a suffix that no picture has, or is one
-    of those that are read."""
+def check_output(path: Path, option: str, inputs: list[Path]) -> None:
+    """Raise UserError or OSError if an output cannot be written, is an input, or has an unknown suffix."""
     check_writable(path, option)
-    if any(os.path.exists(path) and os.path.exists(file) and path.samefile(file) for file in read):
-        raise UserError(f"{option} {path} is a file that is read: choose another file")
+    if any(os.path.exists(path) and os.path.exists(file) and path.samefile(file) for file in inputs):
+        raise UserError(f"{option} {path} is an input file: choose another file")
     if option != "--output":
-        from tools.report.drawing import FORMATS  # matplotlib takes a second
+        from tools.report.drawing import FORMATS  # importing matplotlib takes a second
 
         if path.suffix[1:].lower() not in ("", *FORMATS):
-            endings = ", ".join(f".{name}" for name in sorted(FORMATS))
-            raise UserError(f"{option} {path} must end with one of {endings}: choose another name")
+            suffixes = ", ".join(f".{name}" for name in sorted(FORMATS))
+            raise UserError(f"{option} {path} must end with one of {suffixes}: choose another name")
 
 
 def describe(entry: Entry, answer: Answer) -> Row:
-    """A row of the output: the pair's files, its best caption, and all answers where several were asked
-    for."""
-    captions = [{"caption": each.text, "log_prob": each.log_prob} for each in answer.answers]
-    row = without_caption(entry, None) | captions[0]
-    return row | ({"answers": captions} if len(captions) > 1 else {})
-
-
-def without_caption(entry: Entry, error: str | None) -> Row:
-    """A row of the output for a pair without a caption: its files, and why it has none."""
-    files = {column: str(path) if path else "" for column, path in entry.items()}
-    return {**files, "caption": None, "log_prob": None, "error": error}
+    """The row of a captioned pair."""
+    captions = [ScoredCaption(each.text, each.log_prob) for each in answer.answers]
+    return Row(entry, captions)
 
 
 def draw(options: Any, files: list[np.ndarray], predictor: Predictor, answer: Answer) -> None:
-    """The pictures asked for; they show the four images (H, W, 3) uint8 as large as in their files."""
+    """Draw the requested pictures; they show the four images (H, W, 3) uint8 in the size of their files."""
     if not (options.picture or options.attention):
         return
-    from tools.report.drawing import draw_attention, draw_pair  # matplotlib takes a second
+    from tools.report.drawing import draw_attention, draw_pair  # importing matplotlib takes a second
 
-    shown = np.stack(files).transpose(0, 3, 1, 2)
+    views = np.stack(files).transpose(0, 3, 1, 2)
     if options.picture:
-        draw_pair(options.picture, shown, answer.text)
+        draw_pair(options.picture, views, answer.text)
         print(f"picture in {options.picture}", file=sys.stderr)
     if options.attention:
-        seen = predictor.explain(answer.views, answer.text)
-        draw_attention(options.attention, shown, seen.words, seen.rgb, seen.sem, seen.gates)
+        explained = predictor.explain(answer.views, answer.text)
+        draw_attention(
+            options.attention, views, explained.words, explained.rgb, explained.sem, explained.gates
+        )
         print(f"attention in {options.attention}", file=sys.stderr)
 
 
 def print_answers(row: Row, as_json: bool) -> None:
-    """One sentence a line for people, or JSON for scripts."""
-    answers = row.get("answers", [row])
+    """Print one caption per line, or the row as JSON."""
     if as_json:
-        print(json.dumps({name: value for name, value in row.items() if name != "error"}, indent=1))
-    elif len(answers) == 1:
-        print(answers[0]["caption"])
+        content = row.to_dict()
+        del content["error"]
+        print(json.dumps(content, indent=1))
+    elif len(row.captions) == 1:
+        print(row.captions[0].caption)
     else:
-        print("\n".join(f"{answer['caption']}\t{answer['log_prob']:.3f}" for answer in answers))
+        for answer in row.captions:
+            print(f"{answer.caption}\t{answer.log_prob:.3f}")
 
 
 class Table:
-    """Rows of captions as CSV, or as a JSON list, written one by one."""
+    """Writes rows one by one, as CSV or as a JSON list."""
 
     def __init__(self, file: IO[str], as_json: bool) -> None:
         self.file, self.rows, self.csv = file, 0, None
@@ -301,17 +337,17 @@ class Table:
 
     def write(self, row: Row) -> None:
         if self.csv:
-            self.csv.writerow(row)
+            self.csv.writerow(row.to_dict())
         else:
             start = ",\n" if self.rows else "[\n"
-            self.file.write(start + textwrap.indent(json.dumps(row, indent=1), " "))
+            self.file.write(start + textwrap.indent(json.dumps(row.to_dict(), indent=1), " "))
         self.rows += 1
 
     def flush(self) -> None:
         self.file.flush()
 
     def close(self) -> None:
-        """End the list, which may lack rows."""
+        """Close the JSON list, which may be empty."""
         if not self.csv:
             self.file.write("\n]\n" if self.rows else "[]\n")
         self.flush()
@@ -319,8 +355,10 @@ class Table:
 
 @contextmanager
 def open_table(options: Any) -> Iterator[Table]:
-    """The table of --pairs, in --output or on standard output. What was written stays if the script ends
-    early; OSError on a full disk."""
+    """Open the table of --pairs, in --output or on standard output. OSError on a full disk.
+
+    Rows that were written are kept if the script ends early.
+    """
     as_json = options.json or bool(options.output and options.output.suffix == ".json")
     if not options.output:
         table = Table(sys.stdout, as_json)

@@ -36,7 +36,6 @@ from data.json_file import read_json
 from data.no_change import sentences_in_use
 from data.splits import Reader, check_size, open_split
 from data.vocabulary import Vocabulary
-from data.wording import number_of
 from models.precision import tune_convolutions
 from tools.engine import detection_task
 from tools.engine.captioning import predict, to_captions
@@ -196,8 +195,7 @@ def publish(
     warn_of_other_sentences(captions, scores["no_change"])
     distinct = len({entry["caption"] for entry in captions})
     print(
-        f"\n{number_of(distinct, 'different caption')} of {number_of(len(captions), 'pair')}; "
-        f"scores.json and captions.json in {output}"
+        f"\npairs: {len(captions)}, distinct captions: {distinct}; scores.json and captions.json in {output}"
     )
 
 
@@ -228,8 +226,8 @@ def warn_of_other_sentences(captions: list[dict[str, Any]], no_change: list[str]
     unchanged = [entry["references"] for entry in captions if not entry["changed"]]
     if unchanged and not any(set(no_change) & set(references) for references in unchanged):
         print(
-            f"WARNING: none of {number_of(len(unchanged), 'unchanged pair')} has a no-change sentence among "
-            "its references: check data.no_change, which decides which captions mean no change",
+            f"WARNING: none of the unchanged pairs ({len(unchanged)}) has a no-change sentence among its "
+            "references: check data.no_change, which decides which captions mean no change",
             file=sys.stderr,
         )
 

@@ -36,7 +36,6 @@ from configs.command_line import CommandLine, early_option, read_stored, read_ya
 from data.dataset import fewer_workers_remark, make_loader
 from data.errors import UserError
 from data.vocabulary import Vocabulary
-from data.wording import number_of
 from models import build_model
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
@@ -48,7 +47,7 @@ from tools.engine.detection_task import DetectionTask
 from tools.engine.device import pick_device
 from tools.engine.distributed import Processes, in_parallel
 from tools.engine.folder_lock import locked
-from tools.engine.interrupts import Interruption, interruptions_noted
+from tools.engine.interrupts import Interruption, deferred_interrupts
 from tools.engine.kept_features import keep_features
 from tools.engine.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
 from tools.engine.progress_bar import progress_bar
@@ -97,8 +96,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
         precision_line(config.train.precision, device),
         *accumulate_remark(config),
         *fewer_workers_remark(loader, config.data.workers),
-        f"{number_of(len(samples), 'sample')}, {number_of(sampler.steps, 'step')} an epoch, "
-        f"{number_of(len(val_samples), 'val pair')}",
+        f"samples: {len(samples)}, steps per epoch: {sampler.steps}, val pairs: {len(val_samples)}",
         *task.remarks(),
     ]
     folder.begin({**samples.fingerprints, **val_samples.fingerprints}, remarks)
@@ -107,7 +105,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
         trained, task.loss, optimiser, config.train, progress, processes,
         scaler=scaler, report=folder.write_step,
     )  # fmt: skip
-    with interruptions_noted() as interruption, task:
+    with deferred_interrupts() as interruption, task:
         run = Run(config, model, task, optimiser, scaler, progress, folder, processes, interruption)
         while progress.epoch <= config.train.epochs and progress.stale < config.train.early_stop:
             started = time.monotonic()
@@ -118,7 +116,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     processes.leave()
     if processes.writes:
         best = f"{config.train.select_on} {progress.best:.1f} on val"
-        print(f"{folder.best}: {best}, {number_of(progress.epoch - 1, 'epoch')}")
+        print(f"{folder.best}: {best}, epochs: {progress.epoch - 1}")
 
 
 def initial_model(

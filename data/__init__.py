@@ -1,1 +1,1 @@
-"""From a dataset folder to tensors: sources, images, palette and vocabulary -> hdf5 -> dataset."""
+"""Data loading: from a dataset folder (sources, images, palette, vocabulary) to HDF5 files to batches."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PARTIAL = ".partial"  # how the names of unfinished files end
+PARTIAL = ".partial"  # suffix of unfinished files
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -15,9 +15,9 @@ DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def atomic_write(path: str | Path) -> Iterator[Path]:
     """Yield a new, empty file beside `path`; it replaces `path` when the block succeeds, else it is removed.
 
-    The file has a unique name and ordinary permissions, and its content is on the disk before the rename. A
-    symbolic link is followed; a device or pipe, such as /dev/stdout, is yielded itself. OSError, with one
-    line, where the file cannot be written.
+    The file has a unique name and default permissions, and its content is flushed to disk before the rename.
+    Symbolic links are followed; a device or pipe, such as /dev/stdout, is yielded itself. Raises OSError with
+    a one-line message if the file cannot be written.
     """
     path = Path(path)
     if _is_device(path):
@@ -42,7 +42,7 @@ def _is_device(path: Path) -> bool:
 
 
 def _new_partial(path: Path, target: Path) -> Path:
-    """An empty file beside `target`; OSError names `path`, which was asked for."""
+    """Create an empty file beside `target`; an OSError names `path`, the path that the caller gave."""
     partial = target.with_name(f"{target.name}.{secrets.token_hex(6)}{PARTIAL}")
     try:
         if target.is_dir():
@@ -54,10 +54,10 @@ def _new_partial(path: Path, target: Path) -> Path:
 
 
 def check_writable(path: str | Path, option: str, *, folder: bool = False) -> None:
-    """OSError, before any work is done, where `atomic_write` could not write `path` after it.
+    """Raise OSError if `atomic_write` could not write `path`; meant to be called before any work is done.
 
-    folder: `path` is a folder that gets files. Folders that are absent are made, tried and removed again.
-    option: of the command line, which the message names.
+    folder: `path` is a folder that will hold files. Missing folders are created for the check and removed
+    again. option: the command line option that the message names.
     """
     path = Path(path)
     file = path / "file" if folder else path
@@ -73,29 +73,29 @@ def check_writable(path: str | Path, option: str, *, folder: bool = False) -> No
         _new_partial(path, target).unlink()
     except OSError as error:
         raise type(error)(
-            f"{path} cannot be written ({error.strerror}): choose another place with {option}"
+            f"{path} cannot be written ({error.strerror}): choose another path with {option}"
         ) from None
     finally:
         for parent in reversed(made):
-            with suppress(OSError):  # another process has put something into it
+            with suppress(OSError):  # not empty: another process has written to it
                 parent.rmdir()
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a whole UTF-8 text file; OSError where it cannot be written.
+    """Write a UTF-8 text file atomically. Raises OSError if it cannot be written.
 
-    What UTF-8 cannot hold, such as a byte of a strange file name, is escaped ("\\udcff").
+    Characters that UTF-8 cannot encode, such as undecodable bytes of a file name, are escaped ("\\udcff").
     """
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def cannot_write(path: str | Path, reason: object) -> OSError:
-    """The error of a file that the disk has no room for."""
-    return OSError(f"{path} cannot be written in full ({reason}): make room on its disk and try again")
+    """The error for a file that does not fit on its disk."""
+    return OSError(f"{path} cannot be written in full ({reason}): free disk space and try again")
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what killed processes left unfinished in a folder that no other process is writing to."""
+    """Remove unfinished files of killed processes from a folder that no other process is writing to."""
     for partial in folder.glob(f"*{PARTIAL}"):
         partial.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Training samples that differ from epoch to epoch: turned pairs and perturbed dates."""
+"""Data augmentation: turned pairs and perturbed images or maps, drawn anew in every epoch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,15 @@ from data.perturbations.apply import perturb, uses_maps
 from data.settings import FLIPS
 from data.vocabulary import Vocabulary
 
-STRUCK_SHARE = 0.5  # of the samples: those with a perturbation
+PERTURBED_SHARE = 0.5  # fraction of the samples that get a perturbation
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Does to samples what `data.augment` names; seed, epoch and sample alone decide what happens to one.
+    """Applies the augmentations in `data.augment`; the result depends only on seed, epoch and sample.
 
-    names: of PERTURBATIONS, and FLIPS. vocabulary: of the captions. classes: that the maps have at each date.
+    names: keys of PERTURBATIONS, and FLIPS. vocabulary: of the captions. classes: the classes that the maps
+    have at each date.
     """
 
     names: Sequence[str]
@@ -31,22 +32,22 @@ class Augmentation:
     def __call__(
         self, views: PackedViews, tokens: np.ndarray, epoch: int, sample: int
     ) -> tuple[PackedViews, np.ndarray]:
-        """Views and the ids (K, T) of their captions, K 0 for none -> the same, augmented.
+        """Augment views and their captions, ids (K, T); K may be 0.
 
-        First one of the eight turns, each as likely; then, in half of the samples, one perturbation of a
-        severity, each as likely.
+        Applies one of the eight turns, drawn uniformly; then, with probability PERTURBED_SHARE, one
+        perturbation at one severity, both drawn uniformly.
         """
         rng = np.random.default_rng((self.seed, epoch, sample))
         if FLIPS in self.names:
             views, tokens = self._turned(views, tokens, Turn(bool(rng.integers(2)), int(rng.integers(4))))
         perturbations = [name for name in self.names if name != FLIPS]
-        if perturbations and rng.random() < STRUCK_SHARE:
+        if perturbations and rng.random() < PERTURBED_SHARE:
             name, severity = rng.choice(perturbations), int(rng.choice(SEVERITIES))
             views = self._perturbed(views, name, severity, int(rng.integers(2**63)))
         return views, tokens
 
     def _perturbed(self, views: PackedViews, name: str, severity: int, seed: int) -> PackedViews:
-        """The maps are unpacked only for a perturbation that uses them."""
+        """Perturb a pair; the maps are unpacked only if the perturbation uses them."""
         if uses_maps(name):
             altered = perturb(views.unpacked(), name, severity, seed=seed, classes=self.classes)
             return PackedViews(altered[:2], altered[2:])
@@ -54,10 +55,10 @@ class Augmentation:
         return views._replace(images=images)
 
     def _turned(self, views: PackedViews, tokens: np.ndarray, turn: Turn) -> tuple[PackedViews, np.ndarray]:
-        """Views and captions turned.
+        """Turn views and captions.
 
-        Both stay as they are where a caption cannot be said in the vocabulary's words or gets too long, and
-        where a quarter turn would change the images' shape.
+        Both are returned unchanged if a turned caption has an unknown word or gets too long, or if a quarter
+        turn would change the shape of the images.
         """
         captions = [turn_caption(self.vocabulary.decode(ids), turn, self._known) for ids in tokens]
         longest = tokens.shape[-1] - 2

@@ -1,4 +1,4 @@
-"""The released set of input files: the same splits in another layout, written, and read as it stands.
+"""The authors' input files: the same splits in the layout of the authors' code, written and read.
 
 n pairs, k captions each, T = maximum caption length + 2; <SPLIT> is TRAIN, VAL or TEST:
 
@@ -7,8 +7,8 @@ n pairs, k captions each, T = maximum caption length + 2; <SPLIT> is TRAIN, VAL 
     <SPLIT>_CAPLENS_<name>.json     n * k lengths, with <start> and <end>
     WORDMAP_<name>.json             word -> id
 
-It holds neither file names nor flags nor what people said: those are joined, by order, from the JSON that it
-was made from.
+The files contain no file names, flags or original sentences; these are joined, by order, from the JSON that
+the files were made from.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ import numpy as np
 
 from data.atomic_write import write_text
 from data.errors import UserError
-from data.hdf5 import OwnHandle, fingerprint_of, new_file, whole_file
+from data.hdf5 import ProcessHandle, fingerprint_of, new_file, open_complete
 from data.json_file import read_json
 from data.no_change import no_change_of
 from data.packed_maps import PackedViews
@@ -34,16 +34,19 @@ LENGTHS = "{split}_CAPLENS_{name}.json"
 WORD_MAP = "WORDMAP_{name}.json"
 FORMS = (IMAGES, CAPTIONS, LENGTHS, WORD_MAP)
 
-FINGERPRINTED = 64  # pairs whose images the fingerprint takes in, at most
+FINGERPRINTED = 64  # maximum number of pairs whose images enter the fingerprint
 
-ONE_SET = "bring together the files of one set"
+ONE_SET = "use files that were made together"
 RIGHT_JSON = "data.annotations must name the JSON that the files were made from"
 
 
 def input_files(folder: str | Path) -> list[Path]:
-    """The files of this layout that a folder holds."""
+    """The files of this layout in a folder."""
     patterns = [form.format(split=split.upper(), name="*") for split in SPLITS for form in FORMS]
-    return [path for pattern in dict.fromkeys(patterns) for path in sorted(Path(folder).glob(pattern))]
+    files = []
+    for pattern in dict.fromkeys(patterns):
+        files += sorted(Path(folder).glob(pattern))
+    return files
 
 
 def write_split(
@@ -59,17 +62,17 @@ def write_split(
     settings: dict,
     no_change: Sequence[str],
 ) -> None:
-    """Write a split and the word map beside it, from what `data.hdf5.write_split` takes.
+    """Write a split and the word map beside it; arguments as in `data.hdf5.write_split`.
 
-    The names say SECOND_CC whatever the data set is, as the released script's do. The layout has no place for
-    `no_change`.
+    The file names contain SECOND_CC for every data set, as those of the authors' script do. `no_change` is
+    not stored.
     """
     name = "SECOND_CC_{captions_per_image}_cap_per_img_{min_word_freq}_min_word_freq".format(**settings)
     images, captions, caption_lengths, word_map = (
         folder / form.format(split=split.upper(), name=name) for form in FORMS
     )
     ids = vocabulary.to_word_map()
-    ids[PAD] = ids.pop(PAD)  # comes last, as in the released script
+    ids[PAD] = ids.pop(PAD)  # last, as in the authors' script
     write_text(word_map, json.dumps(ids))
     write_text(captions, json.dumps(tokens.reshape(-1, tokens.shape[-1]).tolist()))
     write_text(caption_lengths, json.dumps(lengths.flatten().tolist()))
@@ -80,12 +83,12 @@ def write_split(
             stored[index] = four
 
 
-class ReleasedReader:
-    """A split of the released set with the interface of `SplitReader`.
+class AuthorsReader:
+    """A split of the authors' files with the interface of `SplitReader`.
 
-    With `annotations`, the data set's JSON, file names, flags and references come from there; without it see
-    `nameless_pairs`. `has_human_words` tells which. no_change: the sentences that say "nothing has changed";
-    by default those of the JSON, without it NO_CHANGE_SENTENCES.
+    With `annotations`, the data set's JSON, it provides file names, flags and references, and
+    `has_human_words` is True; without it see `nameless_pairs`. no_change: the sentences that mean "nothing
+    has changed"; defaults to those of the JSON, or to NO_CHANGE_SENTENCES without it.
     """
 
     def __init__(
@@ -95,15 +98,15 @@ class ReleasedReader:
         annotations: str | Path | None = None,
         no_change: Sequence[str] | None = None,
     ) -> None:
-        """FileNotFoundError without a file; UserError where they do not fit each other or the JSON."""
+        """FileNotFoundError if a file is missing; UserError if the files or the JSON do not match."""
         self.path = _only(folder, IMAGES.format(split=split.upper(), name="*"))
         self.vocabulary = read_word_map(_only(folder, WORD_MAP.format(name="*")))
-        self._handle = OwnHandle(self.path)
-        with whole_file(self.path) as file:
+        self._handle = ProcessHandle(self.path)
+        with open_complete(self.path) as file:
             count, per_pair, self.image_size = _image_shape(file, self.path)
         self.tokens, self.lengths = _read_captions(self.path, self.vocabulary, count, per_pair)
         self.fingerprint = self._fingerprint()
-        self.mask_class = None  # the released files have no place for it
+        self.mask_class = None  # not stored in the authors' files
         self.has_human_words = bool(annotations)
         if annotations:
             described = read_annotations(Path(annotations))
@@ -127,7 +130,7 @@ class ReleasedReader:
         return self._handle.open()["images"][index]
 
     def packed_views(self, index: int) -> PackedViews:
-        """Images and maps of a pair as they are in the file."""
+        """Images and maps of a pair as stored in the file."""
         views = self.views(index)
         return PackedViews(views[:2], views[2:])
 
@@ -136,7 +139,7 @@ class ReleasedReader:
         return False
 
     def _fingerprint(self) -> str:
-        """Of words, captions and the images of some pairs: all the images would take minutes to read."""
+        """Hash of words, captions and the images of some pairs; reading all images would take minutes."""
         content = hashlib.sha256(fingerprint_of(self.vocabulary).encode())
         content.update(json.dumps([self.tokens.shape, self.image_size]).encode())
         content.update(self.tokens.tobytes() + self.lengths.tobytes())
@@ -145,11 +148,11 @@ class ReleasedReader:
         return content.hexdigest()
 
 
-def nameless_pairs(split: str, reader: ReleasedReader) -> list[Pair]:
-    """The pairs as far as the files alone describe them.
+def nameless_pairs(split: str, reader: AuthorsReader) -> list[Pair]:
+    """The pairs as described by the files alone.
 
-    A pair is named by its place ("test_000012"), its captions are the k stored ones, repeats and `<unk>` as
-    they are, it is unchanged if most of them are among `reader.no_change`, and none is known to be augmented.
+    A pair is named by its index ("test_000012"). Its captions are the k stored ones, including repeats and
+    `<unk>`. It counts as unchanged if most of them are among `reader.no_change`, and as not augmented.
     """
     pairs = []
     for index, tokens in enumerate(reader.tokens):
@@ -170,29 +173,29 @@ def nameless_pairs(split: str, reader: ReleasedReader) -> list[Pair]:
 
 
 def read_annotations(annotations: Path) -> list[Pair]:
-    """All pairs that the data set's JSON describes."""
+    """All pairs in the data set's JSON."""
     if not annotations.is_file():
         raise FileNotFoundError(f"{annotations} not found: data.annotations names the JSON of the data set")
     return parse_pairs(annotations.parent, annotations)
 
 
 def joined_pairs(
-    described: Sequence[Pair], annotations: Path, split: str, reader: ReleasedReader
+    described: Sequence[Pair], annotations: Path, split: str, reader: AuthorsReader
 ) -> list[Pair]:
-    """The pairs described by the JSON `annotations`, in the order of the split's images.
+    """The pairs of the JSON `annotations` in the order of the split's images.
 
-    The released script passes over a pair whose captions are all too long: it has no images. UserError where
-    a stored caption is none of its entry's sentences, or where the numbers of pairs differ.
+    The authors' script skips pairs whose captions are all too long. Raises UserError if a stored caption is
+    not among the sentences of its pair, or if the numbers of pairs differ.
     """
     pairs = [pair for pair in described if pair.split == split and _encodings(pair, reader)]
     for index, (pair, stored) in enumerate(zip(pairs, reader.tokens.tolist(), strict=False)):
-        own = _encodings(pair, reader)
-        strange = [reader.vocabulary.decode(ids) for ids in stored if ids not in own]
-        if strange:
-            raise UserError(
-                f'{reader.path}: "{strange[0]}" of pair {index} must be a sentence of {pair.filename} in '
-                f"{annotations}: {RIGHT_JSON}"
-            )
+        encodings = _encodings(pair, reader)
+        for ids in stored:
+            if ids not in encodings:
+                raise UserError(
+                    f'{reader.path}: "{reader.vocabulary.decode(ids)}" of pair {index} must be a sentence of '
+                    f"{pair.filename} in {annotations}: {RIGHT_JSON}"
+                )
     if len(pairs) != len(reader):
         raise UserError(
             f"{reader.path} holds {len(reader)} pairs, {annotations} describes {len(pairs)}: {RIGHT_JSON}"
@@ -200,15 +203,15 @@ def joined_pairs(
     return pairs
 
 
-def _encodings(pair: Pair, reader: ReleasedReader) -> list[list[int]]:
-    """The sentences of a JSON's pair that are not too long, in ids; one without words counts."""
+def _encodings(pair: Pair, reader: AuthorsReader) -> list[list[int]]:
+    """The ids of the sentences of a pair that are not too long, including sentences without words."""
     longest = reader.tokens.shape[-1] - 2
     sentences = [*pair.captions, *[()] * pair.wordless]
     return [reader.vocabulary.encode(words, longest) for words in sentences if len(words) <= longest]
 
 
 def read_word_map(path: Path) -> Vocabulary:
-    """A word map's vocabulary. UserError where the file holds none."""
+    """The vocabulary of a word map file. UserError if the file is not a word map."""
     ids = read_json(path, ONE_SET)
     try:
         return Vocabulary.from_word_map(ids)
@@ -217,18 +220,18 @@ def read_word_map(path: Path) -> Vocabulary:
 
 
 def _only(folder: str | Path, pattern: str) -> Path:
-    """The one file of a folder whose name fits."""
-    found = sorted(Path(folder).glob(pattern))
-    if not found:
+    """The only file of a folder that matches a pattern."""
+    files = sorted(Path(folder).glob(pattern))
+    if not files:
         raise FileNotFoundError(f"{Path(folder) / pattern} not found: prepare it, or choose another data.dir")
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
+    if len(files) > 1:
+        names = ", ".join(path.name for path in files)
         raise UserError(f"{folder} must hold one {pattern}, got {names}: {ONE_SET}")
-    return found[0]
+    return files[0]
 
 
 def _image_shape(file: h5py.File, path: Path) -> tuple[int, int, tuple[int, int]]:
-    """Number of pairs, captions of each, size of the images."""
+    """Number of pairs, captions per pair, image size (H, W)."""
     images, per_pair = file.get("images"), file.attrs.get("captions_per_image")
     shape = images.shape if isinstance(images, h5py.Dataset) and images.dtype == np.uint8 else ()
     if len(shape) != 5 or shape[1:3] != (4, 3) or per_pair is None:
@@ -242,21 +245,21 @@ def _image_shape(file: h5py.File, path: Path) -> tuple[int, int, tuple[int, int]
 def _read_captions(
     images: Path, vocabulary: Vocabulary, count: int, per_pair: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (n, k, T) and lengths (n, k), both int64, that fit the word map and the images."""
+    """Ids (n, k, T) and lengths (n, k), both int64, checked against the word map and the images."""
     split, _, name = images.stem.split("_", 2)
     path = images.with_name(CAPTIONS.format(split=split, name=name))
     tokens = _integers(path, dimensions=2)
     lengths = _integers(images.with_name(LENGTHS.format(split=split, name=name)), dimensions=1)
     if not len(tokens) == len(lengths) == count * per_pair:
         raise UserError(
-            f"{images} holds {count} pairs of {per_pair} captions, beside it are {len(tokens)} captions and "
-            f"{len(lengths)} lengths: {ONE_SET}"
+            f"{images} holds {count} pairs of {per_pair} captions, beside files of {len(tokens)} "
+            f"captions and {len(lengths)} lengths: {ONE_SET}"
         )
     wrong = np.flatnonzero(~_well_formed(tokens, lengths, vocabulary))
     if len(wrong):
         raise UserError(
-            f"{path}: a caption is <start> words <end> <pad> ... in ids below {len(vocabulary)}, as long as "
-            f"its length says; number {wrong[0]} is not: {ONE_SET}"
+            f"{path}: a caption must be <start> words <end> <pad> ... with ids below {len(vocabulary)} and "
+            f"the stored length; number {wrong[0]} is not: {ONE_SET}"
         )
     return tokens.reshape(count, per_pair, -1), lengths.reshape(count, per_pair)
 
@@ -276,12 +279,12 @@ def _integers(path: Path, dimensions: int) -> np.ndarray:
 
 
 def _well_formed(tokens: np.ndarray, lengths: np.ndarray, vocabulary: Vocabulary) -> np.ndarray:
-    """(captions,) whether each is what its length and the word map say: tokens (captions, T)."""
-    place = np.arange(tokens.shape[-1])
-    last = place == lengths[:, None] - 1
+    """Whether each caption (captions, T) agrees with its length and the word map: (captions,) bool."""
+    position = np.arange(tokens.shape[-1])
+    last = position == lengths[:, None] - 1
     return (
         (tokens[:, 0] == vocabulary.start)
         & ((tokens == vocabulary.end) == last).all(1)
-        & ((tokens == vocabulary.pad) == (place >= lengths[:, None])).all(1)
+        & ((tokens == vocabulary.pad) == (position >= lengths[:, None])).all(1)
         & ((tokens >= 0) & (tokens < len(vocabulary))).all(1)
     )

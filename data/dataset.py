@@ -18,24 +18,23 @@ from data.sampler import SPARE, Draw
 from data.settings import DataConfig
 from data.splits import Reader, SplitViews
 from data.views import plain_colours, plain_dates, unpack_maps
-from data.wording import number_of
 from data.workers import ignore_interrupts, interrupts_blocked
 
 Batch = dict[str, Tensor]
 SHARED_MEMORY = Path("/dev/shm")
-MOST_PREPARED = 2  # batches that a worker has ready: torch's default
+MOST_PREPARED = 2  # batches that a worker prefetches: torch's default
 
 
 class ChangeCaptions(Dataset):
-    """Pairs of one split, or (pair, caption) samples of it; images stay uint8.
+    """The pairs of one split, or its (pair, caption) samples; images stay uint8.
 
-    rows: the pairs used, as places in the file. captions: "none" (pairs alone), "one" (a sample is one
-    caption of one pair) or "all" (a sample is a pair with its K captions). maps: "given" (the
-    file's), "detected" (data.detected_maps) or "void" (both black).
-    images_of: for each row the pair whose views are shown in its place (the control of eval.py
-    --shuffle_images). augment: what is done to a sample that is asked for by a Draw, not by a plain number.
-    A sample: views (4, 3, H, W) uint8, or kept features; index () the pair's place in the file; tokens (1 or
-    K, T) unless captions="none".
+    rows: the rows of the file that are used. captions: "none" (pairs only), "one" (a sample is one caption of
+    a pair) or "all" (a sample is a pair with its K captions). maps: "given" (the file's), "detected"
+    (data.detected_maps) or "void" (both black). images_of: for each row, the row whose views are used instead
+    (eval.py --shuffle_images). augment: applied to samples that are requested by a Draw, not by an integer.
+
+    A sample has views (4, 3, H, W) uint8 or kept features, index (), which is the row of the pair, and tokens
+    (1 or K, T) unless captions="none".
     """
 
     def __init__(
@@ -60,20 +59,20 @@ class ChangeCaptions(Dataset):
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Of the files that the samples are read from."""
+        """The fingerprints of the files that the samples are read from, by file name."""
         return self.split_views.fingerprints
 
     def __getitem__(self, draw: int | Draw) -> Batch:
-        """A sample as above."""
+        """A sample, see the class."""
         views, sample = self._read(draw)
         if isinstance(views, PackedViews):
             return {"views": torch.from_numpy(views.unpacked()), **sample}
         return {"features": views, **sample}
 
     def __getitems__(self, draws: Sequence[int | Draw]) -> list[Batch]:
-        """What DataLoader gives to `collate`: samples with `images` (2, 3, H, W) and `maps` instead of views.
+        """Samples for `collate`, with `images` (2, 3, H, W) and `maps` instead of views.
 
-        Maps are (H, W) uint8, see data/packed_maps.py, or (2, 3, H, W) where a colour is not in the palette.
+        Maps are packed (H, W) uint8, see data/packed_maps.py, or (2, 3, H, W) if that is not possible.
         """
         samples = []
         for draw in draws:
@@ -91,15 +90,17 @@ class ChangeCaptions(Dataset):
         return self.maps != "given" or self.reader.all_packed(sorted(set(self.images_of.values())))
 
     def _read(self, draw: int | Draw) -> tuple[PackedViews | Tensor, Batch]:
-        """A sample's views, or their kept features, and the rest of it."""
+        """The views of a sample, or their kept features, and its other entries."""
         sample = draw.sample if isinstance(draw, Draw) else draw
-        pair, caption = divmod(sample, self.captions_per_pair) if self.captions == "one" else (sample, None)
+        if self.captions == "one":
+            pair, caption = divmod(sample, self.captions_per_pair)
+            captions = slice(caption, caption + 1)
+        else:
+            pair = sample
+            captions = slice(None) if self.captions == "all" else slice(0)
         row = self.rows[pair]
-        chosen = slice(None) if caption is None else slice(caption, caption + 1)
-        if self.captions == "none":
-            chosen = slice(0)
         views = self.features[row] if row in self.features else self._views(row)
-        tokens = self.reader.tokens[row, chosen]
+        tokens = self.reader.tokens[row, captions]
         if sample == SPARE:
             tokens = np.full_like(tokens, self.reader.vocabulary.pad)
         elif self.augment and isinstance(draw, Draw):
@@ -113,25 +114,24 @@ class ChangeCaptions(Dataset):
         return self.split_views.packed(self.images_of[row])
 
     def views_at(self, row: int) -> Tensor:
-        """The views (4, 3, H, W) uint8 that are shown for the pair at a place in the file."""
+        """The views (4, 3, H, W) uint8 that are used for a row of the file."""
         return torch.from_numpy(self._views(row).unpacked())
 
-    def keep_features(self, kept: Tensor) -> None:
-        """Replace the views of the pairs in `rows` by kept[place], in the same order; for a trunk that never
-        changes."""
-        self.features = dict(zip(self.rows, kept, strict=True))
+    def keep_features(self, features: Tensor) -> None:
+        """Replace views by the precomputed features of a frozen trunk, in the order of `rows`."""
+        self.features = dict(zip(self.rows, features, strict=True))
 
 
 def augmented_remark(val_samples: ChangeCaptions) -> list[str]:
-    """A line that says how many validation pairs are augmented, where any are."""
+    """A line with the number of augmented validation pairs; empty if there are none."""
     augmented = int(val_samples.reader.augmented[val_samples.rows].sum())
     return [f"{augmented} of the val pairs are augmented: data.augmented_splits"] if augmented else []
 
 
 class Loader(DataLoader):
-    """A DataLoader whose workers take no notice of Ctrl-C and SIGTERM from their start on.
+    """A DataLoader whose workers ignore Ctrl-C and SIGTERM from the start.
 
-    Its batches are copies, so that only those still to come take up shared memory.
+    Its batches are copies, so that only prefetched batches occupy shared memory.
     """
 
     def __iter__(self) -> Iterator[Batch]:
@@ -145,10 +145,10 @@ def _copied(batch: Batch) -> Batch:
 
 
 def collate(samples: list[Batch]) -> Batch:
-    """Samples as one batch; `views_of` gives its views (B, 4, 3, H, W).
+    """Collate samples into a batch; `views_of` returns its views (B, 4, 3, H, W).
 
-    It has `plain` (B, 4), the `plain_colours` of the views, or else kept `features`. If the maps of all
-    samples are packed, the batch has `images` (B, 2, 3, H, W) and `maps` (B, H, W) instead of `views`.
+    The batch has either kept `features` or `plain` (B, 4), the `plain_colours` of the views. If the maps of
+    all samples are packed, it has `images` (B, 2, 3, H, W) and `maps` (B, H, W) instead of `views`.
     """
     if "maps" in samples[0] and any(sample["maps"].dim() > 2 for sample in samples):
         samples = [_with_views(**sample) for sample in samples]
@@ -163,13 +163,13 @@ def collate(samples: list[Batch]) -> Batch:
 
 
 def _with_views(images: Tensor, maps: Tensor, **rest: Tensor) -> Batch:
-    """A sample with views (4, 3, H, W) in the place of images and maps."""
+    """The sample with views (4, 3, H, W) instead of images and maps."""
     views = PackedViews(images.numpy(), maps.numpy()).unpacked()
     return {"views": torch.from_numpy(views), **rest}
 
 
 def views_of(batch: Batch, device: torch.device) -> Tensor:
-    """The views (B, 4, 3, H, W) uint8 of a batch on a device, where maps are unpacked."""
+    """The views (B, 4, 3, H, W) uint8 of a batch on a device; maps are unpacked there."""
     if "views" in batch:
         return batch["views"].to(device, non_blocking=True)
     images, maps = (batch[name].to(device, non_blocking=True) for name in ("images", "maps"))
@@ -177,11 +177,10 @@ def views_of(batch: Batch, device: torch.device) -> Tensor:
 
 
 def worker_settings(sample: Batch, batch_size: int, workers: int) -> tuple[int, int | None]:
-    """How many workers (at most `workers`) the free shared memory has room for, and how many batches each of
-    them may prepare.
+    """The number of workers (at most `workers`) and of prefetched batches that fit into shared memory.
 
-    Workers hand batches over in /dev/shm, of which Docker gives a container 64 MB. Kept features, which lie
-    in memory, need no workers. UserError where one worker does not fit.
+    Workers pass batches through /dev/shm, which has 64 MB in a Docker container by default. Kept features are
+    in memory already and need no workers. UserError if there is no room for a single worker.
     """
     if "features" in sample:
         return 0, None
@@ -189,7 +188,7 @@ def worker_settings(sample: Batch, batch_size: int, workers: int) -> tuple[int, 
         return workers, MOST_PREPARED
     size = batch_size * sum(values.nbytes for values in sample.values())
     free = shutil.disk_usage(SHARED_MEMORY).free // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    room = int(0.9 * free) // size - 1  # one more is being copied while the workers prepare theirs
+    room = int(0.9 * free) // size - 1  # one more batch is being copied while the workers prepare theirs
     if room < 1:
         raise UserError(
             f"{SHARED_MEMORY} must have room for two batches of {size / 1e6:.0f} MB in each process, it has "
@@ -200,31 +199,31 @@ def worker_settings(sample: Batch, batch_size: int, workers: int) -> tuple[int, 
 
 
 def fewer_workers_remark(loader: DataLoader, asked: int) -> list[str]:
-    """A line where the free shared memory made `make_loader` take fewer workers than `asked`."""
+    """A line if `make_loader` uses fewer workers than `asked` for lack of shared memory."""
     if loader.num_workers == 0 or loader.num_workers >= asked:
         return []
     return [
-        f"data.workers {asked}: only {number_of(loader.num_workers, 'worker')}, {SHARED_MEMORY} has no room "
-        "for the batches of more: enlarge it, in Docker with docker run --shm-size=1g"
+        f"data.workers {asked}: reduced to {loader.num_workers} because {SHARED_MEMORY} has no room for the "
+        "batches of more workers: enlarge it, in Docker with docker run --shm-size=1g"
     ]
 
 
-def _largest_sample(dataset: Dataset, place: Any) -> Batch:
-    """A sample as large as any: packed only if all of them are."""
+def _largest_sample(dataset: Dataset, index: Any) -> Batch:
+    """A sample of the largest size: packed only if all samples are packed."""
     source = dataset.dataset if isinstance(dataset, Subset) else dataset
     if isinstance(source, ChangeCaptions) and source.all_packed:
-        (sample,) = dataset.__getitems__([place])
+        (sample,) = dataset.__getitems__([index])
         return sample
-    return dataset[place]
+    return dataset[index]
 
 
 def make_loader(
     dataset: Dataset, config: DataConfig, *, batch_size: int = 1, batch_sampler: Iterable[list] | None = None
 ) -> DataLoader:
-    """Batches in order, or those of a sampler, as `collate` makes them.
+    """A loader of batches in order, or in the order of a sampler.
 
-    Its generator of its own leaves torch's global one alone. batch_sampler: no batch may be larger than the
-    first one. UserError as in `worker_settings`.
+    It does not use torch's global random generator. batch_sampler: no batch may be larger than the first one.
+    UserError as in `worker_settings`.
     """
     order = {"batch_sampler": batch_sampler} if batch_sampler else {"batch_size": batch_size}
     largest = next(iter(batch_sampler)) if batch_sampler else range(min(batch_size, len(dataset)))

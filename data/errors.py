@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """A file or setting that cannot be used. The message is one line: the rule, the value and the remedy.
+    """An invalid file or setting. The message is one line: the rule, the value and the remedy.
 
     Commands print it and exit with code 2. Every other exception is a bug and keeps its traceback.
     """

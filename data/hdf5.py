@@ -1,22 +1,22 @@
-"""One HDF5 file per split that carries everything training and evaluation need: one writer, one reader.
+"""The input files of training and evaluation: one HDF5 file per split, its writer and its reader.
 
 n pairs, k captions each, T = maximum caption length + 2:
 
     rgb        (n, 2, 3, H, W) uint8      before, after
-    maps       (n, H, W) uint8            both maps, packed as in data/packed_maps.py, void black; compressed
-    sem        (n, 2, 3, H, W) uint8      maps as colours where one is not in the palette; compressed
-    packed     (n,) bool                  whether a pair's maps are in `maps`, else they are in `sem`
+    maps       (n, H, W) uint8            both maps, packed as in data/packed_maps.py; compressed
+    sem        (n, 2, 3, H, W) uint8      maps as colours if one is not in the palette; compressed
+    packed     (n,) bool                  whether a pair's maps are in `maps` or in `sem`
     tokens     (n, k, T) int32            <start> words <end> <pad> ...
     lengths    (n, k) int32               with <start> and <end>
-    references (n, most captions) text    its own captions, words joined by blanks; "" where it has fewer
-    raw        (n, most captions) text    the same as written by people
+    references (n, most captions) text    all captions of a pair, words joined by spaces; padded with ""
+    raw        (n, most captions) text    the same captions as written by the annotators
     changed, augmented (n,) bool          filename (n,) text
-    source     (n,) text                  the image a pair was cut from, else the pair's own name
+    source     (n,) text                  the image that a pair was cut from, or the pair's name
 
-Attributes: format, made_with (settings as JSON), no_change (JSON list: the sentences that say "nothing has
+Attributes: format, made_with (settings as JSON), no_change (JSON list of the sentences that mean "nothing has
 changed" in this data set), fingerprint (of the content), vocabulary (its fingerprint).
 
-Files of the first format, which keep loading, have all maps in `sem`.
+Files of the first format, which can still be read, have all maps in `sem`.
 """
 
 import hashlib
@@ -44,17 +44,17 @@ REMEDY = "run tools/create_input_files.py"
 
 
 def split_path(folder: str | Path, split: str) -> Path:
-    """Where the HDF5 file of a split stands."""
+    """The path of a split's HDF5 file."""
     return Path(folder) / f"{split}.hdf5"
 
 
 def vocabulary_path(folder: str | Path) -> Path:
-    """Where the vocabulary of a folder of input files stands."""
+    """The path of the vocabulary in a folder of input files."""
     return Path(folder) / "vocabulary.json"
 
 
 def input_files(folder: str | Path) -> list[Path]:
-    """The files of this layout that a folder holds."""
+    """The files of this layout in a folder."""
     paths = [*(split_path(folder, split) for split in SPLITS), vocabulary_path(folder)]
     return [path for path in paths if path.exists()]
 
@@ -72,12 +72,11 @@ def write_split(
     settings: dict,
     no_change: Sequence[str],
 ) -> None:
-    """Write a split of n pairs and the vocabulary beside it.
+    """Write a split of n pairs and the vocabulary beside it, with one pair's images in memory at a time.
 
-    `views` yields each pair's (4, 3, *image_size) uint8 in the order of VIEWS.
-
-    `tokens` (n, k, T) and `lengths` (n, k) encode captions with `vocabulary`. `no_change`: the data set's
-    sentences that say "nothing has changed" (data/no_change.py). Memory holds one pair's images.
+    `views` yields (4, 3, *image_size) uint8 for each pair, in the order of VIEWS. `tokens` (n, k, T) and
+    `lengths` (n, k) are the encoded captions. `no_change`: the data set's sentences that mean "nothing has
+    changed" (data/no_change.py).
     """
     vocabulary.save(vocabulary_path(folder))
     content = hashlib.sha256()
@@ -93,9 +92,9 @@ def write_split(
 
 @contextmanager
 def new_file(path: Path) -> Iterator[h5py.File]:
-    """An HDF5 file to write, which appears when it is complete; OSError on a full disk.
+    """Open a new HDF5 file that appears at `path` when it is complete. OSError on a full disk.
 
-    Errors of the block itself pass through unchanged.
+    Errors raised in the block are passed on unchanged.
     """
     with atomic_write(path) as partial:
         file = h5py.File(partial, "w")
@@ -107,18 +106,18 @@ def new_file(path: Path) -> Iterator[h5py.File]:
             raise
         try:
             file.close()
-        except RuntimeError as error:  # h5py reports a full disk so
+        except RuntimeError as error:  # h5py's error for a full disk
             raise cannot_write(path, error) from error
 
 
 @contextmanager
-def whole_file(path: Path, remedy: str = f"{REMEDY} --force") -> Iterator[h5py.File]:
-    """An HDF5 file to read; UserError with the remedy where it is damaged."""
+def open_complete(path: Path, remedy: str = f"{REMEDY} --force") -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading. UserError with the remedy if it is damaged."""
     try:
         with h5py.File(path, "r") as file:
             yield file
     except OSError as error:
-        raise UserError(f"{path} is no whole HDF5 file: {remedy} ({error})") from error
+        raise UserError(f"{path} is not a complete HDF5 file: {remedy} ({error})") from error
 
 
 def _write_images(
@@ -128,9 +127,9 @@ def _write_images(
     image_size: tuple[int, int],
     content: "hashlib._Hash",
 ) -> None:
-    """A pair's images are one chunk of `rgb`, its maps one of `maps` or `sem`; `content` takes them in.
+    """Write each pair as one chunk of `rgb` and one of `maps` or `sem`, and hash it into `content`.
 
-    Whole chunks go straight to the file: a full disk is noticed at once, not when HDF5's cache is emptied.
+    Chunks are written directly, so that a full disk raises at once and not when HDF5 flushes its cache.
     """
     chunk = (1, 2, 3, *image_size)
     rgb = file.create_dataset("rgb", (count, *chunk[1:]), np.uint8, chunks=chunk)
@@ -140,14 +139,13 @@ def _write_images(
     )
     packed = np.zeros(count, dtype=bool)
     for index, images in zip(range(count), views, strict=True):
-        place = (index, 0, 0, 0, 0)
-        rgb.id.write_direct_chunk(place, images[:2].tobytes())
-        own = pack_maps(images[2:])
-        packed[index] = own is not None
-        if packed[index]:
-            maps.id.write_direct_chunk(place[:3], zlib.compress(own.tobytes()))
+        rgb.id.write_direct_chunk((index, 0, 0, 0, 0), images[:2].tobytes())
+        packed_maps = pack_maps(images[2:])
+        if packed_maps is None:
+            sem.id.write_direct_chunk((index, 0, 0, 0, 0), zlib.compress(images[2:].tobytes()))
         else:
-            sem.id.write_direct_chunk(place, zlib.compress(images[2:].tobytes()))
+            maps.id.write_direct_chunk((index, 0, 0), zlib.compress(packed_maps.tobytes()))
+            packed[index] = True
         content.update(images.tobytes())
     file["packed"] = packed
 
@@ -155,9 +153,12 @@ def _write_images(
 def _write_captions(
     file: h5py.File, pairs: Sequence[Pair], tokens: np.ndarray, lengths: np.ndarray, content: "hashlib._Hash"
 ) -> None:
-    """All that is not an image; `content` takes it in, but for the sources, which earlier versions lack."""
-    own = [[" ".join(words) for words in pair.captions] for pair in pairs]
-    texts = {"references": _rectangle(own), "raw": _rectangle([pair.raw for pair in pairs])}
+    """Write everything but the images and hash it into `content`, except the sources.
+
+    Sources are not hashed because files of earlier versions lack them.
+    """
+    references = [[" ".join(words) for words in pair.captions] for pair in pairs]
+    texts = {"references": _rectangle(references), "raw": _rectangle([pair.raw for pair in pairs])}
     texts["filename"] = np.array([pair.filename for pair in pairs], dtype=object)
     sources = np.array([source_of(pair.filename, pair.source) for pair in pairs], dtype=object)
     file.create_dataset("source", data=sources, dtype=h5py.string_dtype("utf-8"))
@@ -173,7 +174,7 @@ def _write_captions(
 
 
 def _rectangle(rows: Sequence[Sequence[str]]) -> np.ndarray:
-    """Rows of different length as one array (n, longest), filled with ""."""
+    """Rows of different lengths as one array (n, longest), padded with ""."""
     width = max(len(row) for row in rows)
     return np.array([[*row, *[""] * (width - len(row))] for row in rows], dtype=object)
 
@@ -182,17 +183,17 @@ def fingerprint_of(vocabulary: Vocabulary) -> str:
     return hashlib.sha256(json.dumps(vocabulary.words).encode()).hexdigest()
 
 
-class OwnHandle:
-    """An HDF5 file that every process opens for itself when it first reads.
+class ProcessHandle:
+    """An HDF5 file that each process opens when it first reads from it.
 
-    An open HDF5 handle survives neither pickling (spawn) nor forking.
+    Open HDF5 handles cannot be pickled (spawn) and must not be shared after forking.
     """
 
     def __init__(self, path: Path) -> None:
         self.path, self._file, self._process = path, None, None
 
     def open(self) -> h5py.File:
-        """This process's own handle; one inherited by forking is closed, not used."""
+        """The handle of this process; a handle inherited by forking is closed and replaced."""
         if self._process != os.getpid():
             if self._file is not None:
                 self._file.close()
@@ -204,36 +205,36 @@ class OwnHandle:
 
 
 class SplitReader:
-    """A split in memory but for its images, which are read on demand.
+    """A split in memory, except for its images, which are read on demand.
 
-    `no_change`: the sentences of the data set that say "nothing has changed".
-    `mask_class`: the class that its 0/255 masks were read as, None where its maps have the palette's colours.
-    `has_human_words`: the references are what people said, not what can be read back from the tokens.
+    `no_change`: the sentences of the data set that mean "nothing has changed".
+    `mask_class`: the class assigned to 0/255 masks, None if the maps have the palette's colours.
+    `has_human_words`: whether the references are the annotators' sentences, not decoded tokens.
     """
 
     has_human_words = True
 
     def __init__(self, path: str | Path):
-        """FileNotFoundError without the file; UserError where it is of another format or vocabulary."""
+        """FileNotFoundError if the file is missing; UserError on another format or vocabulary."""
         self.path = Path(path)
         if not self.path.is_file():
             raise FileNotFoundError(f"{self.path} not found: {REMEDY} first")
         self.vocabulary = Vocabulary.load(vocabulary_path(self.path.parent))
-        self._handle = OwnHandle(self.path)
-        with whole_file(self.path) as file:
+        self._handle = ProcessHandle(self.path)
+        with open_complete(self.path) as file:
             try:
                 self._read(file)
             except KeyError as error:
                 raise UserError(f"{self.path} is not complete: {REMEDY} --force ({error})") from None
 
     def _read(self, file: h5py.File) -> None:
-        """Everything but the images."""
-        found = file.attrs.get("format", "none")
-        if found not in (FORMAT, FIRST_FORMAT):
-            raise UserError(f"{self.path} must have format {FORMAT!r}, got {found!r}: {REMEDY} --force")
+        """Read everything but the images."""
+        file_format = file.attrs.get("format", "none")
+        if file_format not in (FORMAT, FIRST_FORMAT):
+            raise UserError(f"{self.path} must have format {FORMAT!r}, got {file_format!r}: {REMEDY} --force")
         if file.attrs["vocabulary"] != fingerprint_of(self.vocabulary):
             raise UserError(
-                f"{self.path} was made with another vocabulary.json than lies beside it: {REMEDY} --force"
+                f"{self.path} was made with another vocabulary.json than the one beside it: {REMEDY} --force"
             )
         self.fingerprint: str = file.attrs["fingerprint"]
         stored = file.attrs.get("no_change")  # files of earlier versions lack it
@@ -245,16 +246,16 @@ class SplitReader:
         self.filenames: list[str] = file["filename"].asstr()[:].tolist()
         if "source" in file:
             self.sources: list[str] = file["source"].asstr()[:].tolist()
-        else:  # written before there were sources
+        else:  # a file of an earlier version
             self.sources = [source_of(filename) for filename in self.filenames]
         count = (file["references"].asstr()[:] != "").sum(axis=1)
         self.references = _rows(file["references"], count)
         self.raw = _rows(file["raw"], count)
         self.image_size: tuple[int, int] = file["rgb"].shape[-2:]
-        self._packed = file["packed"][:] if found == FORMAT else None
+        self._packed = file["packed"][:] if file_format == FORMAT else None
 
     def _parsed(self, attribute: str) -> Any:
-        """The content of an attribute that holds JSON."""
+        """Parse an attribute that holds JSON."""
         return parse_json(attribute, self.path, f"{REMEDY} --force")
 
     def __len__(self) -> int:
@@ -265,7 +266,7 @@ class SplitReader:
         return self.packed_views(index).unpacked()
 
     def packed_views(self, index: int) -> PackedViews:
-        """Images and maps of a pair as they are in the file."""
+        """Images and maps of a pair as stored in the file."""
         file = self._handle.open()
         images = file["rgb"][index]
         if self._packed is not None and self._packed[index]:

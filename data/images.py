@@ -1,4 +1,4 @@
-"""Image files as arrays (H, W, 3) uint8: what one file format or another does differently ends here."""
+"""Read image files as arrays (H, W, 3) uint8; odd modes, bit depths and damaged files are handled here."""
 
 import warnings
 from collections.abc import Sequence
@@ -20,17 +20,20 @@ FORMATS = [
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SUBFILE_TYPE = 258, 277, 254  # tags of TIFF
-REPLACE = "it is damaged, cut off or of a kind that is not read: replace it by a whole PNG or JPEG file"
-EIGHT_BITS = "an image has 8 bits per channel, this one has more: convert it to 8 bits"
-J2K_SIZE = b"\xff\x4f\xff\x51"  # JPEG 2000: start of the codestream and of the segment that holds sizes
+UNREADABLE = (
+    "cannot be read as an image, it is damaged, truncated or of an unsupported format: "
+    "replace it with a valid PNG or JPEG file"
+)
+EIGHT_BITS = "an image must have 8 bits per channel, this one has more: convert it to 8 bits"
+J2K_SIZE = b"\xff\x4f\xff\x51"  # JPEG 2000: start of the codestream and of its SIZ segment
 
 
 def read_rgb(source: ImageLike) -> np.ndarray:
-    """An image as (H, W, 3) uint8: greyscale becomes three channels, a palette its colours, alpha is dropped.
+    """Read an image as (H, W, 3) uint8: greyscale and palette images become RGB, alpha is dropped.
 
-    source: a file, an array (H, W, 3) uint8 or a PIL image, turned as its EXIF orientation says. OSError
-    where the file is absent or cannot be opened; UserError where it is damaged, of another format than
-    FORMATS, larger than Pillow reads, holds several images, or has more than 8 bits per channel.
+    source: a file, an array (H, W, 3) uint8 or a PIL image; the EXIF orientation is applied. Raises OSError
+    if the file is missing or cannot be opened, UserError if it is damaged, not in FORMATS, too large for
+    Pillow, holds several images, or has more than 8 bits per channel.
     """
     if isinstance(source, np.ndarray):
         return _checked_array(source)
@@ -42,7 +45,7 @@ def read_rgb(source: ImageLike) -> np.ndarray:
         raise UserError(f"{path} is a folder: name an image file")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large images and strange metadata, which change no pixel
+            warnings.simplefilter("ignore")  # about large images and odd metadata
             return _decoded(path)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} not found") from None
@@ -54,39 +57,39 @@ def read_rgb(source: ImageLike) -> np.ndarray:
             "Pillow: cut it into tiles"
         ) from None
     except UnidentifiedImageError:
-        raise UserError(f"{path} {_stranger(path)}") from None
-    except Exception as error:  # a damaged file makes the decoder fail in a dozen ways
-        raise UserError(f"{path} is no image that can be read in full, {REPLACE}") from error
+        raise UserError(f"{path} {_unknown_format(path)}") from None
+    except Exception as error:  # decoders raise many kinds of errors on damaged files
+        raise UserError(f"{path} {UNREADABLE}") from error
 
 
 class _RefusedError(UserError):
-    """A whole image file of a kind that must not be read."""
+    """An undamaged image file of an unsupported kind."""
 
 
 def _decoded(path: Path) -> np.ndarray:
-    """The image of a whole file.
+    """Decode an image file.
 
-    It is opened as a stream: given a name, Pillow maps uncompressed greyscale TIFF files into memory and
-    mixes up their rows where EXIF turns them by a quarter.
+    The file is opened as a stream: given a name, Pillow maps uncompressed greyscale TIFF files into memory
+    and mixes up their rows if EXIF rotates them by 90 degrees.
     """
     with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
         _check_mode(file, path)
         if _bits(file, path) > 8:
             raise _RefusedError(f"{path}: {EIGHT_BITS}")
-        if (count := _images(file)) > 1:
-            rule = f"holds {count} images (frames or pages): save the right one as its own file"
-            raise _RefusedError(f"{path} {rule}")
+        if (count := _image_count(file)) > 1:
+            raise _RefusedError(
+                f"{path} holds {count} images (frames or pages): save the right one as a separate file"
+            )
         file.seek(0)
         return np.array(ImageOps.exif_transpose(file).convert("RGB"))
 
 
 def _check_mode(image: Image.Image, name: object) -> None:
-    """UserError where converting to RGB would lose what the image shows."""
+    """Raise UserError if converting the image to RGB would lose information."""
     if image.mode in DEEP_MODES:
         raise _RefusedError(f"{name}: {EIGHT_BITS}")
     if image.mode not in EIGHT_BIT_MODES:
-        rule = f"an image has colours in RGB, this one has {image.mode}: convert it to RGB"
-        raise _RefusedError(f"{name}: {rule}")
+        raise _RefusedError(f"{name}: an image must be RGB, this one is {image.mode}: convert it to RGB")
 
 
 def _checked_array(array: np.ndarray) -> np.ndarray:
@@ -99,12 +102,12 @@ def _checked_array(array: np.ndarray) -> np.ndarray:
 
 
 def name_of(source: ImageLike) -> str:
-    """What messages call an image: its file, or what it is."""
+    """The name of an image in messages: its file, or "the image"."""
     return str(source) if isinstance(source, str | Path) else "the image"
 
 
 def _bits(image: Image.Image, path: Path) -> int:
-    """Bits per channel of the file, where the decoder would cut them to 8 in silence."""
+    """Bits per channel of the file; decoders silently reduce more bits to 8."""
     if image.format == "PNG":
         with path.open("rb") as file:
             return file.read(25)[24]
@@ -121,29 +124,30 @@ def _bits(image: Image.Image, path: Path) -> int:
     return 8
 
 
-def _images(image: Image.Image) -> int:
-    """The number of images of the same rank in a file: a preview or a smaller copy of the first is none."""
-    if image.format == "MPO":  # a camera's JPEG: previews follow the picture
+def _image_count(image: Image.Image) -> int:
+    """The number of images in a file, not counting previews and smaller copies."""
+    if image.format == "MPO":  # a camera's JPEG: the image, then previews
         return 1
     count = getattr(image, "n_frames", 1)
     if image.format != "TIFF":
         return count
-    full = 0
+    pages = 0
     for page in range(count):
         image.seek(page)
-        full += not image.tag_v2.get(SUBFILE_TYPE, 0) & 0b101  # a smaller copy, or a transparency mask
-    return full
+        if not image.tag_v2.get(SUBFILE_TYPE, 0) & 0b101:  # a smaller copy, or a transparency mask
+            pages += 1
+    return pages
 
 
-def _stranger(path: Path) -> str:
-    """What a file is that Pillow does not know, and what to do about it."""
+def _unknown_format(path: Path) -> str:
+    """The message for a file whose format Pillow does not recognise: what it is, and the remedy."""
     with path.open("rb") as file:
         head = file.read(64)
     if head.startswith((b"II*\0", b"MM\0*")):
         return f"{_tiff_bands(path)}: write its red, green and blue as an 8-bit RGB file (PNG or TIFF)"
     if head and head.isascii() and head.replace(b"\n", b" ").replace(b"\r", b" ").decode().isprintable():
-        return "is text, no image (a web page, or what Git LFS has for the file): get the image itself"
-    return f"is no image that can be read in full, {REPLACE}"
+        return "is text, not an image (a web page or a Git LFS pointer?): download the image itself"
+    return UNREADABLE
 
 
 def _tiff_bands(path: Path) -> str:
@@ -154,15 +158,15 @@ def _tiff_bands(path: Path) -> str:
             file.seek(tags.next)
             tags.load(file)
         bands = tags.get(SAMPLES_PER_PIXEL, 1)
-        return f"is a TIFF file of {bands} bands of {max(tags.get(BITS_PER_SAMPLE, (1,)))} bits, not of RGB"
-    except Exception:  # the header is damaged in one of a dozen ways
+        return f"is a TIFF file of {bands} bands of {max(tags.get(BITS_PER_SAMPLE, (1,)))} bits, not RGB"
+    except Exception:  # any error here means a damaged header
         return "is a damaged TIFF file"
 
 
 def read_map(source: ImageLike, mask_class: str | None = None) -> np.ndarray:
-    """A semantic map as its colours (H, W, 3) uint8, void black, a mask as `mask_class` (`map_colours`).
+    """Read a semantic map as colours (H, W, 3) uint8; void is black, a mask is painted as `mask_class`.
 
-    Errors as in `read_rgb`; UserError for what is no map in the palette's colours, as far as can be told.
+    Errors as in `read_rgb` and `map_colours`.
     """
     image = read_rgb(source)
     try:
@@ -172,13 +176,15 @@ def read_map(source: ImageLike, mask_class: str | None = None) -> np.ndarray:
 
 
 def read_label(path: Path, mask_class: str | None = None) -> np.ndarray:
-    """LEVIR-MCI's label as a map (H, W, 3) uint8. UserError where it holds anything but 0, 128 and 255.
+    """Read a LEVIR-MCI label as a map (H, W, 3) uint8. UserError on values other than 0, 128 and 255.
 
-    A mask of 0 and 255, or of 0 and 1, is painted as `mask_class` where that is given.
+    A mask of 0 and 255, or of 0 and 1, is painted as `mask_class` if that is given.
     """
     label = read_rgb(path)
     if (label != label[..., :1]).any():
-        raise UserError(f"{path}: a label is greyscale, this one has colours: use label/, not label_rgb/")
+        raise UserError(
+            f"{path}: a label must be greyscale, this one has colours: use label/, not label_rgb/"
+        )
     if mask_class is not None and np.isin(label, (0, 1, 255)).all():
         return read_map(path, mask_class)
     try:
@@ -190,10 +196,10 @@ def read_label(path: Path, mask_class: str | None = None) -> np.ndarray:
 def read_views(
     paths: Sequence[ImageLike | None], label: Path | None = None, mask_class: str | None = None
 ) -> list[np.ndarray]:
-    """The four views of a pair in the order of VIEWS, each (H, W, 3) uint8 as large as in its file.
+    """The four views of a pair in the order of VIEWS, each (H, W, 3) uint8 in the size of its file.
 
-    A map whose path is None is void; `label`, if given, is the second date's map. mask_class: the class that
-    a mask at the second date shows. UserError if sizes differ, or for a mask at the first date.
+    A map whose path is None is void; `label`, if given, is the second date's map. mask_class: the class of a
+    mask at the second date. UserError if sizes differ or the first map is a mask.
     """
     views = [read_rgb(path) for path in paths[:2]]
     maps = [np.full_like(views[0], VOID) for _ in range(2)]
@@ -204,30 +210,31 @@ def read_views(
     views += maps
     sizes = [view.shape[:2] for view in views]
     if len(set(sizes)) > 1:
-        different = ", ".join(f"{height} x {width}" for height, width in sizes)
+        listed = ", ".join(f"{height} x {width}" for height, width in sizes)
         raise UserError(
-            f"{name_of(paths[0])}: the images of a pair have one size (rows x columns), got {different}: "
+            f"{name_of(paths[0])}: the images of a pair must have one size (rows x columns), got {listed}: "
             "crop or resize them to the same area"
         )
     return views
 
 
 def _first_map(source: ImageLike, mask_class: str | None) -> np.ndarray:
-    """The map of the first date; where masks are expected, they are the second date's."""
+    """Read the map of the first date, which must not be a mask."""
     try:
         return read_map(source)
     except UserError as error:
         if mask_class is None or "--mask_class" not in str(error):
             raise
         raise UserError(
-            f"{name_of(source)} is a mask, which shows the second date alone: leave the first date's maps out"
+            f"{name_of(source)} is a mask, but only the second date may have masks: leave out the first "
+            "date's maps"
         ) from None
 
 
 def stack_views(views: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """Views (H, W, 3) uint8 as one array (4, 3, *size): RGB resized bilinearly, maps by the nearest pixel.
+    """Resize and stack views (H, W, 3) uint8 -> (4, 3, *size): RGB bilinear, maps nearest-neighbour.
 
-    A map keeps its colours that way: a mixture of two classes' colours would be a third class or none.
+    Interpolating maps would mix colours into those of other classes.
     """
     methods = [Image.Resampling.BILINEAR] * 2 + [Image.Resampling.NEAREST] * 2
     resized = [_resize(view, size, method) for view, method in zip(views, methods, strict=True)]
@@ -235,7 +242,7 @@ def stack_views(views: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:
 
 
 def resize_map(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map (H, W, 3) uint8 as large as `size`, by the nearest pixel."""
+    """Resize a map (H, W, 3) uint8 to `size` with nearest-neighbour interpolation."""
     return _resize(image, size, Image.Resampling.NEAREST)
 
 

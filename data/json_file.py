@@ -1,4 +1,4 @@
-"""JSON, JSON Lines and CSV files: each is read in full or refused in one line that says how to fix it."""
+"""Read JSON, JSON Lines and CSV files; invalid files raise a one-line error that says how to fix them."""
 
 import csv
 import io
@@ -13,16 +13,16 @@ from data.errors import UserError
 def read_json(path: str | Path, remedy: str) -> Any:
     """The content of a JSON file in UTF-8.
 
-    FileNotFoundError without the file; UserError where it is not JSON, not UTF-8 or nested too deeply.
-    `remedy` ends the message: what to do about it.
+    Raises FileNotFoundError if the file is missing, UserError if it is not JSON, not UTF-8 or nested too
+    deeply. `remedy` ends the message: what the user can do.
     """
     return parse_json(read_text(path, remedy), path, remedy)
 
 
 def read_json_lines(path: str | Path, remedy: str) -> list[Any]:
-    """The content of a JSON Lines file, one item a line; errors as in `read_json`.
+    """The content of a JSON Lines file, one item per line; errors as in `read_json`.
 
-    A last line that is not JSON is left out: the program that wrote the file was stopped within it.
+    A last line that is not JSON is dropped: the program that wrote the file was stopped while writing it.
     """
     lines = read_text(path, remedy).splitlines()
     items = [parse_json(line, path, remedy) for line in lines[:-1]]
@@ -32,7 +32,7 @@ def read_json_lines(path: str | Path, remedy: str) -> list[Any]:
 
 
 def read_csv(path: str | Path, remedy: str) -> list[dict[str, Any]]:
-    """The rows of a CSV file with a header, by column; errors as in `read_json`."""
+    """The rows of a CSV file with a header, as dicts; errors as in `read_json`."""
     try:
         return list(csv.DictReader(io.StringIO(read_text(path, remedy), newline="")))
     except csv.Error as error:
@@ -40,7 +40,7 @@ def read_csv(path: str | Path, remedy: str) -> list[dict[str, Any]]:
 
 
 def read_text(path: str | Path, remedy: str) -> str:
-    """The text of a file in UTF-8 without its byte order mark; errors as in `read_json`."""
+    """The text of a UTF-8 file without its byte order mark; errors as in `read_json`."""
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -53,7 +53,7 @@ def read_text(path: str | Path, remedy: str) -> str:
 
 
 def parse_json(text: str, path: str | Path, remedy: str) -> Any:
-    """The content of a JSON text that stands in a file; UserError as in `read_json`."""
+    """Parse JSON text that was read from `path`; UserError as in `read_json`."""
     try:
         return json.loads(text)
     except RecursionError:

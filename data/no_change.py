@@ -1,12 +1,12 @@
-"""The sentences that say "nothing has changed": found in a data set's own captions, not taken from a list."""
+"""The sentences that mean "nothing has changed", derived from a data set's captions and change flags."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from data.sources import NO_CHANGE_SENTENCES, Pair
 
-NOISE = 0.05  # share of mistakes: "almost never" on changed pairs, and unchanged pairs with another caption
-MAJORITY = 3  # a sentence must describe this many times as many unchanged pairs as changed ones
+NOISE = 0.05  # tolerated fraction of annotation mistakes
+MAJORITY = 3  # a sentence must describe at least this many times more unchanged than changed pairs
 
 
 def count_no_change(pairs: Sequence[Pair]) -> dict[str, int]:
@@ -14,7 +14,7 @@ def count_no_change(pairs: Sequence[Pair]) -> dict[str, int]:
 
     A sentence counts if it describes at least two unchanged pairs and almost no changed one
     (`_rare_on_changed`). A sentence of a single unchanged pair may as well describe the scene: it counts only
-    where the repeated ones leave more than NOISE of the unchanged pairs without a sentence, for those pairs.
+    if more than NOISE of the unchanged pairs have no repeated sentence, and only for those pairs.
 
     Only pairs whose JSON entry has a `changeflag` are used: those of the training split, or of all splits if
     no training pair is unchanged. Augmented copies repeat their original and are not counted.
@@ -25,23 +25,25 @@ def count_no_change(pairs: Sequence[Pair]) -> dict[str, int]:
     flagged = [pair for pair in flagged if not pair.augmented] or flagged
     unchanged = [sentences_of(pair) for pair in flagged if not pair.changed]
     changed = [sentences_of(pair) for pair in flagged if pair.changed]
-    on_unchanged = Counter(sentence for own in unchanged for sentence in own)
-    on_changed = Counter(sentence for own in changed for sentence in own)
+    on_unchanged = Counter(sentence for sentences in unchanged for sentence in sentences)
+    on_changed = Counter(sentence for sentences in changed for sentence in sentences)
 
-    found = {
+    counts = {
         sentence: count
         for sentence, count in on_unchanged.most_common()
         if count > 1 and _rare_on_changed(count, on_changed[sentence], len(unchanged), len(changed))
     }
-    without = [own for own in unchanged if not any(sentence in found for sentence in own)]
+    without = [sentences for sentences in unchanged if counts.keys().isdisjoint(sentences)]
     if len(without) > NOISE * len(unchanged):
-        single = (s for own in without for s in own if on_unchanged[s] == 1 and not on_changed[s])
-        found |= dict.fromkeys(single, 1)
-    return found
+        for sentences in without:
+            for sentence in sentences:
+                if on_unchanged[sentence] == 1 and not on_changed[sentence]:
+                    counts[sentence] = 1
+    return counts
 
 
 def no_change_of(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """The no-change sentences of a data set, the most common first.
+    """The no-change sentences of a data set, most common first.
 
     NO_CHANGE_SENTENCES are added if a pair has no `changeflag`: they decide whether that pair changed.
     """
@@ -50,16 +52,16 @@ def no_change_of(pairs: Sequence[Pair]) -> tuple[str, ...]:
 
 
 def sentences_of(pair: Pair) -> dict[str, None]:
-    """The distinct captions of a pair, words joined by blanks, in their order."""
+    """The distinct captions of a pair, words joined by spaces, in their original order."""
     return dict.fromkeys(" ".join(words) for words in pair.captions)
 
 
 def _rare_on_changed(on_unchanged: int, on_changed: int, unchanged: int, changed: int) -> bool:
     """Whether a sentence describes almost no changed pair.
 
-    on_unchanged, on_changed: pairs that it describes, of `unchanged` and `changed` pairs. One changed pair
-    may be an annotator's mistake. More of them must be rare: at most NOISE of the rate on unchanged pairs.
-    In both cases the unchanged pairs must be the clear majority of all that the sentence describes.
+    on_unchanged, on_changed: the number of pairs that it describes, out of `unchanged` and `changed` pairs. A
+    single changed pair may be an annotator's mistake. More must be rare: at most NOISE times the rate on
+    unchanged pairs. In both cases the unchanged pairs must outnumber the changed ones by MAJORITY.
     """
     if not on_changed:
         return True
@@ -70,11 +72,11 @@ def _rare_on_changed(on_unchanged: int, on_changed: int, unchanged: int, changed
 def sentences_in_use(
     setting: Sequence[str] | None, checkpoint: Mapping, of_data: Sequence[str] = ()
 ) -> tuple[str, ...]:
-    """The sentences that a model's captions are judged by.
+    """The no-change sentences used to score a model's captions.
 
-    setting: `data.no_change`, which overrides the others. checkpoint: its content, whose "no_change" are
-    those of the training data. of_data: those of the data that are scored. Older checkpoints store the seven
-    NO_CHANGE_SENTENCES as the setting because that was its default: there it counts as not given.
+    setting: `data.no_change`, which overrides the others. checkpoint: its content; "no_change" holds the
+    sentences of the training data. of_data: the sentences of the scored data. Older checkpoints store the
+    seven NO_CHANGE_SENTENCES as the setting, because that was its default; it then counts as not given.
     """
     old_default = "no_change" not in checkpoint and setting is not None
     if setting is not None and not (old_default and tuple(setting) == NO_CHANGE_SENTENCES):

@@ -1,7 +1,7 @@
-"""A pair's maps in one byte a pixel: the places of both colours in a palette of 16.
+"""A pair's two maps packed into one byte per pixel: two 4-bit indices into a palette of 16 colours.
 
-The map before is in the upper four bits, the map after in the lower four. The palette has black, white, and
-the colours of data.palette.CLASSES in both brightnesses.
+The first date's map is in the upper four bits, the second date's in the lower four. The palette holds black,
+white, and the colours of data.palette.CLASSES in both brightnesses.
 """
 
 from typing import NamedTuple
@@ -14,12 +14,12 @@ PALETTE = np.zeros((16, 3), dtype=np.uint8)
 _colours = dict.fromkeys([VOID, *(colour for row in CLASSES for colour in row[1:])])
 PALETTE[: len(_colours)] = list(_colours)
 
-# By 0xRRGGBB: the place in PALETTE plus one, 0 for other colours. Only the pages in use take up memory.
-_PLACE_OF = np.zeros(1 << 24, dtype=np.uint8)
-_PLACE_OF[colour_codes(PALETTE[: len(_colours)])] = np.arange(1, len(_colours) + 1)
+# By 0xRRGGBB: the index into PALETTE plus one, 0 for other colours. Only the pages in use take up memory.
+_INDEX_PLUS_ONE = np.zeros(1 << 24, dtype=np.uint8)
+_INDEX_PLUS_ONE[colour_codes(PALETTE[: len(_colours)])] = np.arange(1, len(_colours) + 1)
 
 
-# For each value of a byte the colours before and after, padded to eight bytes for a single look-up.
+# Both colours for each value of a byte, padded to eight bytes so that one look-up gets them.
 CHANNELS = np.zeros((256, 8), dtype=np.uint8)
 CHANNELS[:, :3] = PALETTE[np.arange(256) >> 4]
 CHANNELS[:, 3:6] = PALETTE[np.arange(256) & 15]
@@ -37,17 +37,17 @@ class PackedViews(NamedTuple):
         return np.concatenate([self.images, maps])
 
     def packed(self) -> "PackedViews":
-        """The same with packed maps, if all their colours are in PALETTE."""
+        """The same views with packed maps if all colours are in PALETTE, else unchanged."""
         maps = self.maps if self.maps.ndim == 2 else pack_maps(self.maps)
         return self if maps is None else self._replace(maps=maps)
 
 
 def pack_maps(maps: np.ndarray) -> np.ndarray | None:
-    """Maps (2, 3, H, W) uint8 -> (H, W) uint8; None where a colour is not in PALETTE."""
-    places = _PLACE_OF.take(colour_codes(np.moveaxis(maps, 1, -1)))
-    if not places.all():
+    """Maps (2, 3, H, W) uint8 -> (H, W) uint8; None if a colour is not in PALETTE."""
+    indices = _INDEX_PLUS_ONE.take(colour_codes(np.moveaxis(maps, 1, -1)))
+    if not indices.all():
         return None
-    before, after = places - 1
+    before, after = indices - 1
     return before << 4 | after
 
 

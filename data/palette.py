@@ -1,4 +1,4 @@
-"""The colours of semantic maps: SECOND's classes, and LEVIR-MCI's labels painted in them."""
+"""The colours of semantic maps: the classes of SECOND, and LEVIR-MCI's labels painted as these classes."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -8,13 +8,13 @@ import numpy as np
 from data.errors import UserError
 
 Colour = tuple[int, int, int]
-MapClasses = tuple[tuple[int, ...], tuple[int, ...]]  # of a data set, before and after: places in CLASSES
+MapClasses = tuple[tuple[int, ...], tuple[int, ...]]  # class indices of a data set, before and after
 
 VOID: Colour = (0, 0, 0)
 
 
 class MapClass(NamedTuple):
-    """A class of SECOND's maps: its colour, and its colour in rows whose brightness was raised by 80."""
+    """A class of SECOND's maps: its colour, and its colour in maps whose brightness was raised by 80."""
 
     name: str
     base: Colour
@@ -31,10 +31,10 @@ CLASSES = (
     MapClass("playground", (255, 0, 0), (255, 80, 80)),
 )
 
-GROUND = 2  # place in CLASSES of the one class whose colours are grey
-FEW, LOW = 16, 64  # a greyscale map of at most so many values, or of values below, holds class numbers
+GROUND = 2  # index of the only class whose colours are grey
+FEW, LOW = 16, 64  # a greyscale map with at most FEW values, or with values below LOW, holds class indices
 
-MASK_CLASSES = tuple(row.name for row in CLASSES[1:])  # what a mask can show
+MASK_CLASSES = tuple(row.name for row in CLASSES[1:])  # the classes that a mask can stand for
 
 # LEVIR-MCI's label values in SECOND's colours: background is void, roads are ground surface.
 LABEL_COLOURS: dict[int, Colour] = {0: VOID, 128: (128, 128, 128), 255: (128, 0, 0)}
@@ -56,21 +56,21 @@ _PAINT = np.array([VOID, *(row.base for row in CLASSES[1:])], dtype=np.uint8)
 
 
 def void_to_black(image: np.ndarray) -> np.ndarray:
-    """Exact white becomes black, the colour of void after preparation; (H, W, 3) uint8 -> the same."""
+    """Replace exact white by black, the prepared colour of void: (H, W, 3) uint8 -> (H, W, 3) uint8."""
     black = image.copy()
     black[colour_codes(image) == 0xFFFFFF] = VOID
     return black
 
 
 def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
-    """The pixels of a map's file in the palette's colours, void black; (H, W, 3) uint8 -> the same.
+    """Convert a map to the palette's colours with black void: (H, W, 3) uint8 -> (H, W, 3) uint8.
 
-    In a map with colours, black and white are both void: SECOND's maps are white there, prepared ones black.
-    A greyscale map of 0 and 255 (and some values between them, as JPEG leaves them) or of 0 and 1 is a mask
-    and is painted as `mask_class`, a name of MASK_CLASSES. Where `mask_class` is given, so is a wholly white
-    map, which is void otherwise.
+    In maps with colours, black and white are both void: SECOND's maps use white, prepared maps black. A
+    greyscale map of 0 and 255 (and some values between them, as left by JPEG) or of 0 and 1 is a mask and is
+    painted as `mask_class`, one of MASK_CLASSES. An all-white map is a mask if `mask_class` is given, else
+    void.
 
-    UserError for a mask where `mask_class` is None, for class numbers, and for LEVIR-MCI's labels.
+    Raises UserError for a mask without `mask_class`, for class indices, and for LEVIR-MCI's labels.
     """
     classes = _CLASS_OF[colour_codes(image)]
     if ((classes != 0) & (classes != GROUND)).any() or (image != image[..., :1]).any():
@@ -79,41 +79,41 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
     values = np.unique(grey).tolist()
     if values == [0, 128, 255]:
         raise UserError(
-            "holds 0, 128 and 255 as LEVIR-MCI's labels do: paint 255 as a building, (128, 0, 0), or lay the "
-            "data set out as LEVIR-MCI, with a folder label/"
+            "holds 0, 128 and 255 as LEVIR-MCI's labels do: paint 255 as a building, (128, 0, 0), or use the "
+            "layout of LEVIR-MCI, with a folder label/"
         )
-    if is_mask(grey, values, wholly_white=mask_class is not None):
+    if is_mask(grey, values, all_white=mask_class is not None):
         if mask_class is None:
             raise UserError(
-                f"is a mask of {values[0]} and {values[-1]}, no map in the palette's colours: name the class "
-                f"that it shows with --mask_class ({', '.join(MASK_CLASSES)})"
+                f"is a mask of {values[0]} and {values[-1]}, not a map in the palette's colours: give its "
+                f"class with --mask_class ({', '.join(MASK_CLASSES)})"
             )
-        shown = grey > values[-1] // 2
-        return paint_classes(shown * (1 + MASK_CLASSES.index(mask_class))).transpose(1, 2, 0)
-    strangers = [value for value in values if value not in (0, 255)]
-    if strangers and not classes.any() and (len(values) <= FEW or values[-1] < LOW):
+        mask = grey > values[-1] // 2
+        return paint_classes(mask * (1 + MASK_CLASSES.index(mask_class))).transpose(1, 2, 0)
+    unknown = [value for value in values if value not in (0, 255)]
+    if unknown and not classes.any() and (len(values) <= FEW or values[-1] < LOW):
         raise UserError(
-            f"holds the greyscale values {strangers[:5]}, which look like class numbers: paint each class in "
+            f"holds the greyscale values {unknown[:5]}, which look like class indices: paint each class in "
             "its colour (README.md has the table)"
         )
     return void_to_black(image)
 
 
-def is_mask(grey: np.ndarray, values: list[int], wholly_white: bool) -> bool:
-    """Whether a greyscale map (H, W) of the sorted `values` is a mask.
+def is_mask(grey: np.ndarray, values: list[int], all_white: bool) -> bool:
+    """Whether a greyscale map (H, W) with the sorted distinct `values` is a mask.
 
-    It has 0 and 1 alone, or both 0 and 255 and these in more than half of its pixels. wholly_white: count a
-    map of 1 or 255 alone, too.
+    A mask has only 0 and 1, or both 0 and 255 in more than half of its pixels. all_white: a map of only 1
+    or only 255 is a mask, too.
     """
-    if values == [0, 1] or (wholly_white and values in ([1], [255])):
+    if values == [0, 1] or (all_white and values in ([1], [255])):
         return True
     return values[0] == 0 and values[-1] == 255 and np.isin(grey, (0, 255)).mean() > 0.5
 
 
 def unknown_colours(image: np.ndarray, most: int | None = None) -> dict[Colour, int]:
-    """The colours of a map (H, W, 3) uint8 that no class has in either brightness, and their pixels.
+    """The colours of a map (H, W, 3) uint8 that no class has in either brightness, with pixel counts.
 
-    most: how many of them, the commonest first; None: all.
+    most: return only so many, the most common first; None: all.
     """
     codes = colour_codes(image)
     colours, pixels = np.unique(codes[_unknown(codes)], return_counts=True)
@@ -127,7 +127,7 @@ def unknown_colours(image: np.ndarray, most: int | None = None) -> dict[Colour, 
 
 
 def unknown_share(image: np.ndarray) -> float:
-    """The share of a map's pixels whose colour no class has; (H, W, 3) uint8."""
+    """The fraction of pixels of a map (H, W, 3) uint8 whose colour no class has."""
     return float(_unknown(colour_codes(image)).mean())
 
 
@@ -137,47 +137,46 @@ def has_class(image: np.ndarray) -> bool:
 
 
 def _unknown(codes: np.ndarray) -> np.ndarray:
-    """Where colours, 0xRRGGBB, are neither a class's nor black nor white."""
+    """Whether colours 0xRRGGBB are neither those of a class nor black nor white."""
     return (_CLASS_OF[codes] == 0) & (codes != 0) & (codes != 0xFFFFFF)
 
 
 def map_classes(maps: np.ndarray) -> np.ndarray:
-    """Places in CLASSES of the colours of maps, in either brightness: (..., 3, H, W) uint8 -> (..., H, W)
-    uint8.
+    """The class indices of maps, in either brightness: (..., 3, H, W) uint8 -> (..., H, W) uint8.
 
-    Black and white are void, and so is a colour that no class has: the nearest class would be a guess.
+    Black, white and colours of no class are void; the nearest class would be a guess.
     """
     return _CLASS_OF[colour_codes(np.moveaxis(maps, -3, -1))]
 
 
 def classes_by_date(maps: Iterable[np.ndarray]) -> MapClasses:
-    """The classes that pairs of maps (2, 3, H, W) uint8 have at each date, without void.
+    """The class indices, without void, that pairs of maps (2, 3, H, W) uint8 have at each date.
 
-    Stops reading where both dates have all.
+    Stops reading as soon as both dates have all classes.
     """
-    has = np.zeros((2, len(CLASSES)), dtype=bool)
-    has[:, 0] = True
+    present = np.zeros((2, len(CLASSES)), dtype=bool)
+    present[:, 0] = True
     for pair in maps:
         for date in np.flatnonzero(pair.any(axis=(1, 2, 3))):
-            has[date, map_classes(pair[date])] = True
-        if has.all():
+            present[date, map_classes(pair[date])] = True
+        if present.all():
             break
-    before, after = (tuple((np.flatnonzero(row[1:]) + 1).tolist()) for row in has)
+    before, after = (tuple((np.flatnonzero(row[1:]) + 1).tolist()) for row in present)
     return before, after
 
 
 def paint_classes(classes: np.ndarray) -> np.ndarray:
-    """Maps in the classes' base colours, void black: (..., H, W) -> (..., 3, H, W) uint8."""
+    """Paint class indices in the base colours, void black: (..., H, W) -> (..., 3, H, W) uint8."""
     return np.moveaxis(_PAINT[classes], -1, -3)
 
 
 def colour_label(label: np.ndarray) -> np.ndarray:
-    """LEVIR-MCI's label (H, W) of 0, 128 and 255 as a map (H, W, 3) uint8; UserError on any other value."""
+    """Paint a LEVIR-MCI label (H, W) as a map (H, W, 3) uint8; UserError on values but 0, 128 and 255."""
     values = np.unique(label).tolist()
-    strangers = [value for value in values if value not in LABEL_COLOURS]
-    if strangers:
+    unknown = [value for value in values if value not in LABEL_COLOURS]
+    if unknown:
         raise UserError(
-            f"a label holds only 0 (background), 128 (road) and 255 (building), got {strangers[:5]}"
+            f"a label must hold only 0 (background), 128 (road) and 255 (building), got {unknown[:5]}"
         )
     colours = np.zeros((256, 3), dtype=np.uint8)
     for value in values:

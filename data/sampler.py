@@ -1,4 +1,4 @@
-"""The shuffled samples of each training step, the same for any number of processes."""
+"""Shuffled batches of samples; the order does not depend on the number of processes."""
 
 import math
 from collections.abc import Iterator
@@ -7,37 +7,31 @@ from typing import NamedTuple
 import torch
 from torch.utils.data import Sampler
 
-SPARE = -1  # a sample whose captions are all padding and whose index is this: it counts for nothing
+SPARE = -1  # index of an all-padding sample that contributes nothing to the loss
 
 
 class Draw(NamedTuple):
-    """A sample as training draws it: what augmentation makes of it differs from epoch to epoch."""
+    """A sample drawn in training; its augmentation depends on the epoch."""
 
     epoch: int
     sample: int
 
 
 class StepSampler(Sampler[list[Draw]]):
-    """The shuffled samples of each step of one epoch, as Draws, or one process's share of them.
+    """The shuffled samples of each step of one epoch, as Draws; with several processes, this rank's share.
 
-    The order depends on seed and epoch alone, so that an epoch can be entered at any step (`begin`), by any
-    number of processes. A process for which the last, smaller batch leaves nothing takes part with a SPARE
-    sample.
+    The order depends on seed and epoch only, so an epoch can be resumed at any step (`begin`) by any number
+    of processes. If the last, smaller batch has no sample for a process, the process gets a SPARE sample.
     """
 
     def __init__(self, samples: int, batch_size: int, *, seed: int, rank: int = 0, count: int = 1) -> None:
-        self.samples, self.batch_size, self.seed, self.rank, self.count = (
-            samples,
-            batch_size,
-            seed,
-            rank,
-            count,
-        )
+        self.samples, self.batch_size, self.seed = samples, batch_size, seed
+        self.rank, self.count = rank, count
         self.steps = math.ceil(samples / batch_size)
         self.begin(1)
 
     def begin(self, epoch: int, step: int = 0) -> None:
-        """What the next iteration yields: the rest of `epoch` after `step` steps."""
+        """Let the next iteration start at step `step` of `epoch`."""
         self.epoch, self.first = epoch, step
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""The `data:` section of a configuration, and the types that limit settings."""
+"""The `data:` section of a configuration, and restricted types for settings."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -8,7 +8,7 @@ from jsonargparse.typing import NonNegativeInt, restricted_number_type
 from data.errors import UserError
 from data.perturbations import MAPS, PERTURBATIONS
 
-FLIPS = "flips"  # in data.augment: mirrored and turned pairs
+FLIPS = "flips"  # value of data.augment: mirror images and quarter turns
 Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)], join="and")
 Split = Literal["train", "val", "test"]
 Augment = Literal[FLIPS, *PERTURBATIONS]
@@ -16,7 +16,7 @@ Augment = Literal[FLIPS, *PERTURBATIONS]
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which files are read, and what is done to the pairs."""
+    """Which files are read, and how the pairs are augmented."""
 
     dir: str = "createdFileBlackAUG"
     """Folder of the input files."""
@@ -34,7 +34,7 @@ class DataConfig:
     """Processes that load batches."""
 
     def check_training(self, task: str) -> None:
-        """UserError where training would alter maps that the model cannot see or learns to predict."""
+        """Raise UserError if training would perturb maps that the model does not see or learns to predict."""
         names = [name for name in self.augment if name != FLIPS and PERTURBATIONS[name].group == MAPS]
         if names and self.maps == "void":
             raise UserError(f"data.augment must name no map noise where data.maps is void: got {names}")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from data import authors_files, hdf5
-from data.authors_files import ReleasedReader
+from data.authors_files import AuthorsReader
 from data.detected_maps import DetectedMaps
 from data.errors import UserError
 from data.hdf5 import SplitReader, split_path
@@ -17,7 +17,7 @@ from data.palette import MapClasses, classes_by_date
 from data.perturbations import PAINTING
 from data.settings import DataConfig
 
-Reader = SplitReader | ReleasedReader
+Reader = SplitReader | AuthorsReader
 
 
 class SplitViews:
@@ -47,46 +47,46 @@ class SplitViews:
 
 
 def used_rows(reader: Reader, split: str, config: DataConfig) -> list[int]:
-    """Places of the pairs in use: augmented rows only in the splits that `data.augmented_splits` names."""
+    """The rows that are used: augmented ones only in the splits named by `data.augmented_splits`."""
     keep = ~reader.augmented | (split in config.augmented_splits)
     return np.flatnonzero(keep).tolist()
 
 
 def open_reader(split: str, config: DataConfig) -> Reader:
-    """One split of `data.dir`, which holds our files or the released ones."""
+    """Open one split of `data.dir`, which holds either our files or the authors'."""
     ours, authors = hdf5.input_files(config.dir), authors_files.input_files(config.dir)
     if ours and authors:
         raise UserError(
             f"{config.dir} must hold one kind of input files, found {ours[0].name} and {authors[0].name}: "
-            "give each its own folder"
+            "give each kind a separate folder"
         )
     if authors:
-        return ReleasedReader(config.dir, split, config.annotations, config.no_change)
+        return AuthorsReader(config.dir, split, config.annotations, config.no_change)
     return SplitReader(split_path(config.dir, split))
 
 
 def map_classes_of(reader: Reader, perturbations: Iterable[str]) -> MapClasses:
-    """The classes of a split's given maps at each date; not looked for unless one of `perturbations` paints
-    classes."""
+    """The classes of a split's maps at each date; empty unless one of `perturbations` paints classes."""
     if not PAINTING.intersection(perturbations):
         return (), ()
     return classes_by_date(reader.views(row)[2:] for row in range(len(reader)))
 
 
 def check_size(reader: Reader, image_size: list[int]) -> None:
+    """Raise UserError if a split's images do not have the size that the model was trained on."""
     if list(reader.image_size) != image_size:
         raise UserError(
-            f"{reader.path} holds images of {reader.image_size}, the model learnt on {tuple(image_size)}: "
-            f"prepare them with tools/create_input_files.py --image_size {image_size[0]}"
+            f"{reader.path} holds images of {reader.image_size}, the model was trained on "
+            f"{tuple(image_size)}: prepare them with tools/create_input_files.py --image_size {image_size[0]}"
         )
 
 
 def open_split(split: str, config: DataConfig) -> tuple[Reader, list[int]]:
-    """One split of `data.dir` and the places of its pairs in use; UserError where none is left."""
+    """Open one split of `data.dir`; returns it with the rows that are used. UserError if there are none."""
     reader = open_reader(split, config)
     rows = used_rows(reader, split, config)
     if not rows:
         raise UserError(
-            f"{reader.path} holds no pair in use: its rows are all augmented, see data.augmented_splits"
+            f"{reader.path} has no usable pair: all its rows are augmented, see data.augmented_splits"
         )
     return reader, rows

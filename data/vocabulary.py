@@ -1,4 +1,4 @@
-"""Words and their ids; the special tokens live here and nowhere else."""
+"""The mapping between words and token ids, including the special tokens."""
 
 import json
 from collections import Counter
@@ -13,9 +13,9 @@ PAD, UNK, START, END = SPECIALS = ("<pad>", "<unk>", "<start>", "<end>")
 
 
 class Vocabulary:
-    """An ordered list of words: `words[id]` is the word of that id.
+    """An ordered list of words; `words[id]` is the word with that id.
 
-    Built in the order of the released word maps: `<pad>` is 0, then the words in order of first appearance,
+    The order is that of the authors' word maps: `<pad>` is 0, then the words in order of first appearance,
     then `<unk>`, `<start>`, `<end>`.
     """
 
@@ -42,11 +42,11 @@ class Vocabulary:
         return len(self.words)
 
     def __contains__(self, word: str) -> bool:
-        """Whether `word` has an id of its own; a word spelt like a special token is a stranger."""
+        """Whether `word` is a known word; words spelt like a special token are unknown."""
         return word in self._ids and word not in SPECIALS
 
     def encode(self, words: Sequence[str], max_length: int) -> list[int]:
-        """`<start>` words `<end>`, then `<pad>` up to `max_length` + 2 ids. UserError on more words."""
+        """`<start>` words `<end>`, padded with `<pad>` to `max_length` + 2 ids. UserError on more words."""
         if len(words) > max_length:
             raise UserError(
                 f"a caption has at most {max_length} words, got {len(words)}: raise the maximum length"
@@ -55,29 +55,29 @@ class Vocabulary:
         return [self.start, *ids, self.end] + [self.pad] * (max_length - len(words))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The words joined by blanks; `<start>`, `<end>`, `<pad>` vanish wherever they are, `<unk>` stays."""
-        silent = {self.pad, self.start, self.end}
-        return " ".join(self.words[int(index)] for index in ids if int(index) not in silent)
+        """The words joined by spaces; drops `<start>`, `<end>` and `<pad>`, keeps `<unk>`."""
+        dropped = {self.pad, self.start, self.end}
+        return " ".join(self.words[int(index)] for index in ids if int(index) not in dropped)
 
     def to_word_map(self) -> dict[str, int]:
-        """The released form, word -> id."""
+        """The authors' format, word -> id."""
         return dict(self._ids)
 
     @classmethod
     def from_word_map(cls, word_map: dict[str, int]) -> "Vocabulary":
-        """Inverse of `to_word_map`. UserError where the ids are not 0 .. V - 1, each once."""
+        """Inverse of `to_word_map`. UserError unless the ids are 0 to V - 1, each once."""
         words = sorted(word_map, key=word_map.__getitem__)
         if [word_map[word] for word in words] != list(range(len(words))):
             raise UserError(f"the ids of a word map are 0 to {len(words) - 1}, each once; these are not")
         return cls(words)
 
     def save(self, path: Path) -> None:
-        """The list of words as JSON, a word a line."""
+        """Write the list of words as JSON, one word per line."""
         write_text(path, json.dumps(self.words, ensure_ascii=False, indent=0) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "Vocabulary":
-        """Inverse of `save`. FileNotFoundError without the file, UserError if it holds no list of words."""
+        """Inverse of `save`. FileNotFoundError if the file is missing, UserError if it is not a word list."""
         words = read_json(path, "run tools/create_input_files.py")
         if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
             raise UserError(f"{path} must hold a list of words: run tools/create_input_files.py again")

@@ -1,4 +1,4 @@
-"""Worker processes: results in order, and signals that only the main process acts on."""
+"""Helpers for worker processes: ordered results, and signals that only the main process handles."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
 def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) -> Iterator:
-    """`map` over a pool that starts at once and holds at most `ahead` results, so that memory stays flat."""
+    """Like `pool.map`, but with at most `ahead` pending results, which bounds memory."""
     items = iter(items)
     waiting = deque(pool.submit(function, item) for item in islice(items, ahead))
 
@@ -28,7 +28,7 @@ def in_order(pool: Executor, function: Callable, items: Iterable, ahead: int) ->
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait until the end of the block; processes that it starts never receive them."""
+    """Block Ctrl-C and SIGTERM until the end of the block; processes started in it never receive them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -40,9 +40,9 @@ def interrupts_blocked() -> Iterator[None]:
 
 
 def ignore_interrupts(*_: object) -> None:
-    """Let a worker process end only when its parent ends it or has died.
+    """Make a worker process exit only when its parent terminates it or has died.
 
-    Ctrl-C, torchrun and schedulers signal all processes of a group at once, and the parent needs its workers
+    Ctrl-C, torchrun and schedulers signal all processes of a group at once, but the parent needs its workers
     until it has saved its state.
     """
     if not hasattr(signal, "sigtimedwait"):  # Windows, macOS

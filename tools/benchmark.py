@@ -1,16 +1,16 @@
-"""Time what a user waits for, beside its own limit and beside the released procedure, in one run.
+"""Time evaluation, training and preparation, compared with lower limits and with the authors' procedure.
 
     python tools/benchmark.py --config configs/second_cc_authors.yaml --train.batch_size 4
     python tools/benchmark.py --checkpoint runs/second_cc/best.pt --split test --pairs 300 --parts evaluation
     python tools/benchmark.py --config configs/second_cc_authors.yaml --parts training --train.batch_size 30
 
 Parts: evaluation (reading, encoding, beam search), a training step, preparation, loading (one data worker,
-plain and with data.augment), one caption from a cold start. Their limits: the trunks alone (both, all four
-views, in the same batches, format and precision); decoding the PNG files on all cores; importing torch and
-reading the checkpoint. The authors' procedure is in tools/studies/authors_procedure.py; a GPU runs it in
-TF32, too. Prints tables and writes a JSON.
+plain and with data.augment), caption (one caption from a cold start). Limits: the trunks alone (both, all
+four views, in the same batches, format and precision); decoding the PNG files on all cores; importing torch
+and reading the checkpoint. The authors' procedure (tools/studies/authors_procedure.py) is called `released`
+in the results; on a GPU it is also timed in TF32. Prints tables and writes a JSON file.
 
-Without --checkpoint the weights are random, and the decoder is taught to end captions after eight words.
+Without --checkpoint the weights are random, and the decoder is trained to end captions after eight words.
 """
 
 import json
@@ -66,49 +66,49 @@ from tools.engine.training_data import open_samples
 from tools.engine.training_steps import Progress, TrainingSteps
 from tools.make_demo_dataset import write_dataset
 from tools.studies.authors_procedure import (
-    released_captions,
-    released_copy,
-    released_optimiser,
-    released_step,
+    authors_captions,
+    authors_copy,
+    authors_optimiser,
+    authors_step,
 )
 from tools.studies.benchmark_subject import Subject, make_subject
 from tools.studies.stopwatch import Row, Work, count_operations, format_rows, machine, time_side_by_side
 
 PRECISIONS = ("float32", "tf32", "bf16")
 CAPTIONS_PER_PAIR, PREPARED_PAIRS = 5, 200
-LOADED_PAIRS, LOADED_BATCH, LOADED_CAPTIONS = 100, 28, 1400  # captions: at least so many are read
+LOADED_PAIRS, LOADED_BATCH, LOADED_CAPTIONS = 100, 28, 1400  # captions: at least this many are read
 PERTURBED_PAIRS = 8
 
-Result = tuple[list[Row], dict[str, float]]  # a part's rows, and what else it found
+Result = tuple[list[Row], dict[str, float]]  # the rows of a part, and its other measurements
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = CommandLine(__doc__)
     parser.add_argument("--config", action="config", help="a YAML file, see configs/")
     parser.add_argument("--checkpoint", type=Path | None, help="best.pt of a run; default: random weights")
-    parser.add_argument("--split", choices=("train", "val", "test"), help="its pairs; default: random ones")
-    parser.add_argument("--pairs", type=PositiveInt, default=16, help="how many evaluation captions")
-    parser.add_argument("--repeats", type=PositiveInt, default=3, help="runs of which medians are taken")
+    parser.add_argument("--split", choices=("train", "val", "test"), help="default: random pairs")
+    parser.add_argument("--pairs", type=PositiveInt, default=16, help="number of pairs in evaluation")
+    parser.add_argument("--repeats", type=PositiveInt, default=3, help="runs whose median is reported")
     parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"))
     config, options, content = read_over_checkpoint(parser, argv)
 
     check_writable(options.output, "--output")
     check_comparable(config.model.name, options.parts)
-    where = machine(pick_device(config.decode.device))
-    print("\n".join(f"{name}: {value}" for name, value in where.items()))
-    report = {"machine": where, "config": config.to_dict(), "repeats": options.repeats, "parts": {}}
+    hardware = machine(pick_device(config.decode.device))
+    print("\n".join(f"{name}: {value}" for name, value in hardware.items()))
+    report = {"machine": hardware, "config": config.to_dict(), "repeats": options.repeats, "parts": {}}
     with tempfile.TemporaryDirectory() as scratch:
         subject = make_subject(content, config, options, Path(scratch))
         for part in options.parts:
             unit, measure = PARTS[part]
-            rows, found = measure(subject, options.repeats)
-            facts = [f"{name}: {value:.3f}" for name, value in found.items()]
-            print("", format_rows(part, unit, rows), *facts, sep="\n")
-            report["parts"][part] = {"unit": unit, "rows": [asdict(row) for row in rows], "found": found}
+            rows, others = measure(subject, options.repeats)
+            lines = [f"{name}: {value:.3f}" for name, value in others.items()]
+            print("", format_rows(part, unit, rows), *lines, sep="\n")
+            report["parts"][part] = {"unit": unit, "rows": [asdict(row) for row in rows], "found": others}
     options.output.parent.mkdir(parents=True, exist_ok=True)
     write_text(options.output, json.dumps(report, indent=1))
-    print(f"\nwritten to {options.output}")
+    print(f"\nwrote {options.output}")
 
 
 def check_comparable(model: str, parts: Sequence[str]) -> None:
@@ -122,20 +122,20 @@ def check_comparable(model: str, parts: Sequence[str]) -> None:
 
 
 def evaluation(subject: Subject, repeats: int) -> Result:
-    """Captioning the samples: reading, encoding, beam search."""
+    """Time captioning of the samples: reading, encoding, beam search."""
     model, config, vocabulary = deepcopy(subject.model), subject.config, subject.vocabulary
     fold_batchnorm(model)
     device, count = model.device, len(subject.samples)
     loader = make_loader(subject.samples, config.data, batch_size=config.decode.batch_size)
     batches = [views_of(batch, device) for batch in loader]
-    plain = released_copy(subject.model)
+    plain = authors_copy(subject.model)
 
-    def released(precision: str) -> list[Hypothesis]:
+    def authors(precision: str) -> list[Hypothesis]:
         special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
         pairs = (subject.samples[i]["views"].to(device) for i in range(count))
-        return [released_captions(plain, views, **special, precision=precision)[0] for views in pairs]
+        return [authors_captions(plain, views, **special, precision=precision)[0] for views in pairs]
 
-    works = released_works(released, count, device)
+    works = authors_works(authors, count, device)
     for precision in precisions(device):
         settings = replace(config, decode=replace(config.decode, precision=precision))
         ours = partial(predict, model, subject.samples, vocabulary, settings, Processes())
@@ -146,40 +146,40 @@ def evaluation(subject: Subject, repeats: int) -> Result:
         )
     rows, captions = time_side_by_side(works, repeats, device)
     expected = captions["released"]
-    found = {"words in a caption": sum(len(caption.tokens) for caption in expected) / count}
+    others = {"words in a caption": sum(len(caption.tokens) for caption in expected) / count}
     for precision in precisions(device):
         answers = list(zip(captions[precision], expected, strict=True))
         same = sum(same_answer(ours, theirs) for ours, theirs in answers)
-        in_words = sum(ours.tokens == theirs.tokens for ours, theirs in answers)
-        found[f"share of captions that equal the released ones, {precision}"] = same / count
-        found[f"captions among them with other words that are as likely to 1e-5, {precision}"] = (
-            same - in_words
+        same_words = sum(ours.tokens == theirs.tokens for ours, theirs in answers)
+        others[f"share of captions that equal the released ones, {precision}"] = same / count
+        others[f"captions among them with other words that are as likely to 1e-5, {precision}"] = (
+            same - same_words
         )
-    return rows, found
+    return rows, others
 
 
 def precisions(device: torch.device) -> list[str]:
-    """Those of PRECISIONS that the device computes in hardware."""
+    """The PRECISIONS that the device supports in hardware."""
     return [precision for precision in PRECISIONS if usable_precision(precision, device) == precision]
 
 
-def released_works(released: Callable[[str], Any], units: int, device: torch.device) -> dict[str, Work]:
-    """The released procedure in float32, and in TF32, as the authors' torch computed, where a GPU can."""
-    works = {"released": Work(partial(released, "float32"), units)}
+def authors_works(call: Callable[[str], Any], units: int, device: torch.device) -> dict[str, Work]:
+    """The authors' procedure in float32, and on GPUs also in TF32, the default of the authors' torch."""
+    works = {"released": Work(partial(call, "float32"), units)}
     if "tf32" in precisions(device):
-        works["released, tf32"] = Work(partial(released, "tf32"), units, "tf32")
+        works["released, tf32"] = Work(partial(call, "tf32"), units, "tf32")
     return works
 
 
 def counterpart(precision: str, works: dict[str, Work]) -> str:
-    """The released work beside which ours stands: the fastest of theirs that rounds no more than ours."""
+    """The authors' work to compare ours with: the fastest whose precision is at least as high."""
     tf32 = "released, tf32"
     return tf32 if precision != "float32" and tf32 in works else "released"
 
 
 @torch.inference_mode()
 def encode_alone(model: MModalCC, batches: list[Tensor], precision: str) -> None:
-    """Both trunks on all four views, void maps too."""
+    """Both trunks on all four views, including void maps."""
     with autocast(model.device, precision):
         for views in batches:
             images = model.normalised(views)
@@ -188,26 +188,24 @@ def encode_alone(model: MModalCC, batches: list[Tensor], precision: str) -> None
 
 
 def same_answer(ours: Hypothesis, expected: Hypothesis) -> bool:
-    """Whether the words are the same, or as likely to 1e-5."""
+    """Whether the words are the same, or equally likely up to 1e-5."""
     return ours.tokens == expected.tokens or abs(ours.log_prob - expected.log_prob) < 1e-5
 
 
 def training(subject: Subject, repeats: int) -> Result:
-    """A step on random pairs, shared out over its captions: one of each pair, or all of fewer pairs."""
+    """Time a training step on random pairs, per caption: one caption per pair, or all captions per pair."""
     config, pad = subject.config.train, subject.vocabulary.pad
     device, captions = pick_device(config.device), config.batch_size
-    one = subject.random_batch(captions, 1, device)
+    single = subject.random_batch(captions, 1, device)
     every = subject.random_batch(max(1, captions // CAPTIONS_PER_PAIR), CAPTIONS_PER_PAIR, device)
-    plain, ours = (
-        copy.to(device).train() for copy in (released_copy(subject.model), deepcopy(subject.model))
-    )
-    plain_adam, adam = released_optimiser(plain, config.learning_rate), make_optimiser(ours, config)
+    plain, ours = (copy.to(device).train() for copy in (authors_copy(subject.model), deepcopy(subject.model)))
+    plain_adam, adam = authors_optimiser(plain, config.learning_rate), make_optimiser(ours, config)
 
-    def released(precision: str) -> None:
-        released_step(
+    def authors(precision: str) -> None:
+        authors_step(
             plain,
-            one["views"],
-            one["tokens"][:, 0],
+            single["views"],
+            single["tokens"][:, 0],
             plain_adam,
             pad=pad,
             clip=config.clip_value,
@@ -218,28 +216,28 @@ def training(subject: Subject, repeats: int) -> Result:
         loss = CaptionLoss(pad, precision)
         TrainingSteps(ours, loss, adam, config, Progress(), Processes()).take_and_wait(batch)
 
-    works = released_works(released, captions, device)
+    works = authors_works(authors, captions, device)
     for precision in precisions(device):
         trunks = f"trunks alone, {precision}"
-        works[trunks] = Work(partial(trunk_step, ours, one["views"], precision), captions, precision)
+        works[trunks] = Work(partial(trunk_step, ours, single["views"], precision), captions, precision)
         theirs = counterpart(precision, works)
-        works[precision] = Work(partial(step, one, precision), captions, precision, theirs, trunks)
+        works[precision] = Work(partial(step, single, precision), captions, precision, theirs, trunks)
         works[f"all captions of a pair, {precision}"] = Work(
             partial(step, every, precision), every["tokens"].shape[:2].numel(), precision, theirs
         )
     rows, _ = time_side_by_side(works, repeats, device)
     seconds = {row.name: row.seconds for row in rows}
-    found = {f"seconds of a released step of {captions}": seconds["released"] * captions}
-    operations = count_operations(partial(step, one, "float32"))
-    found["GFLOP of a step for a caption of a pair without plain views"] = operations / captions / 1e9
+    others = {f"seconds of a released step of {captions}": seconds["released"] * captions}
+    operations = count_operations(partial(step, single, "float32"))
+    others["GFLOP of a step for a caption of a pair without plain views"] = operations / captions / 1e9
     for precision in precisions(device):
         share = seconds[f"all captions of a pair, {precision}"] / seconds[precision]
-        found[f"epoch with captions_per_step all, share of one's, {precision}"] = share
-    return rows, found
+        others[f"epoch with captions_per_step all, share of one's, {precision}"] = share
+    return rows, others
 
 
 def trunk_step(model: MModalCC, views: Tensor, precision: str) -> None:
-    """Both trunks forward, and back as far as they learn."""
+    """The forward pass of both trunks, and the backward pass of their trainable layers."""
     with autocast(views.device, precision):
         features = model.features(views)
     if features.requires_grad:
@@ -248,7 +246,7 @@ def trunk_step(model: MModalCC, views: Tensor, precision: str) -> None:
 
 
 def preparation(subject: Subject, repeats: int) -> Result:
-    """tools/create_input_files.py on a demo dataset."""
+    """Time tools/create_input_files.py on a demo dataset."""
     dataset, output, cores = subject.scratch / "dataset", subject.scratch / "input", os.cpu_count()
     write_dataset(dataset, PREPARED_PAIRS, seed=1, workers=cores)
     files = sorted(dataset.rglob("*.png"))
@@ -273,10 +271,10 @@ def decode_file(path: Path) -> int:
 
 
 def loading(subject: Subject, repeats: int) -> Result:
-    """What one data worker delivers, from its start on, in batches of 28 captions of 256 x 256 pairs: plain,
-    turned, and with all of data.augment; then each perturbation alone, at every severity.
+    """Time one data worker, including its start, in batches of 28 captions of 256 x 256 pairs.
 
-    Found besides: pairs for each second that the worker computes, which other programs slow down less.
+    Samples are plain, turned, or augmented by all of data.augment. Then each perturbation is timed at all
+    severities. Also measures pairs per CPU second of the worker, which other programs slow down less.
     """
     dataset, output = subject.scratch / "loaded_dataset", subject.scratch / "loaded"
     write_dataset(dataset, LOADED_PAIRS, seed=1, workers=os.cpu_count())
@@ -311,7 +309,7 @@ def loading(subject: Subject, repeats: int) -> Result:
 def read_all(
     samples: ChangeCaptions, data: DataConfig, steps: list[list[Draw]], computed: list[float]
 ) -> None:
-    """Start a worker and take all its batches; `computed` gets the pairs for each of its CPU seconds."""
+    """Start a worker and read all batches; appends pairs per CPU second of the worker to `computed`."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     for _ in make_loader(samples, data, batch_sampler=steps):
         pass
@@ -321,13 +319,13 @@ def read_all(
 
 
 def perturb_all(views: list[np.ndarray], name: str, classes: MapClasses) -> None:
-    for seed, own in enumerate(views):
+    for seed, pair_views in enumerate(views):
         for severity in SEVERITIES:
-            perturb(own, name, severity, seed=seed, classes=classes)
+            perturb(pair_views, name, severity, seed=seed, classes=classes)
 
 
 def cold_start(subject: Subject, repeats: int) -> Result:
-    """One pair's caption by caption.py."""
+    """Time caption.py on one pair."""
     files = [subject.scratch / f"view_{number}.png" for number in range(4)]
     for path, view in zip(files, subject.samples[0]["views"], strict=True):
         iio.imwrite(path, view.permute(1, 2, 0).numpy())
@@ -343,7 +341,7 @@ def cold_start(subject: Subject, repeats: int) -> Result:
 
 
 def run_python(*arguments: str | Path) -> None:
-    """Run a cli to its end; CalledProcessError where it fails."""
+    """Run a Python command. CalledProcessError if it fails."""
     subprocess.run([sys.executable, *map(str, arguments)], check=True, capture_output=True)
 
 

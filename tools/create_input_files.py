@@ -1,11 +1,11 @@
-"""Turn a dataset folder into the input files of training and evaluation, and print what the dataset is like.
+"""Convert a dataset folder to the input files of training and evaluation, and print dataset statistics.
 
     python tools/create_input_files.py --min_word_freq 5
     python tools/create_input_files.py --dataset_dir Levir-MCI-dataset --output_dir createdFileLevirMCI
-    python tools/create_input_files.py --min_word_freq 10 --format released     for the authors' released code
+    python tools/create_input_files.py --min_word_freq 10 --format released     for the authors' code
 
-Reads SECOND-CC's layout or LEVIR-MCI's (data/sources.py). Writes one HDF5 file per split and the vocabulary
-(data/hdf5.py), or the released set of files (data/authors_files.py): all of them whole, or none.
+Reads the layout of SECOND-CC or LEVIR-MCI (data/sources.py). Writes one HDF5 file per split and a vocabulary
+(data/hdf5.py), or the authors' set of files (data/authors_files.py). Nothing is written if anything fails.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from data.sources import SPLITS, Pair, read_pairs
 from data.vocabulary import Vocabulary
 from data.workers import ignore_interrupts, in_order
 from tools.engine.folder_lock import locked
-from tools.engine.interrupts import interruptions_noted, until
+from tools.engine.interrupts import deferred_interrupts, raise_between
 from tools.engine.progress_bar import progress_bar
 
 FORMATS = {"ours": hdf5, "released": authors_files}
@@ -55,7 +55,7 @@ RECORDED = (
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The cli line; UserError where a number is out of its range."""
+    """Parse the command line. UserError if a number is out of range."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -65,29 +65,32 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--format",
         default="ours",
         choices=FORMATS,
-        help="of the files: %(default)s; released has no place for file names, flags and people's own words",
+        help="file format, default: %(default)s; `released`, the authors' format, stores no file names, "
+        "flags and original sentences",
     )
     parser.add_argument(
-        "--min_word_freq", type=int, default=5, help="know the words seen MORE often than %(default)s times"
+        "--min_word_freq", type=int, default=5, help="keep words that occur MORE than %(default)s times"
     )
     parser.add_argument(
         "--vocabulary_splits",
         choices=("train", "all"),
-        help="splits whose words are counted; default: train, but all with --format released",
+        help="splits whose words are counted; default: train, with --format released all",
     )
     parser.add_argument(
-        "--captions_per_image", type=int, default=5, help="captions encoded for a pair: %(default)s"
+        "--captions_per_image", type=int, default=5, help="encoded captions per pair, default: %(default)s"
     )
     parser.add_argument(
-        "--max_length", type=int, default=50, help="most words of an encoded caption: %(default)s"
+        "--max_length", type=int, default=50, help="maximum words per encoded caption, default: %(default)s"
     )
-    parser.add_argument("--image_size", type=int, default=256, help="rows and columns: %(default)s")
+    parser.add_argument("--image_size", type=int, default=256, help="height and width, default: %(default)s")
     parser.add_argument(
         "--mask_class",
         choices=MASK_CLASSES,
-        help="the class that masks (0 and 255, or 0 and 1) at the second date show; default: refuse masks",
+        help="class of masks (0 and 255, or 0 and 1) at the second date; default: refuse masks",
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes: one per core")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes; default: one per core"
+    )
     parser.add_argument("--force", action="store_true", help="replace the input files in --output_dir")
     args = parser.parse_args(argv)
     args.vocabulary_splits = args.vocabulary_splits or ("all" if args.format == "released" else "train")
@@ -105,17 +108,17 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def prepare(args: argparse.Namespace, output_dir: Path) -> None:
-    """Write the input files and print what they hold."""
+    """Write the input files and print statistics."""
     refuse_existing(output_dir, args.force)
-    found = read_pairs(args.dataset_dir)
-    counted = (pair.captions for pair in found if args.vocabulary_splits in ("all", pair.split))
+    all_pairs = read_pairs(args.dataset_dir)
+    counted = (pair.captions for pair in all_pairs if args.vocabulary_splits in ("all", pair.split))
     vocabulary = Vocabulary.build(chain.from_iterable(counted), args.min_word_freq)
-    pairs, left_out = arrange(found, args)
+    pairs, left_out = arrange(all_pairs, args)
     captions = [encode(pair, vocabulary, args.captions_per_image, args.max_length) for pair in pairs]
     settings = {name: getattr(args, name) for name in RECORDED}
     with (
-        published(output_dir) as folder,
-        interruptions_noted() as interruption,
+        staging_folder(output_dir) as folder,
+        deferred_interrupts() as interruption,
         ProcessPoolExecutor(min(args.workers, len(pairs)), initializer=ignore_interrupts) as pool,
     ):
         reader = partial(decode_into, folder, image_size=args.image_size, mask_class=args.mask_class)
@@ -128,7 +131,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
             no_change=no_change_of(pairs),
         )
         image_facts, colours = write_splits(
-            write_split, pairs, captions, until(interruption, decoded), args.image_size
+            write_split, pairs, captions, raise_between(interruption, decoded), args.image_size
         )
     for line in (
         *facts.describe_pairs(pairs),
@@ -143,37 +146,41 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
 
 
 def input_files(folder: Path) -> list[Path]:
-    """The input files that a folder holds, of either format."""
+    """The input files of either format in a folder."""
     return [path for layout in FORMATS.values() for path in layout.input_files(folder)]
 
 
 def refuse_existing(output_dir: Path, force: bool) -> None:
-    """UserError where files would be replaced without --force."""
-    found = [path.name for path in input_files(output_dir)]
-    if found and not force:
+    """Raise UserError if files would be replaced without --force."""
+    names = [path.name for path in input_files(output_dir)]
+    if names and not force:
         raise UserError(
-            f"{output_dir} must hold no input files yet, found {', '.join(found)}: --force replaces them"
+            f"{output_dir} must not hold input files, found {', '.join(names)}: --force replaces them"
         )
 
 
-def arrange(found: Sequence[Pair], args: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
-    """The pairs split by split, and those left out.
+def arrange(pairs: Sequence[Pair], args: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
+    """The pairs to write, ordered by split, and the pairs left out.
 
-    The released format leaves out, like the released script, the pairs whose captions are all too long; for
-    ours `encode` refuses them.
+    Like the authors' script, the authors' format leaves out pairs whose captions are all too long. In our
+    format, `encode` raises an error for such a pair.
     """
-    pairs = sorted(found, key=lambda pair: SPLITS.index(pair.split))
-    too_long = [pair for pair in pairs if min(len(words) for words in pair.captions) > args.max_length]
-    left_out = too_long if args.format == "released" else []
-    return [pair for pair in pairs if pair not in left_out] or pairs, left_out
+    pairs = sorted(pairs, key=lambda pair: SPLITS.index(pair.split))
+    if args.format != "released":
+        return pairs, []
+    kept, left_out = [], []
+    for pair in pairs:
+        shortest = min(len(words) for words in pair.captions)
+        (kept if shortest <= args.max_length else left_out).append(pair)
+    return kept or pairs, left_out
 
 
 def encode(
     pair: Pair, vocabulary: Vocabulary, count: int, max_length: int
 ) -> tuple[list[list[int]], list[int]]:
-    """Ids (count, max_length + 2) and lengths (count) of the first captions that fit, repeats filling up.
+    """Ids (count, max_length + 2) and lengths (count) of the first captions that are short enough.
 
-    UserError where none has at most `max_length` words.
+    Captions are repeated if there are fewer than `count`. UserError if all have more than `max_length` words.
     """
     fitting = [words for words in pair.captions if len(words) <= max_length]
     if not fitting:
@@ -187,21 +194,22 @@ def encode(
 
 
 @contextmanager
-def published(output_dir: Path) -> Iterator[Path]:
-    """A folder to write into. If the block ends well, its files replace those of `output_dir`.
+def staging_folder(output_dir: Path) -> Iterator[Path]:
+    """Yield a folder to write into; if the block succeeds, its files replace those of `output_dir`.
 
-    A file that the new ones lack disappears from `output_dir`: it would belong to another vocabulary.
+    Other input files in `output_dir` are removed, because they belong to another vocabulary.
     """
     folder = output_dir / ".incomplete"
-    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
     folder.mkdir(parents=True)
     try:
         yield folder
-        fresh = input_files(folder)
-        for path in fresh:
+        new_files = input_files(folder)
+        for path in new_files:
             path.replace(output_dir / path.name)
+        new_names = {path.name for path in new_files}
         for path in input_files(output_dir):
-            if path.name not in {new.name for new in fresh}:
+            if path.name not in new_names:
                 path.unlink()
     finally:
         shutil.rmtree(folder)
@@ -213,13 +221,13 @@ def write_splits(
     captions: Sequence[tuple],
     decoded: Iterable[tuple],
     image_size: int,
-) -> tuple[list[facts.ImageFacts], facts.ForeignColours]:
-    """Write every split that has pairs with `write_split`; return what `decoded` tells about the images.
+) -> tuple[list[facts.ImageFacts], facts.UnknownColours]:
+    """Write each split that has pairs with `write_split`; return the facts about the images.
 
-    `captions` holds what `encode` gives for each pair, `decoded` yields what `decode` gives for it.
+    `captions` holds the result of `encode` for each pair, `decoded` yields the result of `decode` for each.
     """
-    image_facts, colours = [], facts.ForeignColours()
-    views = noting(progress_bar(decoded, total=len(pairs), unit="pair"), image_facts, colours)
+    image_facts, colours = [], facts.UnknownColours()
+    views = collect_facts(progress_bar(decoded, total=len(pairs), unit="pair"), image_facts, colours)
     for split in SPLITS:
         rows = [row for row, pair in enumerate(pairs) if pair.split == split]
         if rows:
@@ -235,7 +243,7 @@ def write_splits(
 
 
 def decode(pair: Pair, image_size: int, mask_class: str | None) -> tuple[np.ndarray, facts.ImageFacts]:
-    """A pair's views (4, 3, image_size, image_size) uint8 and what there is to know about its images."""
+    """The views (4, 3, image_size, image_size) uint8 of a pair, and the facts about its images."""
     views = read_views(pair.views, pair.label, mask_class)
     return stack_views(views, (image_size, image_size)), facts.image_facts(views)
 
@@ -243,43 +251,43 @@ def decode(pair: Pair, image_size: int, mask_class: str | None) -> tuple[np.ndar
 def decode_into(
     folder: Path, pair: Pair, image_size: int, mask_class: str | None
 ) -> tuple[Path, facts.ImageFacts]:
-    """`decode` in a worker process, with the views in a file of `folder`.
+    """`decode` in a worker process; the views are passed in a file of `folder`.
 
-    The pool sends results through a pipe, of which the parent holds both ends: it would wait for ever for the
-    rest of a large result whose worker was killed.
+    The pool sends results through a pipe whose both ends the parent keeps open. If a worker were killed while
+    sending a large result, the parent would wait forever.
     """
-    views, found = decode(pair, image_size, mask_class)
+    views, image_facts = decode(pair, image_size, mask_class)
     with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
         np.save(file, views)
-    return Path(file.name), found
+    return Path(file.name), image_facts
 
 
 def loaded(
     stream: Iterable[tuple[Path, facts.ImageFacts]],
 ) -> Iterator[tuple[np.ndarray, facts.ImageFacts]]:
-    """The results of `decode_into` with their views, whose files are removed."""
-    for path, found in stream:
+    """Load the views of the results of `decode_into` and remove their files."""
+    for path, image_facts in stream:
         views = np.load(path)
         path.unlink()
-        yield views, found
+        yield views, image_facts
 
 
-def noting(
-    stream: Iterable[tuple[np.ndarray, facts.ImageFacts]], notes: list, colours: facts.ForeignColours
+def collect_facts(
+    stream: Iterable[tuple[np.ndarray, facts.ImageFacts]], collected: list, colours: facts.UnknownColours
 ) -> Iterator[np.ndarray]:
-    """The views of a stream of decoded pairs; their facts are appended to `notes`.
+    """The views of a stream of decoded pairs; appends their facts to `collected`.
 
-    The colours of the maps are only counted, in `colours`, so that memory stays flat.
+    The colours of the maps are only counted, in `colours`, so that memory stays bounded.
     """
-    for views, found in stream:
-        for unknown in found.unknown:
+    for views, image_facts in stream:
+        for unknown in image_facts.unknown:
             colours.add(unknown)
-        notes.append(replace(found, unknown=({}, {})))
+        collected.append(replace(image_facts, unknown=({}, {})))
         yield views
 
 
 def describe_files(output_dir: Path) -> Iterator[str]:
-    """What was written, and how large."""
+    """A line with the name and size of each file."""
     for path in input_files(output_dir):
         yield f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB"
 

@@ -1,10 +1,10 @@
-"""Find every pair's maps with a trained change detector, for models that take them in place of given ones.
+"""Predict the maps of all pairs with a trained change detector, for models that use data.maps detected.
 
     python tools/detect_maps.py --checkpoint runs/change_detector/best.pt
     python tools/detect_maps.py --checkpoint runs/change_detector/best.pt --data.dir DIR --split val test
     python eval.py --checkpoint runs/second_cc/best.pt --data.maps detected
 
-Writes <split>.detected.hdf5 beside each split's file (data/detected_maps.py), in place of an older one.
+Writes <split>.detected.hdf5 beside each split's file (data/detected_maps.py), replacing an older one.
 """
 
 import hashlib
@@ -26,7 +26,6 @@ from configs.command_line import CommandLine
 from data.dataset import ChangeCaptions
 from data.detected_maps import write_maps
 from data.splits import check_size, open_reader
-from data.wording import number_of
 from models.change_detector import ChangeDetector
 from tools.engine.checkpoint import read_over_checkpoint, restore_detector
 from tools.engine.detecting import detected_maps
@@ -43,9 +42,9 @@ def main(argv: list[str] | None = None) -> None:
     config, options, content = read_over_checkpoint(parser, argv)
     detector = restore_detector(content).to(pick_device(config.decode.device))
     with options.checkpoint.open("rb") as file:
-        made_by = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     attributes = {
-        "detector": made_by,
+        "detector": digest,
         "command": shlex.join(["detect_maps.py", *(sys.argv[1:] if argv is None else argv)]),
     }
     with locked(Path(config.data.dir), "wait until it has ended"):
@@ -56,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 def write_split_maps(
     split: str, detector: ChangeDetector, image_size: list[int], config: Config, attributes: dict[str, str]
 ) -> str:
-    """Write a split's maps and say what was written."""
+    """Write the maps of a split; returns a line about the file."""
     reader = open_reader(split, config.data)
     check_size(reader, image_size)
     samples = ChangeCaptions(reader, rows=range(len(reader)), captions="none")
@@ -68,17 +67,17 @@ def write_split_maps(
         attributes={"fingerprint": reader.fingerprint, **attributes},
     )
     return (
-        f"wrote {path}: {number_of(len(reader), 'pair')}, {tally['changed'] / tally['pixels']:.2%} of the "
-        f"pixels changed, {path.stat().st_size / 1e6:.1f} MB"
+        f"wrote {path}: pairs: {len(reader)}, changed pixels: {tally['changed'] / tally['pixels']:.2%}, "
+        f"{path.stat().st_size / 1e6:.1f} MB"
     )
 
 
 def counted(maps: Iterable[np.ndarray], tally: Counter[str]) -> Iterator[np.ndarray]:
-    """The same batches of maps; `tally` counts their pixels and the changed ones."""
-    for found in maps:
-        changed = found.any(axis=(1, 2))  # (B, H, W): either date's map names a class
+    """Yield the batches of maps unchanged; `tally` counts their pixels and the changed ones."""
+    for batch in maps:
+        changed = batch.any(axis=(1, 2))  # (B, H, W): at least one date's map has a class
         tally.update(pixels=changed.size, changed=int(changed.sum()))
-        yield found
+        yield batch
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python tools/make_demo_dataset.py --output DIR --pairs 600 --seed 1
 
-The same seed and number give the same files. 70 % of the pairs train, 10 % validate, 20 % test.
+The same seed and number of pairs give the same files. The splits are 70 % train, 10 % val, 20 % test.
 """
 
 import argparse
@@ -27,11 +27,11 @@ from data.synthetic import SyntheticPair, make_pair
 from tools.engine.progress_bar import progress_bar
 
 ANNOTATIONS = "SECOND-CC-AUG.json"
-MINIMUM_PAIRS = 10  # fewer would leave a split empty
+MINIMUM_PAIRS = 10  # with fewer pairs a split would be empty
 
 
 def split_of(index: int, pairs: int) -> str:
-    """The first 70 % of the pairs train, the next 10 % val, the rest test."""
+    """train for the first 70 % of the pairs, val for the next 10 %, test for the rest."""
     if index < round(0.7 * pairs):
         return "train"
     return "val" if index < round(0.8 * pairs) else "test"
@@ -54,20 +54,21 @@ def annotation(pair: SyntheticPair, index: int, split: str) -> dict:
 
 
 def write_pair(folder: Path, pairs: int, seed: int, index: int) -> dict:
-    """Render one pair, save its four pictures under `folder`; its annotation comes back."""
+    """Render a pair, save its four images in `folder`, and return its annotation."""
     pair = make_pair(seed, index)
     entry = annotation(pair, index, split_of(index, pairs))
-    pictures = {"rgb/A": pair.rgb_a, "rgb/B": pair.rgb_b, "sem/A": pair.sem_a, "sem/B": pair.sem_b}
-    for place, picture in pictures.items():
-        path = folder / entry["filepath"] / place / entry["filename"]
-        Image.fromarray(picture).save(path, compress_level=1)
+    images = {"rgb/A": pair.rgb_a, "rgb/B": pair.rgb_b, "sem/A": pair.sem_a, "sem/B": pair.sem_b}
+    for subfolder, image in images.items():
+        path = folder / entry["filepath"] / subfolder / entry["filename"]
+        Image.fromarray(image).save(path, compress_level=1)
     return entry
 
 
 def write_dataset(output: Path, pairs: int, seed: int, workers: int) -> None:
-    """Write the set beside `output` and rename it when whole; the number of processes changes no byte.
+    """Write the dataset beside `output` and rename it when complete.
 
-    UserError on fewer than ten pairs or a negative seed, FileExistsError where `output` exists.
+    The files do not depend on the number of processes. Raises UserError on fewer than ten pairs or a negative
+    seed, FileExistsError if `output` exists.
     """
     if pairs < MINIMUM_PAIRS:
         raise UserError(f"--pairs must be at least {MINIMUM_PAIRS}, got {pairs}: ask for more")
@@ -80,8 +81,8 @@ def write_dataset(output: Path, pairs: int, seed: int, workers: int) -> None:
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f"{output.name}.") as scratch:
         folder = Path(scratch) / "dataset"
         for split in ("train", "val", "test"):
-            for place in ("rgb/A", "rgb/B", "sem/A", "sem/B"):
-                (folder / split / place).mkdir(parents=True)
+            for subfolder in ("rgb/A", "rgb/B", "sem/A", "sem/B"):
+                (folder / split / subfolder).mkdir(parents=True)
         with ProcessPoolExecutor(workers) as pool:
             work = pool.map(partial(write_pair, folder, pairs, seed), range(pairs), chunksize=8)
             images = list(progress_bar(work, "rendering", total=pairs, unit="pair"))
@@ -93,12 +94,12 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="new folder of the data set")
-    parser.add_argument("--pairs", type=int, required=True, help="pairs over all splits")
-    parser.add_argument("--seed", type=int, required=True, help="another seed gives other scenes")
+    parser.add_argument("--output", type=Path, required=True, help="new folder for the dataset")
+    parser.add_argument("--pairs", type=int, required=True, help="number of pairs in all splits together")
+    parser.add_argument("--seed", type=int, required=True, help="random seed of the scenes")
     options = parser.parse_args(argv)
     write_dataset(options.output, options.pairs, options.seed, os.cpu_count() or 1)
-    print(f"{options.pairs} pairs in {options.output}")
+    print(f"wrote {options.output}: pairs: {options.pairs}")
 
 
 if __name__ == "__main__":

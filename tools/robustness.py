@@ -5,19 +5,19 @@ python tools/robustness.py --checkpoint runs/plain/best.pt runs/augmented/best.p
 python tools/robustness.py --checkpoint FILE --perturbations haze registration --decode.beam_size 1
 python tools/robustness.py --checkpoint FILE --detector runs/change_detector/best.pt      without given maps
 
-Every perturbation of data/perturbations is applied to every pair of the split at every severity, drawn for
-each pair, the same at all severities. Printed for each checkpoint: the false-change rate (the share of
-unchanged pairs whose caption describes a change), the missed-change rate (of changed pairs, those whose
-caption describes none), the accuracy of that decision, and S*m. Rates count the pairs that the perturbation
-really altered; n is their number (map noise leaves void maps alone). For models trained with data.augment,
-rows say whether their perturbation was trained on or held out. Several checkpoints are compared with the
-first one by paired tests. --output DIR (default: robustness/, or robustness_detected_maps/ and the like,
-beside the first checkpoint) gets robustness.json, with intervals and differences, and robustness.png, after
-each checkpoint.
+Each perturbation of data/perturbations is applied to every pair of the split at every severity; the random
+draw is fixed per pair and shared by all severities. Prints for each checkpoint the false-change rate (the
+percentage of unchanged pairs whose caption describes a change), the missed-change rate (the percentage of
+changed pairs whose caption describes none), the accuracy of this decision, and S*m. Rates count only the n
+pairs that the perturbation altered (map noise does not alter void maps). For models trained with
+data.augment, rows are marked as trained or held out. Several checkpoints are compared with the first one by
+paired tests. Writes robustness.json, with intervals and differences, and robustness.png to --output DIR after
+each checkpoint (default: robustness/, or for other maps robustness_detected_maps/ or robustness_void_maps/,
+beside the first checkpoint).
 
-With --detector no given map is used: a change detector finds the maps in the images that the captioning
-model sees, perturbed as they are. Map noise alters the maps that it finds in the clean images. Maps found
-beforehand (data.maps detected) are those of the clean images, better than those of perturbed ones: refused.
+With --detector, a change detector predicts the maps from the images that the captioning model gets, including
+their perturbations; map noise is applied to the maps of the clean images. Maps predicted beforehand
+(data.maps detected) are those of clean images and are refused.
 """
 
 import json
@@ -72,8 +72,10 @@ from tools.studies.perturbed_pairs import show_cells
 
 
 class Subject(NamedTuple):
-    """A checkpoint that is tested: its settings with those of the cli line, the pairs of each split by
-    its name, their maps ("given", "void" or "detected"), what detects them, and the no-change sentences."""
+    """A tested checkpoint.
+
+    config: its settings with those of the command line. pairs: by split. maps: "given", "void" or "detected".
+    """
 
     path: Path
     model: Captioner
@@ -89,16 +91,17 @@ class Subject(NamedTuple):
 def main(argv: list[str] | None = None) -> None:
     _, options = read_command(argv)
     severities = sorted(set(options.severities))
-    cells = [CLEAN, *(Cell(*place) for place in product(dict.fromkeys(options.perturbations), severities))]
-    subjects = [open_subject(path, argv) for path in options.checkpoint]  # what is wrong shows at once
-    folder = "robustness" + f"_{subjects[0].maps}_maps" * (subjects[0].maps != "given")
+    perturbations = dict.fromkeys(options.perturbations)
+    cells = [CLEAN, *(Cell(name, severity) for name, severity in product(perturbations, severities))]
+    subjects = [open_subject(path, argv) for path in options.checkpoint]  # all first: errors show at once
+    folder = "robustness" if subjects[0].maps == "given" else f"robustness_{subjects[0].maps}_maps"
     output = options.output or options.checkpoint[0].parent / folder
     check_writable(output, "--output", folder=True)
     truth = common_truth(subjects)
     runs: list[dict[str, Any]] = []
     first: dict[Cell, Samples] = {}
     with Meteor() as meteor:
-        s_m([("a", ("a",))], meteor, np.ones(1))  # so does a Java that does not run
+        s_m([("a", ("a",))], meteor, np.ones(1))  # fail now, not after hours, if METEOR's Java cannot start
         for subject, label in zip(subjects, labels(subjects), strict=True):
             captions = {cell: [] for cell in cells}
             altered = {cell: [] for cell in cells}
@@ -111,18 +114,18 @@ def main(argv: list[str] | None = None) -> None:
             runs.append(describe_run(subject, label, scores, first))
             try:
                 write(output, options, truth, runs)
-            finally:  # a disk may be full by now
+            finally:  # print even if the disk is full
                 print("\n\n".join([f"{label} ({subject.path})", *tables(runs[-1])]), end="\n\n", flush=True)
     if len(runs) > 1:
         print("\n\n".join(comparison(runs)), end="\n\n")
     unchanged = int((~truth.changed).sum())
-    print(f"{len(truth.changed)} pairs, {unchanged} unchanged; robustness.json, robustness.png in {output}")
+    print(f"pairs: {len(truth.changed)}, unchanged: {unchanged}; robustness.json, robustness.png in {output}")
 
 
 def describe_run(
     subject: Subject, label: str, scores: dict[Cell, Samples], first: dict[Cell, Samples]
 ) -> dict[str, Any]:
-    """An entry of "runs" in robustness.json; later checkpoints have their difference to the first."""
+    """An entry of "runs" in robustness.json; all but the first checkpoint have a difference to the first."""
     run = {
         "label": label,
         "checkpoint": str(subject.path),
@@ -135,22 +138,26 @@ def describe_run(
 
 
 def read_command(argv: list[str] | None, stored: dict | None = None) -> tuple[Config, Namespace]:
-    """Options, and settings over those that a checkpoint stored; UserError where --detector and data.maps
-    contradict each other."""
+    """Parse the command line over the settings stored in a checkpoint.
+
+    Raises UserError if --detector and data.maps contradict each other.
+    """
     parser = CommandLine(__doc__, "data", "decode")
     parser.add_argument("--checkpoint", type=Path, nargs="+", required=True, help="best.pt of run folders")
-    parser.add_argument("--detector", type=Path | None, help="a change detector's best.pt finds all maps")
+    parser.add_argument(
+        "--detector", type=Path | None, help="best.pt of a change detector, which predicts all maps"
+    )
     parser.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
-    every = list(PERTURBATIONS)
-    parser.add_argument("--perturbations", nargs="+", default=every, choices=every)
+    names = list(PERTURBATIONS)
+    parser.add_argument("--perturbations", nargs="+", default=names, choices=names)
     parser.add_argument("--severities", type=int, nargs="+", default=list(SEVERITIES), choices=SEVERITIES)
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the perturbations")
     parser.add_argument("--output", type=Path | None, help="folder for robustness.json and robustness.png")
     config, options = parser.read(argv, stored)
     if config.data.maps == "detected" and not options.detector:
         raise UserError(
-            "data.maps detected are maps of clean images, the perturbed ones need their own: "
-            "give the detector itself, --detector FILE"
+            "data.maps detected holds maps of clean images, but perturbed images need new ones: "
+            "give the detector with --detector FILE"
         )
     if config.data.maps == "void" and options.detector:
         raise UserError(
@@ -161,17 +168,18 @@ def read_command(argv: list[str] | None, stored: dict | None = None) -> tuple[Co
 
 
 def labels(subjects: Sequence[Subject]) -> list[str]:
-    """The names of the run folders, or the whole paths where two are alike; and the maps unless given."""
+    """The names of the run folders, or the full paths if names repeat, with the kind of maps if not given."""
     names = [subject.path.resolve().parent.name for subject in subjects]
     if len(set(names)) < len(names):
         names = [str(subject.path) for subject in subjects]
-    maps = [f", {subject.maps} maps" * (subject.maps != "given") for subject in subjects]
-    return [name + own for name, own in zip(names, maps, strict=True)]
+    for index, subject in enumerate(subjects):
+        if subject.maps != "given":
+            names[index] += f", {subject.maps} maps"
+    return names
 
 
 def open_subject(path: Path, argv: list[str] | None) -> Subject:
-    """A checkpoint's model, the pairs that it is to caption, and the detector of their maps where one is
-    named."""
+    """Load a checkpoint's model, the pairs to caption, and the detector, if any."""
     content = load_checkpoint(path)
     digest = sha256_of(Path(path))
     config, options = read_command(argv, content["config"])
@@ -185,19 +193,22 @@ def open_subject(path: Path, argv: list[str] | None) -> Subject:
     for split in options.split:
         reader, rows = open_split(split, config.data)
         check_size(reader, content["image_size"])
-        shown = "void" if detector else maps  # until it has found some
-        pairs[split] = ChangeCaptions(reader, rows=rows, captions="none", maps=shown)
+        read_maps = "void" if detector else maps  # the detector's maps are predicted later
+        pairs[split] = ChangeCaptions(reader, rows=rows, captions="none", maps=read_maps)
     no_change = sentences_in_use(config.data.no_change, content, reader.no_change)
     return Subject(path, model.to(device), vocabulary, config, pairs, maps, detector, no_change, digest)
 
 
 def common_truth(subjects: Sequence[Subject]) -> Truth:
-    """What people say of the pairs, which must be the same for all; UserError where none is (un)changed."""
-    truths = [what_people_say(subject.pairs.values()) for subject in subjects]
+    """The ground truth of the pairs, which must be the same for all subjects.
+
+    Raises UserError if the pairs differ, or if there are no changed or no unchanged ones.
+    """
+    truths = [truth_of(subject.pairs.values()) for subject in subjects]
     for subject, truth in zip(subjects, truths, strict=True):
         if truth.references != truths[0].references:
             raise UserError(
-                f"checkpoints are compared on the same pairs, {subject.path} has others than "
+                f"checkpoints must be compared on the same pairs, {subject.path} has others than "
                 f"{subjects[0].path}: give one --data.dir"
             )
     changed = truths[0].changed
@@ -209,12 +220,13 @@ def common_truth(subjects: Sequence[Subject]) -> Truth:
     return truths[0]
 
 
-def what_people_say(splits: Iterable[ChangeCaptions]) -> Truth:
-    places = [(pairs.reader, row) for pairs in splits for row in pairs.rows]
+def truth_of(splits: Iterable[ChangeCaptions]) -> Truth:
+    """The references, change flags and sources of all pairs."""
+    rows = [(pairs.reader, row) for pairs in splits for row in pairs.rows]
     return Truth(
-        references=[tuple(reader.references[row]) for reader, row in places],
-        changed=np.array([bool(reader.changed[row]) for reader, row in places]),
-        sources=[reader.sources[row] for reader, row in places],
+        references=[tuple(reader.references[row]) for reader, row in rows],
+        changed=np.array([bool(reader.changed[row]) for reader, row in rows]),
+        sources=[reader.sources[row] for reader, row in rows],
     )
 
 
@@ -222,14 +234,14 @@ def what_people_say(splits: Iterable[ChangeCaptions]) -> Truth:
 def caption_cells(
     subject: Subject, cells: Sequence[Cell], seed: int, meteor: Meteor
 ) -> Iterator[tuple[Cell, list[str], list[bool]]]:
-    """The captions of some pairs in every cell, of which the first is the clean one; then of the next pairs.
+    """Caption a batch of pairs in every cell, the clean cell first, then the next batch of pairs.
 
-    Yields which of the pairs the cell's perturbation altered, too; of the clean cell, all. meteor: begins to
-    score captions while the next are decoded.
+    Yields the cell, the captions, and which pairs its perturbation altered (all for the clean cell). meteor:
+    scores captions while the next ones are decoded.
     """
     model, vocabulary, config = subject.model, subject.vocabulary, subject.config
     for split, pairs in subject.pairs.items():
-        shown = show_cells(
+        batches = show_cells(
             pairs,
             cells,
             split=split,
@@ -238,7 +250,7 @@ def caption_cells(
             device=model.device,
             detector=subject.detector,
         )
-        for cell, rows, views, differs in shown:
+        for cell, rows, views, differs in batches:
             with autocast(views.device, config.decode.precision):
                 if cell == CLEAN:
                     clean = model.features(views)
@@ -257,6 +269,7 @@ def caption_cells(
 
 
 def write(output: Path, options: Namespace, truth: Truth, runs: Sequence[dict[str, Any]]) -> None:
+    """Write robustness.json and robustness.png."""
     content = {
         "split": options.split,
         "seen_in_training": seen_in_training(options.split),

@@ -1,8 +1,8 @@
-"""Differences between the dates that are no change of the land, and errors of the maps: five severities each.
+"""The table of perturbations: image differences that are not changes, and errors of maps, at five severities.
 
-They test a trained model and augment training (`data.augment`). A perturbation of images alters one of the
-two dates, so that the dates differ. Pixels are those of the images as the network sees them. `apply.perturb`
-applies one; this table needs no torch.
+They are used to test trained models (tools/robustness.py) and to augment training (`data.augment`). A
+perturbation of images alters one of the two dates. Pixels refer to the images as the network sees them.
+`apply.perturb` applies a perturbation; this module does not import torch.
 """
 
 from typing import NamedTuple
@@ -11,8 +11,11 @@ SEVERITIES = (1, 2, 3, 4, 5)
 
 
 class Perturbation(NamedTuple):
-    """group: what it disturbs. unit: of `levels`, which are in the order of SEVERITIES. function: the module
-    and function of this package that alter a pair."""
+    """A perturbation and its strength at each severity.
+
+    group: LIGHT, SENSOR or MAPS. unit: of `levels`, which are in the order of SEVERITIES. function: a module
+    and function of this package.
+    """
 
     group: str
     unit: str
@@ -21,7 +24,7 @@ class Perturbation(NamedTuple):
 
 
 LIGHT, SENSOR, MAPS = "photometric", "geometric and sensor", "map noise"
-PAINTING = frozenset({"map_confusion", "map_invented"})  # those that draw from the classes of the data set
+PAINTING = frozenset({"map_confusion", "map_invented"})  # these need the classes of the data set
 
 # fmt: off
 PERTURBATIONS: dict[str, Perturbation] = {

@@ -10,13 +10,13 @@ from torch import Tensor
 from data.palette import MapClasses
 from data.perturbations import PERTURBATIONS, SEVERITIES, geometric, map_noise, photometric, sensor
 
-# (views (4, 3, H, W) uint8, level, rng, classes): alters the views in place. What it draws from `rng` does
-# not depend on the level, so a severity differs from the one below it in strength only.
+# (views (4, 3, H, W) uint8, level, rng, classes): alters the views in place. The draws from `rng` do not
+# depend on the level, so severities differ in strength only.
 Perturb = Callable[[np.ndarray, float | tuple[float, float], Generator, MapClasses], None]
 
 
-def one_image(change: Callable[[Tensor, float, Generator], Tensor]) -> Perturb:
-    """Alter one date's image, not its map."""
+def alter_image(change: Callable[[Tensor, float, Generator], Tensor]) -> Perturb:
+    """Apply `change` to the image of one date, not to its map."""
 
     def alter(views: np.ndarray, level: float, rng: Generator, _: MapClasses) -> None:
         date = rng.integers(2)
@@ -25,8 +25,8 @@ def one_image(change: Callable[[Tensor, float, Generator], Tensor]) -> Perturb:
     return alter
 
 
-def one_date(move: Callable[..., tuple[Tensor, Tensor]]) -> Perturb:
-    """Move one date's image and map together."""
+def alter_date(move: Callable[..., tuple[Tensor, Tensor]]) -> Perturb:
+    """Apply `move` to the image and the map of one date."""
 
     def alter(views: np.ndarray, level: tuple[float, float], rng: Generator, _: MapClasses) -> None:
         date = rng.integers(2)
@@ -36,8 +36,8 @@ def one_date(move: Callable[..., tuple[Tensor, Tensor]]) -> Perturb:
     return alter
 
 
-def both_maps(change: Callable[[np.ndarray, float, Generator, MapClasses], np.ndarray]) -> Perturb:
-    """Alter both maps, not the images."""
+def alter_maps(change: Callable[[np.ndarray, float, Generator, MapClasses], np.ndarray]) -> Perturb:
+    """Apply `change` to both maps, not to the images."""
 
     def alter(views: np.ndarray, level: float, rng: Generator, classes: MapClasses) -> None:
         views[2:] = change(views[2:], level, rng, classes)
@@ -46,32 +46,33 @@ def both_maps(change: Callable[[np.ndarray, float, Generator, MapClasses], np.nd
 
 
 MODULES = {
-    "photometric": (photometric, one_image),
-    "sensor": (sensor, one_image),
-    "geometric": (geometric, one_date),
-    "map_noise": (map_noise, both_maps),
+    "photometric": (photometric, alter_image),
+    "sensor": (sensor, alter_image),
+    "geometric": (geometric, alter_date),
+    "map_noise": (map_noise, alter_maps),
 }
 
 
 def uses_maps(name: str) -> bool:
-    """Whether a perturbation reads or alters the maps of a pair; others take the images alone."""
+    """Whether a perturbation reads or alters the maps of a pair."""
     return PERTURBATIONS[name].function.partition(".")[0] in ("geometric", "map_noise")
 
 
 def perturb(
     views: np.ndarray, name: str, severity: int, *, seed: Sequence[int] | int, classes: MapClasses
 ) -> np.ndarray:
-    """An altered copy of views (4, 3, H, W) uint8 in the order of VIEWS; severity 0 is the identity.
+    """A perturbed copy of views (4, 3, H, W) uint8 in the order of VIEWS; severity 0 returns a plain copy.
 
-    Where the perturbation does not use maps, views may be the images alone, (2, 3, H, W).
-    seed: whole numbers from 0 that decide date, sign, direction, place and class, in every process and at
-    every severity alike. classes: that the data set's maps have at each date.
+    If the perturbation does not use maps, views may be just the images (2, 3, H, W). seed: non-negative
+    integers that determine date, sign, direction, position and class, independently of process and severity.
+    classes: the classes that the data set's maps have at each date.
     """
     altered = np.ascontiguousarray(views).copy()
     if severity:
-        kind = PERTURBATIONS[name]
-        level = kind.levels[SEVERITIES.index(severity)]
-        module, function = kind.function.split(".")
-        functions, alter = MODULES[module]
-        alter(getattr(functions, function))(altered, level, np.random.default_rng(seed), classes)
+        perturbation = PERTURBATIONS[name]
+        level = perturbation.levels[SEVERITIES.index(severity)]
+        module_name, function_name = perturbation.function.split(".")
+        module, wrap = MODULES[module_name]
+        alter = wrap(getattr(module, function_name))
+        alter(altered, level, np.random.default_rng(seed), classes)
     return altered

@@ -1,8 +1,8 @@
-"""Synthetic pairs of pictures from above with a known change: what the demo learns on.
+"""Synthetic pairs of aerial images with a known change, the training data of the demo.
 
-A scene is laid out (fields, perhaps a river and roads, one or two areas with a use of their own) and painted
-once; then its areas are painted for each date. Maps and sentences are read off the two drawings. Last come
-the differences that are no change: light, season, blur, resolution, viewpoint, registration.
+A scene consists of fields, optional roads and an optional river, and one or two areas of a land use.
+The background is painted once, the areas for each date. Maps and captions are derived from the two drawings.
+Finally, differences that are not changes are added: light, season, blur, resolution, viewpoint, registration.
 """
 
 import math
@@ -16,9 +16,9 @@ from data.synthetic.areas import AREA_PAINTERS, NATURAL_USES, Area, outline
 from data.synthetic.background import Lines, grown, paint_background
 from data.synthetic.captions import CAPTIONS_PER_PAIR, Change, describe, place_name
 from data.synthetic.conditions import draw_conditions, photograph
-from data.synthetic.drawing import CLASS_IDS, SIZE, Canvas, Tints
+from data.synthetic.materials import CLASS_IDS, SIZE, Canvas, Tints
 
-CHANGES = (  # from one use of the land to another; the classes differ, so that the maps show each
+CHANGES = (  # land use before and after; their classes differ, so every change is visible in the maps
     ("forest", "residential"),
     ("meadow", "residential"),
     ("bareland", "residential"),
@@ -37,7 +37,7 @@ COLOURS = np.uint8([row.base for row in CLASSES])
 
 @dataclass(frozen=True)
 class SyntheticPair:
-    """Four uint8 pictures (H, W, 3) as SECOND-CC has them (void white), the changes, the five sentences."""
+    """Four uint8 images (H, W, 3) as in SECOND-CC (void is white), the changes, and five captions."""
 
     rgb_a: np.ndarray
     rgb_b: np.ndarray
@@ -48,13 +48,13 @@ class SyntheticPair:
 
 
 def is_changed(seed: int, index: int) -> bool:
-    """Whether a pair shows a change: golden-ratio steps keep the share right in every run of pairs."""
+    """Whether a pair has a change; golden-ratio steps keep the share constant in every range of pairs."""
     start = np.random.default_rng(seed).random()
     return (start + index * GOLDEN_RATIO) % 1 < CHANGED_SHARE
 
 
 def choose_cells(rng: np.random.Generator) -> list[tuple[int, int]]:
-    """One of the nine places (column, row), at times a second one that lies apart from it."""
+    """One or two cells (column, row) of a 3 x 3 grid; two cells are never adjacent."""
     cells = [(column, row) for row in range(3) for column in range(3)]
     first = cells[rng.integers(9)]
     apart = [cell for cell in cells if max(abs(cell[0] - first[0]), abs(cell[1] - first[1])) == 2]
@@ -64,14 +64,14 @@ def choose_cells(rng: np.random.Generator) -> list[tuple[int, int]]:
 
 
 def place_area(cell: tuple[int, int], natural: bool, rng: np.random.Generator) -> Area:
-    """An area of about a seventh of the picture around the middle of a cell."""
+    """An area around the centre of a cell, about a seventh of the image."""
     x, y = (SIZE * (0.2 + 0.3 * number + rng.uniform(-0.03, 0.03)) for number in cell)
     turn = rng.uniform(-0.35, 0.35) + rng.integers(2) * math.pi / 2
     return outline(x, y, turn, rng.uniform(106, 122), rng.uniform(92, 104), natural, rng)
 
 
 def neighbour(changed: np.ndarray, lines: Lines) -> str | None:
-    """The road or river that runs within ten pixels of a changed area (H, W) for some length."""
+    """The road or river that is within ten pixels of a changed area (H, W) over some length."""
     near = grown(changed, 10)
     contact = {name: int((near & (mask > 0.5)).sum()) for name, mask in lines.items()}
     name = max(contact, key=contact.get, default=None)
@@ -79,7 +79,7 @@ def neighbour(changed: np.ndarray, lines: Lines) -> str | None:
 
 
 def paint_scene(changed: bool, rng: np.random.Generator) -> tuple[Canvas, Canvas, list[Change]]:
-    """The drawings of both dates and what changed between them; without a change they are one drawing."""
+    """The drawings of both dates and their changes; without a change both are the same object."""
     angle = rng.uniform(0, 2 * math.pi)
     before = Canvas(Tints.draw(rng), sun=(math.cos(angle), math.sin(angle)))
     cells = choose_cells(rng)
@@ -103,7 +103,7 @@ def paint_scene(changed: bool, rng: np.random.Generator) -> tuple[Canvas, Canvas
 
 
 def make_pair(seed: int, index: int) -> SyntheticPair:
-    """Pair number `index` of the set `seed`; it depends on nothing else."""
+    """Pair `index` of the dataset with this seed; the result depends on nothing else."""
     rng = np.random.default_rng([seed, index])
     before, after, changes = paint_scene(is_changed(seed, index), rng)
     differs = before.classes != after.classes

@@ -1,6 +1,6 @@
-"""What an area of a synthetic scene can be: a painter for each use of the land, from forest to parking lot.
+"""Painters for the land uses of areas in a synthetic scene, from forest to parking lot.
 
-A painter fills the whole area, so that any use can stand where any other stood before.
+A painter fills the whole area, so that any land use can replace any other.
 """
 
 import math
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.synthetic.drawing import (
+from data.synthetic.materials import (
     HALLS,
     PLAYGROUND,
     SIZE,
@@ -33,7 +33,7 @@ from data.synthetic.drawing import (
 
 @dataclass(frozen=True)
 class Area:
-    """Land around (x, y), turned by `angle`, `length` by `width` pixels; `mask` (H, W) is its outline."""
+    """An area of `length` by `width` pixels centred at (x, y), rotated by `angle`; `mask` (H, W)."""
 
     x: float
     y: float
@@ -43,28 +43,29 @@ class Area:
     mask: np.ndarray
 
     def point(self, along: float, across: float) -> tuple[float, float]:
-        """Picture coordinates (x, y) of a point given in the area's own frame."""
+        """Image coordinates (x, y) of a point in the area's coordinates."""
         cos, sin = math.cos(self.angle), math.sin(self.angle)
         return self.x + along * cos - across * sin, self.y + along * sin + across * cos
 
     def holds(self, along: float, across: float, reach: float) -> bool:
-        """Whether a point, and the four that lie `reach` from it, are inside the outline and the picture."""
+        """Whether a point, and four points at distance `reach`, are inside the area and the image."""
         steps = [(0, 0), (reach, 0), (-reach, 0), (0, reach), (0, -reach)]
         points = [self.point(along + u, across + v) for u, v in steps]
         return all(0 <= x < SIZE and 0 <= y < SIZE and self.mask[int(y), int(x)] > 0.5 for x, y in points)
 
     def grid(self, step_along: float, step_across: float) -> list[tuple[float, float]]:
-        """Points of a grid over the area in its own frame, none of them on its two middle lines."""
-        halves = [np.arange(step_along / 2, self.length / 2, step_along)]
-        halves += [np.arange(step_across / 2, self.width / 2, step_across)]
-        us, vs = (np.concatenate([-half, half]).tolist() for half in halves)
+        """Points of a grid over the area in its coordinates, none of them on its two axes."""
+        half_u = np.arange(step_along / 2, self.length / 2, step_along)
+        half_v = np.arange(step_across / 2, self.width / 2, step_across)
+        us = np.concatenate([-half_u, half_u]).tolist()
+        vs = np.concatenate([-half_v, half_v]).tolist()
         return [(u, v) for v in vs for u in us]
 
 
 def outline(
     x: float, y: float, angle: float, length: float, width: float, natural: bool, rng: np.random.Generator
 ) -> Area:
-    """An area as nature leaves it, round and irregular, or as people fence it, nearly a rectangle."""
+    """A natural area, round and irregular, or a built one, nearly rectangular."""
     along, across = rotated(x, y, angle)
     power, wobble = (rng.uniform(2.5, 4), 2.4) if natural else (rng.uniform(9, 14), 0.3)
     radius = (np.abs(along / (length / 2)) ** power + np.abs(across / (width / 2)) ** power) ** (1 / power)
@@ -73,7 +74,7 @@ def outline(
 
 
 def paint_forest(canvas: Canvas, area: Area, rng: np.random.Generator) -> None:
-    """Crown beside crown; all of the area is trees, the dark between them too."""
+    """Dense tree crowns; the whole area has the class tree."""
     canvas.paint(area.mask, canvas.tints.tree * 0.62 + fractal_noise(rng, 3)[..., None] * 4, TREE)
     step = rng.uniform(6.5, 8.5)
     for along, across in rng.permutation(area.grid(step, step)).tolist():
@@ -84,7 +85,7 @@ def paint_forest(canvas: Canvas, area: Area, rng: np.random.Generator) -> None:
 
 
 def paint_residential(canvas: Canvas, area: Area, rng: np.random.Generator) -> None:
-    """Rows of houses along a street, with lawns, paved yards and a few garden trees."""
+    """Rows of houses along a street, with lawns, paved yards and a few trees."""
     paint_meadow(canvas, area.mask, rng)
     paint_pavement(canvas, np.clip(fractal_noise(rng, 14) * 1.5 + 0.1, 0, 1) * area.mask, rng, light=1.35)
     along, across = rotated(area.x, area.y, area.angle)
@@ -102,7 +103,7 @@ def paint_residential(canvas: Canvas, area: Area, rng: np.random.Generator) -> N
 
 
 def paint_hall(canvas: Canvas, area: Area, rng: np.random.Generator) -> None:
-    """One large flat roof, with vents, on a paved yard."""
+    """A large flat roof with vents on a paved yard."""
     paint_pavement(canvas, area.mask, rng, light=rng.uniform(1.1, 1.4))
     roof = HALLS[rng.integers(len(HALLS))]
     length, width = area.length * rng.uniform(0.74, 0.8), area.width * rng.uniform(0.68, 0.76)
@@ -132,7 +133,7 @@ def paint_playground(canvas: Canvas, area: Area, rng: np.random.Generator) -> No
 
 
 def paint_parking(canvas: Canvas, area: Area, rng: np.random.Generator) -> None:
-    """Asphalt with double rows of marked stalls, a car in about half of them."""
+    """Asphalt with double rows of marked stalls, about half of them with a car."""
     paint_pavement(canvas, area.mask, rng, light=0.9)
     along, across = rotated(area.x, area.y, area.angle)
     row = np.mod(across, 26) - 13  # a double row is 18 deep, the lane between two of them 8
@@ -148,7 +149,7 @@ AreaPainter = Callable[[Canvas, Area, np.random.Generator], None]
 
 
 def covering(paint: Callable[[Canvas, np.ndarray, np.random.Generator], None]) -> AreaPainter:
-    """The painter that covers an area with one material."""
+    """A painter that covers an area with one material."""
     return lambda canvas, area, rng: paint(canvas, area.mask, rng)
 
 

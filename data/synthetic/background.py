@@ -1,11 +1,11 @@
-"""The land around the areas of a synthetic scene: fields, a river, roads, scattered trees and houses."""
+"""The background of a synthetic scene: fields, a river, roads, scattered trees and houses."""
 
 import math
 
 import numpy as np
 
 from data.synthetic.areas import Area
-from data.synthetic.drawing import (
+from data.synthetic.materials import (
     COLUMNS,
     ROWS,
     SIZE,
@@ -21,11 +21,11 @@ from data.synthetic.drawing import (
     rotated,
 )
 
-Lines = dict[str, np.ndarray]  # "road" and "river", those that there are: masks (H, W) of 0 to 1
+Lines = dict[str, np.ndarray]  # "road" and "river", if present: masks (H, W) in 0..1
 
 
 def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """The mask (H, W), wider by some pixels on all sides, as booleans."""
+    """The mask (H, W) dilated by some pixels on all sides, as booleans."""
     wide = mask > 0.5
     for _ in range(2):  # along the columns, then, transposed, along the rows
         sums = np.cumsum(np.pad(wide, ((pixels + 1, pixels), (0, 0))), axis=0)
@@ -34,19 +34,20 @@ def grown(mask: np.ndarray, pixels: int) -> np.ndarray:
 
 
 def paint_fields(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Meadow everywhere, and over it two or three plots of other grass or of bare soil."""
+    """A meadow with two or three plots of other grass or bare soil."""
     paint_meadow(canvas, np.ones((SIZE, SIZE), np.float32), rng)
     angle = rng.uniform(0, math.pi)
     for _ in range(rng.integers(2, 4)):
         along, across = rotated(*rng.uniform(0, SIZE, 2), angle)
         plot = np.clip(np.minimum(along, across) + fractal_noise(rng, 30) * 1.5, 0, 1)
-        (paint_bareland if rng.random() < 0.3 else paint_meadow)(canvas, plot, rng)
+        paint = paint_bareland if rng.random() < 0.3 else paint_meadow
+        paint(canvas, plot, rng)
 
 
 def free_curve(
     areas: list[Area], width: float, angle: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """A bent line at about an angle, past all areas: coordinates (along, across); None if there is none."""
+    """A curve at about the given angle that avoids all areas, as coordinates (along, across), or None."""
     for _ in range(12):
         turn = angle + rng.uniform(-0.6, 0.6)
         along, across = rotated(*rng.uniform(0.1 * SIZE, 0.9 * SIZE, 2), turn)
@@ -58,7 +59,7 @@ def free_curve(
 
 
 def paint_lines(canvas: Canvas, areas: list[Area], rng: np.random.Generator) -> Lines:
-    """Perhaps a river, perhaps a road or two that cross; they pass the areas by."""
+    """Paint an optional river and up to two crossing roads, which avoid the areas."""
     lines: Lines = {}
     angle, width = rng.uniform(0, math.pi), rng.uniform(18, 28)
     if rng.random() < 0.35 and (curve := free_curve(areas, width, angle, rng)):
@@ -77,7 +78,7 @@ def paint_lines(canvas: Canvas, areas: list[Area], rng: np.random.Generator) -> 
 
 
 def scatter(taken: np.ndarray, count: int, reach: int, rng: np.random.Generator) -> list[tuple[int, int]]:
-    """Up to `count` points (x, y) with nothing taken (H, W) within `reach`."""
+    """Up to `count` random points (x, y) at a distance of at least `reach` from the mask `taken` (H, W)."""
     rows, columns = np.nonzero(~grown(taken, reach))
     if not len(rows):
         return []
@@ -86,7 +87,7 @@ def scatter(taken: np.ndarray, count: int, reach: int, rng: np.random.Generator)
 
 
 def paint_background(canvas: Canvas, areas: list[Area], rng: np.random.Generator) -> Lines:
-    """All that both dates share; returns the roads and the river."""
+    """Paint everything that both dates share; returns the roads and the river."""
     paint_fields(canvas, rng)
     lines = paint_lines(canvas, areas, rng)
     taken = np.max([area.mask for area in areas] + list(lines.values()), axis=0) > 0.5

@@ -1,7 +1,7 @@
-"""The words of the synthetic set: five sentences that say what a drawing shows.
+"""The captions of the synthetic dataset: five sentences per pair.
 
-They are written as people describe such pairs: all five name what came, what it replaced and where, in
-wordings that share most of their words, so that a good caption scores well against the other four.
+As in real datasets, the five captions describe the same change (what is new, what it replaced, where) and
+share most of their words, so that a good caption scores well against the others.
 """
 
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ import numpy as np
 from data.synthetic.areas import BUILT_USES
 
 CAPTIONS_PER_PAIR = 5
-USUAL_SHARE, BESIDE_SHARE = 0.7, 0.6  # of the clauses: those with the usual names, those with the neighbour
+USUAL_SHARE, BESIDE_SHARE = 0.7, 0.6  # probability of the usual name, and of naming the neighbour
 
 
 @dataclass(frozen=True)
 class Noun:
-    """A name for a use of the land, with its article where it has one: "a lake", "trees"."""
+    """A name for a land use, with its article if it has one: "a lake", "trees"."""
 
     text: str
     plural: bool = False
@@ -27,7 +27,7 @@ class Noun:
         return f"the {self.text.removeprefix('a ').removeprefix('some ')}"
 
 
-NOUNS: dict[str, tuple[Noun, Noun]] = {  # the usual name, its synonym
+NOUNS: dict[str, tuple[Noun, Noun]] = {  # the usual name and a synonym
     "meadow": (Noun("grassland"), Noun("low vegetation")),
     "bareland": (Noun("bareland"), Noun("bare ground")),
     "lake": (Noun("a lake"), Noun("a pond")),
@@ -76,7 +76,7 @@ NATURAL_TEMPLATES = (
 
 @dataclass(frozen=True)
 class Change:
-    """What a drawing shows of a changed area: two keys of NOUNS, one of PLACES, one of NEIGHBOURS or None."""
+    """The change of an area: two keys of NOUNS, a key of PLACES, and a key of NEIGHBOURS or None."""
 
     before: str
     after: str
@@ -85,7 +85,7 @@ class Change:
 
 
 def place_name(mask: np.ndarray) -> str:
-    """The key of PLACES for the centroid of a mask (H, W): thirds of the picture, by row and column."""
+    """The key of PLACES for the centroid of a mask (H, W), by thirds of the image."""
     rows, columns = np.nonzero(mask)
     row = ("top", "", "bottom")[int(3 * rows.mean() / mask.shape[0])]
     column = ("left", "", "right")[int(3 * columns.mean() / mask.shape[1])]
@@ -93,7 +93,7 @@ def place_name(mask: np.ndarray) -> str:
 
 
 def clause(change: Change, template: str, rng: np.random.Generator) -> str:
-    """A template with the change filled in; each name is its usual form or, less often, the synonym."""
+    """Fill in a template; each name is the usual one or, less often, the synonym."""
 
     def either(names: tuple) -> Noun | str:
         return names[int(rng.random() >= USUAL_SHARE)]
@@ -109,7 +109,7 @@ def clause(change: Change, template: str, rng: np.random.Generator) -> str:
 
 
 def describe(changes: list[Change], rng: np.random.Generator) -> list[str]:
-    """Five sentences about the same changes, each from another template; lower case, no full stop."""
+    """Five captions of the same changes from different templates, in lower case without a full stop."""
     columns = []
     for change in changes:
         templates = BUILT_TEMPLATES if change.after in BUILT_USES else NATURAL_TEMPLATES

@@ -1,52 +1,52 @@
-"""Differences between the two dates that are no change of the land: the distractors that the paper names.
+"""Differences between the two dates that are not changes: the distractors named in the paper.
 
-Light, season, blur, resolution, viewpoint and registration. They touch the picture alone; viewpoint and
-registration move it by three pixels at most each, so that the maps, which stay, still fit.
+They are illumination, season, blur, resolution, viewpoint and registration. They alter the images, not the
+maps; viewpoint and registration move an image by at most three pixels each, so the maps still match.
 """
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.synthetic.drawing import CLASS_IDS, SIZE, TREE, VEGETATION
+from data.synthetic.materials import CLASS_IDS, SIZE, TREE, VEGETATION
 
 NO_CONDITION_SHARE, EACH_CONDITION_SHARE = 0.15, 0.35
-MARGIN = 8  # pixels mirrored around a picture, so that a moved one has no empty edge
+MARGIN = 8  # mirrored pixels around an image, so that a moved image has no empty border
 
 
 def illumination(rgb: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Another sun: brightness, contrast and colour cast."""
+    """Change brightness, contrast and colour cast."""
     cast = rng.uniform(0.75, 1.25) * rng.uniform(0.94, 1.06, 3)
     return 255 * (np.clip(rgb, 0, 255) / 255) ** rng.uniform(0.8, 1.25) * cast
 
 
 def season(rgb: np.ndarray, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Grass and trees turn drier and browner, or fresher and greener."""
+    """Make grass and trees drier and browner, or fresher and greener."""
     green = np.isin(classes, [CLASS_IDS[VEGETATION], CLASS_IDS[TREE]])[..., None]
     tint = (1.2, 1.04, 0.92) if rng.random() < 0.6 else (0.86, 1.05, 0.86)
     return np.where(green, rgb * np.float32(tint), rgb)
 
 
 def viewpoint(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Another angle of view: each corner moves by up to three pixels of its own."""
+    """Change the viewpoint: move each corner independently by up to three pixels."""
     width, height = picture.size
     corners = np.array([(0, 0), (0, height), (width, height), (width, 0)]) + rng.uniform(-3, 3, (4, 2))
     return picture.transform(picture.size, Image.Transform.QUAD, corners.ravel(), Image.Resampling.BICUBIC)
 
 
 def registration(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """The whole picture off by one to three pixels each way."""
+    """Shift the image by one to three pixels in each direction."""
     x, y = rng.integers(1, 4, 2) * rng.choice([-1, 1], 2)
     return picture.transform(picture.size, Image.Transform.AFFINE, (1, 0, x, 0, 1, y))
 
 
 def resolution(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A coarser sensor: fewer pixels, enlarged again."""
+    """Downsample, then upsample to the original size."""
     coarse = picture.reduce(2) if rng.random() < 0.5 else picture.resize((160, 160), Image.Resampling.BOX)
     return coarse.resize(picture.size, Image.Resampling.BILINEAR)
 
 
 def blur(picture: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Haze, or a sensor out of focus."""
+    """Gaussian blur."""
     return picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.6, 1.5)))
 
 
@@ -55,7 +55,7 @@ ON_THE_SENSOR = {"viewpoint": viewpoint, "registration": registration, "resoluti
 
 
 def draw_conditions(rng: np.random.Generator) -> tuple[list[str], list[str]]:
-    """The conditions of the two dates: each of the six at one of them or at none; some pairs have none."""
+    """Draw the conditions of the two dates; each is applied to one date or to none."""
     dates: tuple[list[str], list[str]] = ([], [])
     if rng.random() < NO_CONDITION_SHARE:
         return dates
@@ -68,7 +68,7 @@ def draw_conditions(rng: np.random.Generator) -> tuple[list[str], list[str]]:
 def photograph(
     rgb: np.ndarray, classes: np.ndarray, names: list[str], rng: np.random.Generator
 ) -> np.ndarray:
-    """The drawing, rgb (H, W, 3) float32 and classes (H, W), as seen under the named conditions: uint8."""
+    """Apply the named conditions to a drawing, rgb (H, W, 3) float32 and classes (H, W); returns uint8."""
     for name in [name for name in names if name in ON_THE_LAND]:
         rgb = ON_THE_LAND[name](rgb, classes, rng)
     pixels = np.clip(np.rint(rgb), 0, 255).astype(np.uint8)

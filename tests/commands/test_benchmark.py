@@ -48,7 +48,7 @@ def test_networks_with_random_weights(tmp_path, capsys):
     share = parts["training"]["found"]["epoch with captions_per_step all, share of one's, float32"]
     assert share == pytest.approx(every["seconds"] / one["seconds"])
     assert parts["training"]["found"]["GFLOP of a step for a caption of a pair without plain views"] > 0.1
-    assert "x released" in capsys.readouterr().out
+    assert "x authors" in capsys.readouterr().out
 
 
 def test_a_trained_model_on_a_split(tiny_run, demo_input, tmp_path):
@@ -77,7 +77,7 @@ def test_one_data_worker(tmp_path):
     assert rows["one worker, plain"]["seconds"] < rows["one worker, all of data.augment"]["seconds"]
 
 
-def test_a_checkpoints_model_settings_stay(tiny_run, tmp_path):
+def test_model_settings_of_a_checkpoint_cannot_be_overridden(tiny_run, tmp_path):
     argv = ["--checkpoint", str(tiny_run / "best.pt"), "--model.width", "32"]
     with pytest.raises(ValueError, match="leave out --config and --model"):
         benchmark.main([*argv, "--output", str(tmp_path / "b.json")])
@@ -92,11 +92,11 @@ def test_mistakes_end_in_one_line():
     )
 
 
-def test_works_take_turns():
+def test_works_run_in_turn():
     turns = []
     works = {
         "released": Work(lambda: turns.append("a") or "first", units=2),
-        "ours": Work(lambda: turns.append("b") or "second", 1, released="released", limit="released"),
+        "ours": Work(lambda: turns.append("b") or "second", 1, baseline="released", limit="released"),
         "others": Work(lambda: turns.append("c"), units=1, elsewhere=True),
     }
     rows, results = time_side_by_side(works, 3, CPU)
@@ -112,7 +112,7 @@ def test_works_take_turns():
     assert len({len(line) for line in table}) == 1
 
 
-def test_memory_of_one_work_is_not_the_next_ones():
+def test_peak_memory_is_reset_between_works():
     """200 MB are held during the first work only, and the peak begins anew for the second."""
     works = {
         "large": Work(lambda: float(torch.ones(50_000_000).sum()), units=1),

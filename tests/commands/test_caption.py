@@ -45,7 +45,7 @@ def test_one_sentence(say, pair):
     assert "void" not in err
 
 
-def test_without_maps_both_are_void_and_it_says_so(say, pair, tmp_path):
+def test_missing_maps_are_void_with_a_remark(say, pair, tmp_path):
     void = tmp_path / "void.png"
     iio.imwrite(void, np.full((256, 256, 3), 255, dtype=np.uint8))
     out, err = say(*pair[:2])
@@ -53,25 +53,27 @@ def test_without_maps_both_are_void_and_it_says_so(say, pair, tmp_path):
     assert out == say(*pair[:2], str(void), str(void))[0]
 
 
-def test_photos_in_the_place_of_maps_are_told(say, pair, tmp_path):
+def test_photos_given_as_maps_are_reported(say, pair, tmp_path):
     err = say(*pair[2:], *pair[:2])[1]
-    assert [line for line in err.splitlines() if "class's colour" in line] == [
-        f"{photo}: 100% of its pixels have no class's colour: the order is IMG_A IMG_B SEG_A SEG_B, "
+    assert [line for line in err.splitlines() if "colour of no class" in line] == [
+        f"{photo}: 100% of its pixels have a colour of no class: the order is IMG_A IMG_B SEG_A SEG_B, "
         "README.md has the table of colours"
         for photo in pair[:2]
     ]
 
 
-def test_any_share_of_other_colours_is_told(say, pair, tmp_path):
+def test_any_unknown_colours_are_reported(say, pair, tmp_path):
     semantic = iio.imread(pair[3]).copy()
     semantic[:2, :2] = 1, 2, 3
     iio.imwrite(tmp_path / "map.png", semantic)
     err = say(*pair[:3], str(tmp_path / "map.png"))[1]
-    assert f"{tmp_path / 'map.png'}: 1% of its pixels have no class's colour: README.md has the table" in err
+    assert (
+        f"{tmp_path / 'map.png'}: 1% of its pixels have a colour of no class: README.md has the table" in err
+    )
     assert "the order is" not in err
 
 
-def test_a_mask_is_read_as_the_class_named_or_as_the_checkpoint_knows(say, pair, tiny_run, tmp_path, capsys):
+def test_mask_class_is_given_or_taken_from_the_checkpoint(say, pair, tiny_run, tmp_path, capsys):
     semantic = np.zeros((256, 256, 3), np.uint8)
     semantic[64:192, 64:192] = 0, 0, 255
     colours, mask, void = (tmp_path / name for name in ("map.png", "mask.png", "void.png"))
@@ -91,14 +93,14 @@ def test_a_mask_is_read_as_the_class_named_or_as_the_checkpoint_knows(say, pair,
 @pytest.mark.parametrize(
     ("modalities", "read", "unused"), [("rgb", "images", "maps"), ("sem", "maps", "images")]
 )
-def test_a_model_of_one_modality_says_what_it_does_not_use(
+def test_single_modality_model_reports_ignored_files(
     tiny_run, pair, tmp_path, capsys, modalities, read, unused
 ):
     content = load_checkpoint(tiny_run / "best.pt")
     content["config"]["model"]["modalities"] = modalities
     model = build_model(Config.from_dict(content["config"]).model, len(content["vocabulary"]))
     save_checkpoint(tmp_path / "best.pt", {**content, "model": model.state_dict()})
-    remark = f"this model reads {read} alone: the {unused} are not used"
+    remark = f"this model uses only the {read}: the {unused} are ignored"
     caption.main([*pair, "--checkpoint", str(tmp_path / "best.pt")])
     assert remark in capsys.readouterr().err
     caption.main([*pair[:2], "--checkpoint", str(tmp_path / "best.pt")])
@@ -130,7 +132,7 @@ def test_many_pairs(say, pair, tmp_path, suffix):
             writer.writerows(rows)
     _, err = say("--pairs", str(path), "--output", str(output), "--decode.batch_size", "1")
     assert "no maps given for 1 of 2 pairs" in err
-    assert "2 captions in" in err
+    assert "captions: 2, in" in err
     text = output.read_text()
     found = json.loads(text) if suffix == ".json" else list(csv.DictReader(text.splitlines()))
     assert [row["caption"] for row in found] == [say(*pair)[0].strip("\n"), say(*pair[:2])[0].strip("\n")]
@@ -152,7 +154,7 @@ def test_a_picture(say, pair, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["a.png"], "a pair is IMG_A IMG_B, .*, got 1 files"),
+        (["a.png"], "a pair must be IMG_A IMG_B, .*, got 1 files"),
         (["a.png", "b.png"], "a.png not found"),
         (["--pairs", "none.csv"], "none.csv not found: --pairs takes a CSV or JSON file"),
         (
@@ -185,19 +187,19 @@ def test_mistakes_in_a_table_are_named(say, tmp_path, content, message):
 def test_damaged_images_are_named(say, pair, tmp_path):
     broken = tmp_path / "broken.png"
     broken.write_bytes(Path(pair[0]).read_bytes()[:500])
-    with pytest.raises(ValueError, match=r"broken.png is no image that can be read in full"):
+    with pytest.raises(ValueError, match=r"broken.png cannot be read as an image"):
         say(str(broken), pair[1])
     small = tmp_path / "small.png"
     iio.imwrite(small, np.zeros((8, 8, 3), dtype=np.uint8))
-    with pytest.raises(ValueError, match="the images of a pair have one size"):
+    with pytest.raises(ValueError, match="the images of a pair must have one size"):
         say(pair[0], str(small))
 
 
-def test_the_newest_run_answers_by_default(tiny_run, pair, tmp_path):
+def test_newest_run_is_the_default(tiny_run, pair, tmp_path):
     command = [sys.executable, str(CONFIGS.parent / "caption.py"), *pair]
     empty = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (empty.returncode, empty.stderr.count("\n")) == (2, 1)
-    assert "no runs/*/best.pt here: train a model with train.py" in empty.stderr
+    assert "runs/*/best.pt not found: train a model with train.py" in empty.stderr
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "tiny").symlink_to(tiny_run)
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -207,7 +209,7 @@ def test_the_newest_run_answers_by_default(tiny_run, pair, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json"])
-def test_a_pair_that_cannot_be_read_costs_one_row(say, pair, tmp_path, suffix, capsys):
+def test_unreadable_pair_affects_only_its_row(say, pair, tmp_path, suffix, capsys):
     broken = tmp_path / "broken.png"
     broken.write_bytes(Path(pair[0]).read_bytes()[:500])
     rows = [[*pair[:2]], [str(broken), pair[1]], ["absent.png", pair[1]], ["nul\0.png", pair[1]], [*pair[:2]]]
@@ -224,18 +226,18 @@ def test_a_pair_that_cannot_be_read_costs_one_row(say, pair, tmp_path, suffix, c
     ]
     errors = [row["error"] or "" for row in found]
     assert errors[0] == errors[4] == ""
-    assert "broken.png is no image that can be read in full" in errors[1]
+    assert "broken.png cannot be read as an image" in errors[1]
     assert "absent.png not found" in errors[2]
     assert errors[3]
 
 
 def write_one_row(output: Path) -> None:
     with caption.open_table(argparse.Namespace(output=output, json=False)) as table:
-        table.write(caption.without_caption({"img_A": Path("a"), "img_B": Path("b")}, "damaged"))
+        table.write(caption.Row({"img_A": Path("a"), "img_B": Path("b")}, error="damaged"))
         raise KeyboardInterrupt
 
 
-def test_rows_stay_where_captioning_ends_early(tmp_path):
+def test_rows_are_kept_if_captioning_ends_early(tmp_path):
     for suffix in (".csv", ".json"):
         output = tmp_path / f"out{suffix}"
         with pytest.raises(KeyboardInterrupt):
@@ -255,11 +257,11 @@ def test_rows_stay_where_captioning_ends_early(tmp_path):
         (["--attention", "{tmp}/folder"], "folder cannot be written .*directory.*with --attention"),
         (["--picture", "{tmp}/a.xyz"], r"--picture \S+a.xyz must end with one of .*\.png"),
         (["--picture", "{tmp}/a.png", "--attention", "{tmp}/a.png"], "are both .*a.png: choose two files"),
-        (["--picture", "{tmp}/image.png"], "--picture .*image.png is a file that is read"),
+        (["--picture", "{tmp}/image.png"], "--picture .*image.png is an input file"),
         (["--detector", "x.pt", "--maps_to", "{tmp}/file"], "file cannot be written .*with --maps_to"),
     ],
 )
-def test_outputs_are_tried_before_anything_is_read(say, tmp_path, argv, message):
+def test_outputs_are_checked_before_inputs_are_read(say, tmp_path, argv, message):
     """The images are damaged: whoever reads them first says so."""
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
@@ -270,11 +272,11 @@ def test_outputs_are_tried_before_anything_is_read(say, tmp_path, argv, message)
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_table_of_captions_is_tried_before_anything_is_read(say, tmp_path):
+def test_table_of_captions_is_checked_before_inputs_are_read(say, tmp_path):
     (tmp_path / "pairs.csv").write_text("img_A,img_B\na.png,b.png\n")
     with pytest.raises(OSError, match=r"pairs.csv/out.csv cannot be written .*: choose another .* --output"):
         say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv" / "out.csv"))
-    with pytest.raises(ValueError, match="--output .*pairs.csv is a file that is read"):
+    with pytest.raises(ValueError, match="--output .*pairs.csv is an input file"):
         say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv"))
 
 

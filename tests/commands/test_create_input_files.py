@@ -73,7 +73,7 @@ def test_a_folder_becomes_one_file_per_split_and_a_vocabulary(second_cc_folder):
     assert train.views(2)[3].reshape(3, -1).max(axis=1).tolist() == [128, 0, 0]
 
 
-def test_captions_fill_up_from_the_first_and_references_do_not(second_cc_folder):
+def test_captions_are_repeated_and_references_are_not(second_cc_folder):
     train = SplitReader(split_path(prepare(second_cc_folder()), "train"))
     first, second, third = train.references[0]
     assert spoken(train, 0) == [first, second, third, first, second]
@@ -88,7 +88,7 @@ def test_settings_of_captions(second_cc_folder):
     assert spoken(train, 0) == train.references[0][:2]
 
 
-def test_captions_that_are_too_long_are_no_tokens_but_stay_references(second_cc_folder, capsys):
+def test_long_captions_are_not_encoded_but_stay_references(second_cc_folder, capsys):
     long, short = "a house appears in the corner", "a house appears"
     root = second_cc_folder([entry("1.png", "train", long, short)])
     train = SplitReader(split_path(prepare(root, "--max_length", "4"), "train"))
@@ -137,7 +137,7 @@ def quirky_folder(second_cc_folder) -> Path:
     return root
 
 
-def test_every_quirk_of_the_data_in_one_folder(quirky_folder):
+def test_folder_with_many_irregularities(quirky_folder):
     output = prepare(quirky_folder)
     train, val, test = (SplitReader(split_path(output, split)) for split in ("train", "val", "test"))
     assert train.filenames[2] == "restval.png"
@@ -155,16 +155,16 @@ def test_every_quirk_of_the_data_in_one_folder(quirky_folder):
     assert colours(test.views(0)[2:]) == {(1, 2, 3)}
 
 
-def test_the_facts_tell_what_is_odd(quirky_folder, capsys):
+def test_irregularities_are_reported(quirky_folder, capsys):
     prepare(quirky_folder)
     facts = capsys.readouterr().out.splitlines()
-    assert "train: 6 pairs (1 augmented), 5 changed, 1 unchanged" in facts
+    assert "train: pairs: 6, augmented: 1, changed: 5, unchanged: 1" in facts
     assert (
-        "captions per pair: 1 in 8 pairs, 2 in 1 pair, 7 in 1 pair; sentences without words dropped: 1"
-        in facts
+        "captions per pair (number of pairs): 1 (8), 2 (1), 7 (1); "
+        "sentences without words, which are dropped: 1" in facts
     )
     assert "captions of more than 50 words, which are not encoded: 1" in facts
-    assert "map colours outside the palette: 1 ((1, 2, 3) in 512 pixels of 2 files)" in facts
+    assert "map colours outside the palette: 1 ((1, 2, 3) files: 2, pixels: 512)" in facts
     assert "identical images in two splits: 1 (train raw.png and test 00001_0_256.png)" in facts
     tiles = "source images with tiles in two splits: 1 (train 00001_0_0.png and test 00001_0_256.png)"
     assert any(line.startswith(tiles) for line in facts)
@@ -182,21 +182,21 @@ def masked_folder(second_cc_folder) -> Path:
     return root
 
 
-def test_masks_are_refused_without_a_class_and_read_as_the_one_named(masked_folder, capsys):
+def test_masks_are_refused_without_a_class_and_painted_with_one(masked_folder, capsys):
     with pytest.raises(ValueError, match=r"sem/B/0000\d\.png is a mask of 0 and 255, .*--mask_class"):
         prepare(masked_folder)
     assert not (masked_folder.parent / "created").exists()
     output = prepare(masked_folder, "--mask_class", "water")
     facts = capsys.readouterr().out.splitlines()
     assert "changed pairs whose maps are both void: 0 of 4" in facts
-    assert "train: 3 pairs with the second date's map alone, the first is void" in facts
+    assert "train: pairs with a map of the second date only (the first is void): 3" in facts
     reader = SplitReader(split_path(output, "train"))
     assert reader.mask_class == "water"
     assert colours(reader.views(0)[3:]) == {(0, 0, 0), (0, 0, 255)}
     assert colours(reader.views(0)[2:3]) == {(0, 0, 0)}
 
 
-def test_a_split_that_alone_has_no_maps_is_warned_of(second_cc_folder, capsys):
+def test_split_without_maps_is_warned_of_if_others_have_maps(second_cc_folder, capsys):
     root = second_cc_folder()
     (root / "test" / "sem").rename(root / "test" / "SEM")
     prepare(root)
@@ -205,7 +205,7 @@ def test_a_split_that_alone_has_no_maps_is_warned_of(second_cc_folder, capsys):
     assert facts.count("WARNING: other pairs") == 1
 
 
-def test_maps_of_the_first_date_alone_are_refused(second_cc_folder):
+def test_maps_of_only_the_first_date_are_refused(second_cc_folder):
     root = second_cc_folder()
     shutil.rmtree(root / "val" / "sem" / "B")
     with pytest.raises(ValueError, match=r"sem/B not found: maps belong in sem/A and sem/B, masks in sem/B"):
@@ -229,7 +229,7 @@ print("peak", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of memory")
-def test_memory_stays_flat_with_maps_of_noise(second_cc_folder):
+def test_memory_is_bounded_with_noise_maps(second_cc_folder):
     entries = [entry(f"{number:05}.png", "train", "a house appears") for number in range(40)]
     root = second_cc_folder(entries, size=256)
     words = [sys.executable, "-c", NOISY, str(root)]
@@ -241,13 +241,13 @@ def test_memory_stays_flat_with_maps_of_noise(second_cc_folder):
     assert "pairs with a map in none of the classes' colours (README.md): 40 (" in done.stdout
 
 
-def test_a_folder_without_maps_is_prepared_with_void_ones(second_cc_folder, capsys):
+def test_missing_maps_are_prepared_as_void(second_cc_folder, capsys):
     reader = SplitReader(split_path(prepare(second_cc_folder(with_maps=False)), "train"))
     assert not any(reader.views(index)[2:].any() for index in range(len(reader)))
-    assert "train: 3 pairs without maps, both maps are void" in capsys.readouterr().out
+    assert "train: pairs without maps (both maps are void): 3" in capsys.readouterr().out
 
 
-def test_a_folder_without_train_split_is_good_for_evaluation(second_cc_folder, capsys):
+def test_folder_without_train_split_can_be_evaluated(second_cc_folder, capsys):
     output = prepare(second_cc_folder([entry("1.png", "test", "a house appears")]))
     assert sorted(path.name for path in output.iterdir()) == ["test.hdf5", "vocabulary.json"]
     test = SplitReader(split_path(output, "test"))
@@ -275,7 +275,7 @@ def test_levir_mci_layout(tmp_path):
     assert views[3][:, [0, 8, 12], 0].T.tolist() == [[128, 0, 0], [128, 128, 128], [0, 0, 0]]
 
 
-def test_the_released_set_replaces_ours_as_a_whole(second_cc_folder, capsys):
+def test_authors_files_replace_ours_completely(second_cc_folder, capsys):
     root = second_cc_folder()
     output = prepare(root)
     with pytest.raises(ValueError, match=r"found train\.hdf5, .*vocabulary\.json: --force replaces them"):
@@ -293,7 +293,7 @@ def test_the_released_set_replaces_ours_as_a_whole(second_cc_folder, capsys):
     assert sorted(path.name for path in output.iterdir()) == FILES
 
 
-def test_the_released_set_leaves_out_what_it_cannot_hold_and_says_so(second_cc_folder, capsys):
+def test_authors_files_leave_out_long_pairs_with_a_remark(second_cc_folder, capsys):
     long = "a house appears in the corner"
     root = second_cc_folder([entry("1.png", "train", "a house"), entry("2.png", "val", long, f"now {long}")])
     output = prepare(root, "--format", "released", "--max_length", "4", "--captions_per_image", "3")
@@ -304,11 +304,11 @@ def test_the_released_set_leaves_out_what_it_cannot_hold_and_says_so(second_cc_f
         "WORDMAP",
     ]
     facts = capsys.readouterr().out.splitlines()
-    assert "pairs left out, all their captions have more than 4 words: 1 (val 2.png)" in facts
-    assert "vocabulary: 11 entries, the four special tokens among them, counted over all splits" in facts
+    assert "pairs left out because all their captions have more than 4 words: 1 (val 2.png)" in facts
+    assert "vocabulary: 11 entries including the four special tokens, built from all splits" in facts
 
 
-def test_a_released_set_without_pairs_is_an_error(second_cc_folder):
+def test_authors_files_without_pairs_are_an_error(second_cc_folder):
     root = second_cc_folder([entry("1.png", "val", "a house appears in the corner")])
     with pytest.raises(ValueError, match=r"val 1\.png: .* at most 4 words, .*: raise --max_length"):
         prepare(root, "--max_length", "4", "--format", "released")
@@ -318,16 +318,16 @@ def test_the_vocabulary_counts_train_or_all_splits(second_cc_folder, capsys):
     root = second_cc_folder()
     words = SplitReader(split_path(prepare(root, "--vocabulary_splits", "all"), "train")).vocabulary
     assert "barn" in words
-    assert "counted over all splits" in capsys.readouterr().out
+    assert "built from all splits" in capsys.readouterr().out
     prepare(root, "--format", "released", "--vocabulary_splits", "train", "--force")
-    assert "counted over train" in capsys.readouterr().out
+    assert "built from train" in capsys.readouterr().out
 
 
 def test_existing_output_is_refused_before_anything_else(tmp_path, second_cc_folder):
     output = prepare(second_cc_folder())
     before = content(output)
     with pytest.raises(
-        ValueError, match=r"created must hold no input files yet, found .*: --force replaces them"
+        ValueError, match=r"created must not hold input files, found .*: --force replaces them"
     ):
         prepare(tmp_path / "nowhere")
     assert content(output) == before
@@ -351,20 +351,20 @@ def test_a_failure_leaves_everything_as_it_was(second_cc_folder, existing, form)
     broken = root / "test" / "rgb" / "B" / "00006.png"
     broken.write_bytes(broken.read_bytes()[:300])
     before = content(root.parent)
-    with pytest.raises(ValueError, match=r"00006\.png is no image that can be read in full"):
+    with pytest.raises(ValueError, match=r"00006\.png cannot be read as an image"):
         prepare(root, "--force", "--format", form)
     assert content(root.parent) == before
     assert output.exists() == existing
 
 
-def test_what_a_killed_run_left_is_cleared_away(second_cc_folder):
+def test_files_of_a_killed_run_are_removed(second_cc_folder):
     root = second_cc_folder()
     save(root.parent / "created" / ".incomplete" / "train.png", flat(0, 0, 0))
     assert sorted(path.name for path in prepare(root).iterdir()) == FILES
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_the_number_and_kind_of_processes_change_nothing(second_cc_folder, method):
+def test_files_do_not_depend_on_the_processes(second_cc_folder, method):
     root = second_cc_folder()
     output = prepare(root, "--workers", "1")
     fingerprints = [SplitReader(split_path(output, split)).fingerprint for split in ("train", "val", "test")]
@@ -378,7 +378,7 @@ def test_the_number_and_kind_of_processes_change_nothing(second_cc_folder, metho
     assert again == fingerprints
 
 
-def test_results_come_in_order_and_few_wait():
+def test_results_are_in_order_and_few_are_pending():
     taken = []
     items = (taken.append(item) or item for item in range(20))
     with ThreadPoolExecutor(4) as pool:
@@ -405,7 +405,7 @@ def test_the_command_line_prints_facts_and_nothing_to_standard_error(second_cc_f
     root = second_cc_folder()
     done = command_line("--dataset_dir", root, "--output_dir", root.parent / "created", "--image_size", 16)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "train: 3 pairs (0 augmented), 2 changed, 1 unchanged" in done.stdout
+    assert "train: pairs: 3, augmented: 0, changed: 2, unchanged: 1" in done.stdout
     assert "train.hdf5: " in done.stdout
 
 
@@ -470,10 +470,10 @@ def test_real_pairs(real_pairs, tmp_path, capsys):
     output = tmp_path / "created"
     main(["--dataset_dir", str(real_pairs), "--output_dir", str(output)])
     facts = capsys.readouterr().out
-    assert "train: 470 pairs (0 augmented), 311 changed, 159 unchanged" in facts
-    assert "captions per pair: 5 in 555 pairs" in facts
+    assert "train: pairs: 470, augmented: 0, changed: 311, unchanged: 159" in facts
+    assert "captions per pair (number of pairs): 5 (555)" in facts
     assert "map colours outside the palette: 0" in facts
-    assert "source images with tiles in two splits: 0; names tell nothing for 555 pairs" in facts
+    assert "source images with tiles in two splits: 0; pairs of unknown source: 555" in facts
     entries = json.loads((real_pairs / "SECOND-CC-AUG.json").read_text())["images"]
     for split in ("train", "val", "test"):
         reader, mine = (

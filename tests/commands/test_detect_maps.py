@@ -69,7 +69,7 @@ def samples(folder: Path, split: str = "val", **settings) -> ChangeCaptions:
     return ChangeCaptions(reader, rows=range(len(reader)), captions="none", **settings)
 
 
-def test_maps_are_what_the_detector_finds(written, detector):
+def test_maps_equal_those_of_the_detector(written, detector):
     given, detected = samples(written), samples(written, maps="detected")
     views = torch.stack([sample["views"] for sample in given])
     maps = restore_detector(load_checkpoint(detector)).detect(views)
@@ -80,7 +80,7 @@ def test_maps_are_what_the_detector_finds(written, detector):
     assert torch.equal(samples(written, maps="detected", images_of=[2, 0, 1])[0]["views"][2:], maps[2])
 
 
-def test_a_file_says_where_it_is_from(written):
+def test_file_stores_its_origin(written):
     with h5py.File(written / "val.detected.hdf5") as file:
         attributes = dict(file.attrs)
         assert file["sem"].shape == (3, 2, 3, 32, 32)
@@ -90,13 +90,13 @@ def test_a_file_says_where_it_is_from(written):
     assert not list(written.glob("*.partial"))
 
 
-def test_training_and_evaluation_take_them_by_a_setting(written):
+def test_training_and_evaluation_use_detected_maps(written):
     config = Config(data=DataConfig(dir=str(written), maps="detected"))
     assert torch.equal(open_samples("val", config)[0]["views"], samples(written, maps="detected")[0]["views"])
     assert folder_name(["test"], config, False, Config()) == "test_detected_maps"
 
 
-def test_maps_that_are_not_there_or_of_other_pairs_are_refused(written, tmp_path):
+def test_missing_maps_and_maps_of_other_pairs_are_refused(written, tmp_path):
     remedy = "run tools/detect_maps.py --checkpoint DETECTOR --data.dir"
     folder = Path(shutil.copytree(written, tmp_path / "input"))
     (folder / "val.detected.hdf5").unlink()
@@ -105,14 +105,14 @@ def test_maps_that_are_not_there_or_of_other_pairs_are_refused(written, tmp_path
     ):
         samples(folder, maps="detected")
     shutil.copy(written / "test.detected.hdf5", folder / "val.detected.hdf5")
-    with pytest.raises(ValueError, match=f"must hold maps of val.hdf5 as it is now: {remedy}"):
+    with pytest.raises(ValueError, match=f"must hold maps of the current val.hdf5: {remedy}"):
         samples(folder, maps="detected")
     (folder / "val.detected.hdf5").write_bytes(b"cut off")
-    with pytest.raises(ValueError, match=f"is no whole HDF5 file: {remedy}"):
+    with pytest.raises(ValueError, match=f"is not a complete HDF5 file: {remedy}"):
         samples(folder, maps="detected")
 
 
-def test_the_released_set_of_files_takes_them_too(data, detector, demo_input, tmp_path):
+def test_authors_files_work_with_detected_maps(data, detector, demo_input, tmp_path):
     argv = [
         "--dataset_dir",
         str(demo_input.parent / "dataset"),
@@ -129,7 +129,7 @@ def test_the_released_set_of_files_takes_them_too(data, detector, demo_input, tm
     )
 
 
-def test_a_captioner_detects_nothing_and_a_detector_says_nothing(tiny_run, detector, pair, say):
+def test_captioner_and_detector_are_not_interchangeable(tiny_run, detector, pair, say):
     with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc"):
         detect_maps.main(["--checkpoint", str(tiny_run / "best.pt")])
     with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc"):
@@ -138,7 +138,7 @@ def test_a_captioner_detects_nothing_and_a_detector_says_nothing(tiny_run, detec
         caption.main([*pair, "--checkpoint", str(detector)])
 
 
-def test_scores_of_a_split_stand_beside_the_floor(detector, data, tmp_path, capsys):
+def test_scores_are_printed_with_the_floor(detector, data, tmp_path, capsys):
     evaluation.main(["--checkpoint", str(detector), "--split", "val", "test", "--output", str(tmp_path)])
     table = capsys.readouterr().out.splitlines()
     assert table[0].split() == ["OA", "mIoU", "SeK", "F_scd", "P_scd", "R_scd"]
@@ -154,7 +154,7 @@ def test_scores_of_a_split_stand_beside_the_floor(detector, data, tmp_path, caps
         evaluation.main(["--checkpoint", str(detector), "--shuffle_images"])
 
 
-def test_captions_from_images_alone_are_those_from_the_maps_saved(say, pair, detector, tmp_path):
+def test_captions_from_images_equal_those_from_saved_maps(say, pair, detector, tmp_path):
     out, err = say(*pair[:2], "--detector", detector, "--maps_to", tmp_path, "--picture", tmp_path / "p.png")
     assert "no maps given: both are detected" in err
     name = Path(pair[0]).name
@@ -165,7 +165,7 @@ def test_captions_from_images_alone_are_those_from_the_maps_saved(say, pair, det
     assert out == say(*pair[:2], *maps)[0]
 
 
-def test_a_table_of_pairs_gets_maps_where_they_are_absent(say, pair, detector, tmp_path):
+def test_missing_maps_of_a_table_are_predicted(say, pair, detector, tmp_path):
     rows = [",".join(pair), ",".join([*pair[:2], "", ""])]
     (tmp_path / "pairs.csv").write_text("\n".join(["img_A,img_B,seg_A,seg_B", *rows]))
     out, err = say("--pairs", tmp_path / "pairs.csv", "--detector", detector)
@@ -173,16 +173,14 @@ def test_a_table_of_pairs_gets_maps_where_they_are_absent(say, pair, detector, t
     captions = [row["caption"] for row in csv.DictReader(out.splitlines())]
     assert captions == [say(*pair)[0].strip(), say(*pair[:2], "--detector", detector)[0].strip()]
     (tmp_path / "pairs.csv").write_text("\n".join(["img_A,img_B,seg_A,seg_B", rows[1], rows[1]]))
-    with pytest.raises(ValueError, match="--maps_to needs pairs of different names, 2 would be "):
+    with pytest.raises(ValueError, match="--maps_to needs images of different names, 2 would give "):
         say("--pairs", tmp_path / "pairs.csv", "--detector", detector, "--maps_to", tmp_path / "maps")
 
 
-def test_options_that_find_no_use_are_refused(say, pair, detector, tmp_path):
-    with pytest.raises(
-        ValueError, match="--maps_to takes the maps that a change detector finds: add --detector"
-    ):
+def test_unused_options_are_refused(say, pair, detector, tmp_path):
+    with pytest.raises(ValueError, match="--maps_to saves the maps of a change detector: add --detector"):
         say(*pair[:2], "--maps_to", tmp_path)
-    with pytest.raises(ValueError, match="--detector finds absent maps, here all are given"):
+    with pytest.raises(ValueError, match="--detector predicts missing maps, but all are given"):
         say(*pair, "--detector", detector)
     content = {**load_checkpoint(detector), "image_size": [48, 48]}
     save_checkpoint(tmp_path / "large.pt", content)

@@ -26,7 +26,7 @@ def test_a_pair_and_its_caption(tmp_path: Path):
     assert iio.imread(tmp_path / "new" / "pair.png").std() > 10
 
 
-def test_words_take_a_column_each_and_long_captions_several_bands(tmp_path: Path):
+def test_each_word_has_a_column_and_long_captions_wrap(tmp_path: Path):
     sizes = {}
     for count in (1, 8, 9):
         draw_attention(tmp_path / "new" / "words.png", VIEWS, *words_with_attention(count))
@@ -38,12 +38,12 @@ def test_words_take_a_column_each_and_long_captions_several_bands(tmp_path: Path
     assert sizes[9][0] > 1.9 * sizes[8][0]
 
 
-def test_a_picture_for_print(tmp_path: Path):
+def test_picture_for_print(tmp_path: Path):
     draw_attention(tmp_path / "words.pdf", VIEWS, *words_with_attention(3))
     assert (tmp_path / "words.pdf").read_bytes().startswith(b"%PDF")
 
 
-def test_heat_lies_where_the_attention_is():
+def test_overlay_is_where_the_attention_is():
     for row, column in ((0, 0), (0, 2), (1, 1), (2, 0)):
         weights = np.zeros((3, 3))
         weights[row, column] = 1
@@ -52,13 +52,13 @@ def test_heat_lies_where_the_attention_is():
         assert np.unravel_index(cells.argmax(), (3, 3)) == (row, column)
 
 
-def test_without_attention_a_view_is_shown_as_it_is():
+def test_view_without_attention_is_unchanged():
     view = VIEWS[0].transpose(1, 2, 0)
     assert np.array_equal(overlay(view, np.zeros((3, 3))), view)
 
 
 @pytest.mark.parametrize("ground", [0, 128, 255])
-def test_the_more_attention_the_more_colour_on_any_ground(ground):
+def test_colour_grows_with_attention_on_any_background(ground):
     view = np.full((2, 2, 3), ground, dtype=np.uint8)
     colours = np.stack([overlay(view, np.full((1, 1), weight))[0, 0] for weight in np.linspace(0, 1, 9)])
     distances = np.abs(colours - float(ground)).sum(axis=-1)
@@ -98,7 +98,7 @@ def test_percentages_have_an_axis_from_0_to_100_at_most(tmp_path: Path, value, t
     assert {"plain", "augmented", "accuracy, %"} <= set(texts)
 
 
-def test_a_mean_that_repeats_a_perturbation_has_no_panel_of_its_own(tmp_path: Path):
+def test_mean_of_one_perturbation_has_no_panel(tmp_path: Path):
     texts = robustness_texts(tmp_path / "plot.svg", haze=[40, 20], mean=[40, 20])
     assert "haze" in texts
     assert "mean" not in texts

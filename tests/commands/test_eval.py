@@ -88,7 +88,7 @@ def test_a_checkpoint_without_training_captions_takes_those_of_data_dir(
 def test_references_without_a_no_change_sentence_are_named(capsys):
     pairs = [{"changed": True, "references": ["a road"]}, {"changed": False, "references": ["all alike"]}]
     evaluation.warn_of_other_sentences(pairs, ["no change"])
-    assert "none of 1 unchanged pair has a no-change sentence" in capsys.readouterr().err
+    assert "none of the unchanged pairs (1) has a no-change sentence" in capsys.readouterr().err
     evaluation.warn_of_other_sentences(pairs, ["no change", "all alike"])
     evaluation.warn_of_other_sentences(pairs[:1], [])
     assert capsys.readouterr().err == ""
@@ -152,7 +152,7 @@ def test_refusals(tiny_run, demo_input, tmp_path):
         evaluate(tiny_run, "--split", "test2")
     argv = ["--dataset_dir", str(demo_input.parent / "dataset"), "--output_dir", str(tmp_path / "larger")]
     create_input_files.main([*argv, "--image_size", "48", "--workers", "1"])
-    with pytest.raises(ValueError, match=r"images of \(48, 48\).*learnt on \(32, 32\).*--image_size 32"):
+    with pytest.raises(ValueError, match=r"images of \(48, 48\).*trained on \(32, 32\).*--image_size 32"):
         evaluate(tiny_run, "--data.dir", str(tmp_path / "larger"))
 
 

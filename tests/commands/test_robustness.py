@@ -40,7 +40,7 @@ ALL = np.array([True, True, True])
 
 
 @pytest.mark.parametrize("modalities", ["both", "rgb", "sem"])
-def test_only_what_differs_is_computed_again_and_nothing_else_changes(modalities):
+def test_only_altered_views_are_recomputed(modalities):
     model = tiny_model(modalities=modalities).eval()
     clean, views = random_views(3), random_views(3)
     struck = random_views(3, seed=1)
@@ -52,7 +52,7 @@ def test_only_what_differs_is_computed_again_and_nothing_else_changes(modalities
     with torch.inference_mode():
         features = model.features(clean)
         seen.clear()
-        mixed = robustness.mixed_features(model, features, views, differs)
+        mixed = model.mixed_features(features, views, differs)
         assert seen == {"both": [1, 2], "rgb": [1], "sem": [2]}[modalities]
         torch.testing.assert_close(mixed, model.features(views), rtol=1e-5, atol=1e-5)  # other batches
 
@@ -84,7 +84,7 @@ def shown(subject, pairs, cells, detector=None) -> dict[Cell, tuple[torch.Tensor
     return {cell: tuple(map(torch.cat, zip(*both, strict=True))) for cell, both in found.items()}
 
 
-def test_pairs_are_shown_struck_and_which_views_are(subject, pairs):
+def test_cells_contain_perturbed_pairs_and_flags_of_altered_views(subject, pairs):
     cells = [CLEAN, Cell("brightness", 2), Cell("brightness", 5), Cell("map_void", 5)]
     clean, bright, brighter, void = shown(subject, pairs, cells).values()
     assert torch.equal(clean[0], torch.stack([sample["views"] for sample in pairs]))
@@ -103,7 +103,7 @@ def alike(views, expected):
     assert (views == expected).float().mean() > 0.999
 
 
-def test_a_detector_looks_at_the_struck_images_and_map_noise_strikes_what_it_finds(subject, pairs, detector):
+def test_detector_gets_perturbed_images_and_its_maps_get_map_noise(subject, pairs, detector):
     network = restore_detector(load_checkpoint(detector))
     images = torch.stack([sample["views"][:2] for sample in pairs])
     cells = [CLEAN, Cell("haze", 5), Cell("registration", 5), Cell("map_invented", 3)]
@@ -125,7 +125,7 @@ def test_a_detector_looks_at_the_struck_images_and_map_noise_strikes_what_it_fin
         assert torch.equal(differs, (views != found[CLEAN][0]).flatten(2).any(2))
 
 
-def test_clean_captions_are_those_of_eval_and_struck_ones_those_of_the_struck_pairs(subject, pairs, meteor):
+def test_captions_equal_those_of_separate_evaluation(subject, pairs, meteor):
     vocabulary, config = subject.vocabulary, subject.config
     torch.manual_seed(0)
     model = build_model(tiny_config(), len(vocabulary)).eval()
@@ -170,7 +170,7 @@ def test_splits_and_perturbations_draw_independently(subject, pairs):
     assert not np.array_equal(val, test)
 
 
-def test_batches_take_some_pairs_through_all_cells():
+def test_batches_cover_all_cells_before_the_next_pairs():
     assert batches(3, 2, 2) == [[(0, 0), (0, 1)], [(1, 0), (1, 1)], [(0, 2)], [(1, 2)]]
 
 
@@ -303,7 +303,7 @@ def test_refusals(tiny_run):
         run("--checkpoint", "nowhere.pt")
 
 
-def test_detected_maps_are_told_of_and_stand_beside_the_given(tiny_run, detector, tmp_path, capsys):
+def test_detected_maps_are_labelled_and_compared_with_given_ones(tiny_run, detector, tmp_path, capsys):
     shutil.copy(tiny_run / "best.pt", tmp_path)
     argv = ["--checkpoint", tmp_path / "best.pt", "--perturbations", "noise", "--severities", 5]
     run(*argv, "--detector", detector, "--data.maps", "detected")
@@ -313,9 +313,9 @@ def test_detected_maps_are_told_of_and_stand_beside_the_given(tiny_run, detector
     assert capsys.readouterr().out.startswith(f"{tmp_path.name}, detected maps (")
 
 
-def test_maps_that_do_not_fit_are_refused(tiny_run, detector, tmp_path):
+def test_incompatible_maps_are_refused(tiny_run, detector, tmp_path):
     best = tiny_run / "best.pt"
-    with pytest.raises(ValueError, match="maps of clean images, .*: give the detector itself, --detector"):
+    with pytest.raises(ValueError, match="maps of clean images, .*: give the detector with --detector"):
         run("--checkpoint", best, "--data.maps", "detected")
     with pytest.raises(
         ValueError, match="--detector and data.maps void exclude each other: leave --detector"

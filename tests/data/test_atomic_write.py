@@ -57,7 +57,7 @@ def test_permissions_are_those_of_an_ordinary_file(tmp_path, umask):
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
 
 
-def test_links_and_devices_stay_what_they_are(tmp_path):
+def test_links_and_devices_are_kept(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "target")
     write_text(tmp_path / "link", "text")
     assert (tmp_path / "link").is_symlink()
@@ -67,7 +67,7 @@ def test_links_and_devices_stay_what_they_are(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["absent/scores.json", "folder", "file/scores.json"])
-def test_a_path_that_cannot_be_written_is_named(tmp_path, place):
+def test_unwritable_path_is_named(tmp_path, place):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=f"'{tmp_path / place}'"):
@@ -78,7 +78,7 @@ def test_a_full_disk_ends_in_one_line(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        with pytest.raises(OSError, match="page.html cannot be written in full .*: make room on its disk"):
+        with pytest.raises(OSError, match="page.html cannot be written in full .*: free disk space"):
             write_text(tmp_path / "page.html", "x" * 10_000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -95,19 +95,19 @@ def test_a_checkpoint_on_a_full_disk_leaves_the_last_one(tmp_path, room):
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "last.pt cannot be written in full" in line
-    assert "make room on its disk" in line
+    assert "free disk space" in line
     assert path.read_text() == "the last one"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_killed_processes_left_is_removed(tmp_path):
+def test_partial_files_of_killed_processes_are_removed(tmp_path):
     for name in ("last.partial", "last.pt.0123456789ab.partial", "last.pt"):
         (tmp_path / name).write_text("")
     remove_partial_files(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
-def test_trying_a_place_leaves_nothing(tmp_path):
+def test_checking_a_path_leaves_no_files(tmp_path):
     (tmp_path / "old.json").write_text("old")
     check_writable(tmp_path / "old.json", "--output")
     check_writable(tmp_path / "new" / "deep" / "scores.json", "--output")
@@ -130,16 +130,16 @@ def test_trying_a_place_leaves_nothing(tmp_path):
         ("loop", True),
     ],
 )
-def test_a_place_that_cannot_be_written_is_told_with_the_option(tmp_path, place, folder):
+def test_unwritable_output_names_its_option(tmp_path, place, folder):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(OSError, match=r"^\S+ cannot be written \(.+\): choose another place with --output$"):
+    with pytest.raises(OSError, match=r"^\S+ cannot be written \(.+\): choose another path with --output$"):
         check_writable(tmp_path / place, "--output", folder=folder)
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_text_that_is_no_unicode_is_escaped(tmp_path):
+def test_text_that_utf8_cannot_encode_is_escaped(tmp_path):
     write_text(tmp_path / "a.json", json.dumps(["\udcff"], ensure_ascii=False))
     assert json.loads((tmp_path / "a.json").read_text()) == ["\udcff"]

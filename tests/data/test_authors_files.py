@@ -14,7 +14,7 @@ import pytest
 
 import eval as evaluation
 import train
-from data.authors_files import ReleasedReader
+from data.authors_files import AuthorsReader
 from data.hdf5 import SplitReader, split_path
 from data.settings import DataConfig
 from data.splits import open_split
@@ -91,7 +91,7 @@ def naive_set(root: Path, threshold: int) -> tuple[dict, dict[str, tuple]]:
     return ids, splits
 
 
-def test_every_byte_is_the_naive_recomputations(second_cc_folder, tmp_path):
+def test_files_equal_a_naive_recomputation(second_cc_folder, tmp_path):
     root = second_cc_folder(ENTRIES, size=256)
     output = prepare(root, tmp_path / "released", "--format", "released")
     ids, splits = naive_set(root, threshold=1)
@@ -110,12 +110,12 @@ def test_every_byte_is_the_naive_recomputations(second_cc_folder, tmp_path):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_round_trip_our_files_and_the_released_set_say_the_same(second_cc_folder, tmp_path, split):
+def test_our_files_and_the_authors_files_hold_the_same_data(second_cc_folder, tmp_path, split):
     root = second_cc_folder([item for item in ENTRIES if item["filename"] != "silent.png"])
     options = ["--image_size", "16", "--vocabulary_splits", "all"]
     own = SplitReader(split_path(prepare(root, tmp_path / "own", *options), split))
     folder = prepare(root, tmp_path / "released", *options, "--format", "released")
-    reader = ReleasedReader(folder, split, annotations(root))
+    reader = AuthorsReader(folder, split, annotations(root))
     assert len(reader) == len(own)
     for name in ("filenames", "references", "raw", "image_size", "has_human_words"):
         assert getattr(reader, name) == getattr(own, name), name
@@ -126,25 +126,25 @@ def test_round_trip_our_files_and_the_released_set_say_the_same(second_cc_folder
         np.testing.assert_array_equal(reader.views(index), own.views(index), strict=True)
 
 
-def test_without_annotations_a_pair_is_named_by_its_place_and_flagged_by_most_captions(released):
-    reader = ReleasedReader(released, "test")
+def test_without_annotations_pairs_are_named_by_index_and_flagged_by_captions(released):
+    reader = AuthorsReader(released, "test")
     assert not reader.has_human_words
     assert reader.filenames == ["test_000000", "test_000001"]
     assert reader.references[1][:3] == [BARN, SAME, "a <unk> <unk> a barn"]
     assert len(reader.references[1]) == 5
     assert reader.changed.tolist() == [True, True]  # SAME is one of three captions, repeated once
-    assert not ReleasedReader(released, "test", no_change=[SAME, BARN]).changed[1]
-    assert ReleasedReader(released, "val").augmented.tolist() == [False, False]
+    assert not AuthorsReader(released, "test", no_change=[SAME, BARN]).changed[1]
+    assert AuthorsReader(released, "val").augmented.tolist() == [False, False]
 
 
-def test_annotations_tell_what_the_files_cannot(released, dataset):
-    reader = ReleasedReader(released, "test", annotations(dataset))
+def test_annotations_provide_names_flags_and_sentences(released, dataset):
+    reader = AuthorsReader(released, "test", annotations(dataset))
     assert reader.has_human_words
     assert reader.filenames == ["late.png", "disputed.png"]
     assert reader.references[1] == [BARN, SAME, "a tower and a barn"]
     assert reader.changed.tolist() == [True, True]
-    assert ReleasedReader(released, "val", annotations(dataset)).augmented.tolist() == [True, False]
-    names = ReleasedReader(released, "train", annotations(dataset)).filenames
+    assert AuthorsReader(released, "val", annotations(dataset)).augmented.tolist() == [True, False]
+    names = AuthorsReader(released, "train", annotations(dataset)).filenames
     assert names == ["rest.png", "seven.png", "long.png"]  # silent.png has no images
 
 
@@ -155,7 +155,7 @@ def test_stored_captions_in_any_order_and_number_are_found_in_the_annotations(re
 
     for kind in ("CAPTIONS", "CAPLENS"):
         rewrite(released / f"TRAIN_{kind}_{NAME}.json", shuffled)
-    assert len(ReleasedReader(released, "train", annotations(dataset))) == 3
+    assert len(AuthorsReader(released, "train", annotations(dataset))) == 3
 
 
 def swapped(content: dict) -> dict:
@@ -175,21 +175,21 @@ def swapped(content: dict) -> dict:
 def test_annotations_of_other_files_are_refused(released, dataset, change, rule):
     rewrite(annotations(dataset), change)
     with pytest.raises(ValueError, match=rule):
-        ReleasedReader(released, "train", annotations(dataset))
+        AuthorsReader(released, "train", annotations(dataset))
 
 
-def test_absent_annotations_are_named(released):
+def test_missing_annotations_are_named(released):
     with pytest.raises(FileNotFoundError, match=r"no\.json not found: data\.annotations names the JSON"):
-        ReleasedReader(released, "train", released / "no.json")
+        AuthorsReader(released, "train", released / "no.json")
 
 
-def send_views(reader: ReleasedReader, results: multiprocessing.Queue) -> None:
+def send_views(reader: AuthorsReader, results: multiprocessing.Queue) -> None:
     results.put([reader.views(index) for index in range(len(reader))])
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_other_processes_read_the_same(released, method):
-    reader = ReleasedReader(released, "train")
+def test_all_processes_read_the_same_data(released, method):
+    reader = AuthorsReader(released, "train")
     expected = [reader.views(index) for index in range(len(reader))]  # the parent holds the file open
     context = multiprocessing.get_context(method)
     results = context.Queue()
@@ -200,20 +200,20 @@ def test_other_processes_read_the_same(released, method):
     np.testing.assert_array_equal(reader.views(0), expected[0])
 
 
-def test_the_fingerprint_tells_contents_apart(released):
-    before = ReleasedReader(released, "train").fingerprint
-    assert ReleasedReader(released, "train").fingerprint == before
+def test_fingerprint_depends_on_the_content(released):
+    before = AuthorsReader(released, "train").fingerprint
+    assert AuthorsReader(released, "train").fingerprint == before
     rewrite(released / f"TRAIN_CAPTIONS_{NAME}.json", lambda captions: [captions[1], *captions[1:]])
     rewrite(released / f"TRAIN_CAPLENS_{NAME}.json", lambda lengths: [lengths[1], *lengths[1:]])
-    assert ReleasedReader(released, "train").fingerprint == before  # all captions of the first pair are alike
+    assert AuthorsReader(released, "train").fingerprint == before  # all captions of the first pair are alike
     with h5py.File(released / f"TRAIN_IMAGES_{NAME}.hdf5", "r+") as file:
         file["images"][0, 0, 0, 0, 0] ^= 1
-    other_images = ReleasedReader(released, "train").fingerprint
+    other_images = AuthorsReader(released, "train").fingerprint
     rewrite(released / f"WORDMAP_{NAME}.json", lambda ids: {**ids, "more": len(ids)})
-    assert len({before, other_images, ReleasedReader(released, "train").fingerprint}) == 3
+    assert len({before, other_images, AuthorsReader(released, "train").fingerprint}) == 3
 
 
-def test_splits_may_have_other_names_or_be_absent(released):
+def test_splits_may_have_other_names_or_be_missing(released):
     for path in list(released.glob(f"VAL_*_{NAME}.*")):
         path.rename(path.with_name(path.name.replace(NAME, "mine")))
     for path in list(released.glob("TEST_*")):
@@ -248,22 +248,26 @@ def first(change: Callable) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("kind", "harm", "rule"),
     [
-        ("CAPTIONS", longer, "holds 3 pairs of 5 captions, beside it are 16 captions and 15 lengths"),
-        ("CAPLENS", longer, "beside it are 15 captions and 16 lengths"),
+        (
+            "CAPTIONS",
+            longer,
+            "holds 3 pairs of 5 captions, beside files of 16 captions and 15 lengths",
+        ),
+        ("CAPLENS", longer, "beside files of 15 captions and 16 lengths"),
         ("CAPTIONS", first(lambda ids: [ids[0], 99, *ids[2:]]), r"ids below \d+, .* number 0 is not"),
         ("CAPTIONS", first(lambda ids: [ids[0], -1, *ids[2:]]), "number 0 is not"),
         ("CAPTIONS", first(lambda ids: [ids[1], *ids[1:]]), "number 0 is not"),
         ("CAPTIONS", first(lambda ids: ids[:-1]), "CAPTIONS_.* must hold rows of one length .*inhomogeneous"),
         ("CAPTIONS", first(lambda ids: ["a", *ids[1:]]), "must hold integers in 2 dimensions"),
-        ("CAPLENS", first(lambda length: length + 1), "as long as its length says; number 0 is not"),
+        ("CAPLENS", first(lambda length: length + 1), "the stored length; number 0 is not"),
         ("CAPLENS", lambda path: path.write_text("{"), "CAPLENS_.* is not JSON"),
-        ("CAPLENS", Path.unlink, "CAPLENS_.* not found: bring together the files of one set"),
+        ("CAPLENS", Path.unlink, "CAPLENS_.* not found: use files that were made together"),
     ],
 )
-def test_files_that_do_not_fit_each_other_are_refused(released, kind, harm, rule):
+def test_inconsistent_files_are_refused(released, kind, harm, rule):
     harm(released / f"TRAIN_{kind}_{NAME}.json")
     with pytest.raises((ValueError, FileNotFoundError), match=rule):
-        ReleasedReader(released, "train")
+        AuthorsReader(released, "train")
 
 
 @pytest.mark.parametrize(
@@ -274,17 +278,17 @@ def test_files_that_do_not_fit_each_other_are_refused(released, kind, harm, rule
         (["a"], ""),
     ],
 )
-def test_what_is_no_word_map_is_refused(released, content, rule):
+def test_invalid_word_map_is_refused(released, content, rule):
     rewrite(released / f"WORDMAP_{NAME}.json", lambda _: content)
     with pytest.raises(ValueError, match=f"WORDMAP_.* must hold a word map, word -> id: .*{rule}"):
-        ReleasedReader(released, "train")
+        AuthorsReader(released, "train")
 
 
 @pytest.mark.parametrize("name", [f"WORDMAP_{NAME}.json", f"TRAIN_IMAGES_{NAME}.hdf5"])
-def test_two_of_a_kind_are_refused(released, name):
+def test_two_files_of_the_same_kind_are_refused(released, name):
     shutil.copy(released / name, released / name.replace("SECOND", "THIRD"))
     with pytest.raises(ValueError, match=r"released must hold one .*\*.*, got .*SECOND.*, .*THIRD"):
-        ReleasedReader(released, "train")
+        AuthorsReader(released, "train")
 
 
 def test_images_of_another_form_are_refused(released):
@@ -293,15 +297,15 @@ def test_images_of_another_form_are_refused(released):
     with h5py.File(path, "r+") as file:
         del file.attrs["captions_per_image"]
     with pytest.raises(ValueError, match=r"must hold images \(n, 4, 3, H, W\) uint8 and .*, got .* and None"):
-        ReleasedReader(released, "train")
+        AuthorsReader(released, "train")
     with h5py.File(path, "w") as file:
         file.attrs["captions_per_image"] = 5
         file["images"] = np.zeros((3, 2, 3, 16, 16), np.uint8)
     with pytest.raises(ValueError, match=r"must hold images .* got .*\(3, 2, 3, 16, 16\)"):
-        ReleasedReader(released, "train")
+        AuthorsReader(released, "train")
     path.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="TRAIN_IMAGES_.* is no whole HDF5 file"):
-        ReleasedReader(released, "train")
+    with pytest.raises(ValueError, match="TRAIN_IMAGES_.* is not a complete HDF5 file"):
+        AuthorsReader(released, "train")
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +318,7 @@ def demo_released(demo_input: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.slow
-def test_training_and_evaluation_on_the_set_as_it_stands(demo_input, demo_released, tmp_path, capsys):
+def test_training_and_evaluation_on_the_authors_files(demo_input, demo_released, tmp_path, capsys):
     settings = tiny_settings(demo_released, **{"train.epochs": 1})
     run = tmp_path / "run"
     train.main(["--config", str(CONFIGS / "second_cc.yaml"), *settings, "--run_dir", str(run)])
@@ -353,7 +357,7 @@ def test_real_pairs(real_pairs, tmp_path):
     folder = prepare(real_pairs, tmp_path / "released", "--format", "released", "--min_word_freq", "10")
     ids, splits = naive_set(real_pairs, threshold=10)
     for split, (views, captions, lengths) in splits.items():
-        reader = ReleasedReader(folder, split.lower(), annotations(real_pairs))
+        reader = AuthorsReader(folder, split.lower(), annotations(real_pairs))
         assert reader.vocabulary.to_word_map() == ids
         assert reader.tokens.reshape(-1, 52).tolist() == captions
         assert reader.lengths.flatten().tolist() == lengths

@@ -42,7 +42,7 @@ def opened(folder, **settings):
     return open_split("train", DataConfig(dir=str(folder), **settings))
 
 
-def test_one_caption_a_sample(folder):
+def test_samples_with_one_caption(folder):
     reader, rows = opened(folder)
     samples = ChangeCaptions(reader, rows=rows, captions="one")
     assert len(samples) == 3 * 5
@@ -53,17 +53,17 @@ def test_one_caption_a_sample(folder):
     np.testing.assert_array_equal(sample["tokens"], reader.tokens[1, 1:2])
 
 
-def test_all_captions_a_sample(folder):
+def test_samples_with_all_captions(folder):
     reader, rows = opened(folder)
     samples = ChangeCaptions(reader, rows=rows, captions="all")
     assert len(samples) == 3
     np.testing.assert_array_equal(samples[2]["tokens"], reader.tokens[2])
 
 
-def test_augmented_rows_are_used_only_where_the_setting_says_so(folder):
+def test_augmented_rows_are_used_only_in_the_configured_splits(folder):
     assert opened(folder)[1] == [0, 1, 2]
     assert opened(folder, augmented_splits=[])[1] == [0, 1]
-    with pytest.raises(ValueError, match=r"val.hdf5 holds no pair in use.*data.augmented_splits"):
+    with pytest.raises(ValueError, match=r"val.hdf5 has no usable pair.*data.augmented_splits"):
         open_split("val", DataConfig(dir=str(folder)))
 
 
@@ -90,7 +90,7 @@ def test_workers_read_what_the_main_process_reads(folder, context):
     np.testing.assert_array_equal(views, np.stack([reader.views(row) for row in rows]))
 
 
-def test_order_is_the_seeds(folder):
+def test_order_depends_on_the_seed(folder):
     reader, rows = opened(folder)
     samples = ChangeCaptions(reader, rows=rows, captions="one")
 
@@ -103,14 +103,14 @@ def test_order_is_the_seeds(folder):
     assert not torch.equal(order(1), order(2))
 
 
-def test_a_spare_sample_counts_for_nothing(folder):
+def test_spare_sample_contributes_no_loss(folder):
     reader, rows = opened(folder)
     for captions in ("one", "all"):
         sample = ChangeCaptions(reader, rows=rows, captions=captions)[SPARE]
         assert (sample["tokens"] == reader.vocabulary.pad).all()
 
 
-def test_kept_features_stand_in_for_views(folder):
+def test_kept_features_replace_views(folder):
     reader, rows = opened(folder)
     samples = ChangeCaptions(reader, rows=rows, captions="none")
     kept = torch.stack([samples[place]["views"].float().mean(dim=(-2, -1)) for place in range(3)])
@@ -141,7 +141,7 @@ def augmented(folder, names, captions="all", seed=1):
     return ChangeCaptions(reader, rows=rows, captions=captions, augment=augment)
 
 
-def test_a_turned_pair_is_said_to_be_turned(halves):
+def test_captions_of_a_turned_pair_are_turned(halves):
     samples = augmented(halves, ["flips"], captions="one")
     red = {"on the left": np.s_[:, :8], "on the right": np.s_[:, 8:]}
     red |= {"at the top": np.s_[:8], "at the bottom": np.s_[8:]}
@@ -157,7 +157,7 @@ def test_a_turned_pair_is_said_to_be_turned(halves):
     assert len(set(seen)) == 4
 
 
-def test_a_pair_whose_words_are_unknown_when_turned_stays(folder, second_cc_folder, tmp_path):
+def test_pair_is_not_turned_if_turned_words_are_unknown(folder, second_cc_folder, tmp_path):
     root = second_cc_folder([entry("0.png", "train", "a house on the left side")], name="one_word")
     argv = ["--dataset_dir", str(root), "--output_dir", str(tmp_path / "one"), "--image_size", "16"]
     create_input_files.main([*argv, "--min_word_freq", "0", "--workers", "1"])
@@ -169,7 +169,7 @@ def test_a_pair_whose_words_are_unknown_when_turned_stays(folder, second_cc_fold
         assert torch.equal(sample["views"], samples[0]["views"]) or torch.equal(sample["views"], upside_down)
 
 
-def test_pairs_without_captions_are_turned_whatever_their_captions_say(second_cc_folder, tmp_path):
+def test_samples_without_captions_are_always_turned(second_cc_folder, tmp_path):
     root = second_cc_folder([entry("0.png", "train", "a house on the left side")], name="one_word")
     argv = ["--dataset_dir", str(root), "--output_dir", str(tmp_path / "one"), "--image_size", "16"]
     create_input_files.main([*argv, "--min_word_freq", "0", "--workers", "1"])
@@ -177,7 +177,7 @@ def test_pairs_without_captions_are_turned_whatever_their_captions_say(second_cc
     assert len({samples[Draw(epoch, 0)]["views"].numpy().tobytes() for epoch in range(60)}) == 8
 
 
-def test_half_of_the_samples_are_perturbed_and_no_caption_is_touched(folder):
+def test_half_of_the_samples_are_perturbed_and_captions_are_kept(folder):
     samples = augmented(folder, ["brightness", "noise"])
     struck = 0
     for epoch in range(100):
@@ -188,7 +188,7 @@ def test_half_of_the_samples_are_perturbed_and_no_caption_is_touched(folder):
     assert 30 < struck < 70
 
 
-def test_augmentation_is_the_same_for_any_workers_and_on_resume_and_another_in_another_epoch(folder):
+def test_augmentation_depends_on_the_epoch_and_not_on_workers(folder):
     def views(workers, epoch=1, step=0, seed=1):
         samples = augmented(folder, ["flips", "noise", "registration"], captions="one", seed=seed)
         sampler = StepSampler(len(samples), 4, seed=1)
@@ -252,7 +252,7 @@ def foreign_colours(folder, path):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_maps_travel_packed_and_other_colours_stay_exact(folder, tmp_path, workers):
+def test_maps_are_sent_packed_and_unknown_colours_are_kept(folder, tmp_path, workers):
     for path, names in (
         (folder, {"images", "maps"}),
         (foreign_colours(folder, tmp_path / "other"), {"views"}),

@@ -1,4 +1,4 @@
-"""The facts that preparation prints: counts as by hand, and what two splits share."""
+"""Dataset statistics: counts checked by hand, and overlap between splits."""
 
 import gzip
 import json
@@ -11,8 +11,8 @@ import pytest
 from data.dataset_facts import (
     KEPT_COLOURS,
     MAP_COLOURS,
-    ForeignColours,
     ImageFacts,
+    UnknownColours,
     describe_images,
     describe_names,
     describe_pairs,
@@ -41,12 +41,12 @@ def pair(filename: str, split: str, *captions: str, changed: bool = True) -> Pai
 
 def facts_of(before: str, after: str, *unknown: dict) -> ImageFacts:
     colours = tuple(unknown) or ({}, {})
-    return ImageFacts((before, after), colours, void=(False, False), strange=(False, False))
+    return ImageFacts((before, after), colours, void=(False, False), unknown_only=(False, False))
 
 
-def counted(facts: Iterable[ImageFacts]) -> ForeignColours:
+def counted(facts: Iterable[ImageFacts]) -> UnknownColours:
     """The colours of the maps of `facts`."""
-    colours = ForeignColours()
+    colours = UnknownColours()
     for fact in facts:
         for unknown in fact.unknown:
             colours.add(unknown)
@@ -67,11 +67,11 @@ def counted(facts: Iterable[ImageFacts]) -> ForeignColours:
         ("house.png", None),
     ],
 )
-def test_the_source_of_a_tile_is_what_stands_before_its_last_numbers(filename, source):
+def test_source_of_a_tile_is_its_name_without_the_last_numbers(filename, source):
     assert tile_source(filename) == source
 
 
-def test_tiles_of_one_picture_in_two_splits_are_found():
+def test_source_image_with_tiles_in_two_splits_is_listed():
     pairs = [pair("3_0_0.png", "train"), pair("3_0_1.png", "train"), pair("4_0_0.png", "train")]
     assert shared_sources(pairs) == []
     assert shared_sources([*pairs, pair("3_1_1.png", "test"), pair("test_000001.png", "test")]) == [
@@ -79,21 +79,21 @@ def test_tiles_of_one_picture_in_two_splits_are_found():
     ]
 
 
-def test_pairs_whose_names_tell_no_source_are_counted():
+def test_pairs_of_unknown_source_are_counted():
     pairs = [pair("3_0_0.png", "train"), pair("test_000001.png", "train"), pair("7.png", "test")]
     first, *_ = describe_names(pairs)
-    assert first == "source images with tiles in two splits: 0; names tell nothing for 2 pairs"
+    assert first == "source images with tiles in two splits: 0; pairs of unknown source: 2"
     first, *_ = describe_names(pairs[:1])
     assert first == "source images with tiles in two splits: 0"
 
 
-def test_an_augmented_copy_in_its_own_split_is_none_of_another():
+def test_augmented_copy_in_the_split_of_its_original_is_not_listed():
     names = ["7.png", "7_random_augment.png"]
     assert stray_copies([pair(name, "train") for name in names]) == []
     assert stray_copies([pair(names[0], "test"), pair(names[1], "train")]) == ["train 7_random_augment.png"]
 
 
-def test_identical_images_are_told_by_their_pixels():
+def test_identical_images_have_equal_pixels_and_shapes():
     black, white = np.zeros((4, 6, 3), np.uint8), np.full((4, 6, 3), 255, np.uint8)
     first = image_facts([black, white, black, black])
     again = image_facts([white, white, black, black])
@@ -106,29 +106,29 @@ def test_unknown_colours_are_counted_in_pixels_and_files():
     pairs = [pair("1.png", "train"), pair("2.png", "train")]
     facts = [facts_of("a", "b", {(1, 2, 3): 5}, {(1, 2, 3): 1}), facts_of("c", "d", {}, {(9, 9, 9): 7})]
     line = next(describe_images(pairs, facts, counted(facts)))
-    colours = "(9, 9, 9) in 7 pixels of 1 file; (1, 2, 3) in 6 pixels of 2 files"
+    colours = "(9, 9, 9) files: 1, pixels: 7; (1, 2, 3) files: 2, pixels: 6"
     assert line == f"map colours outside the palette: 2 ({colours})"
 
 
-def test_counted_colours_are_bounded_and_the_commonest_stay():
-    colours = ForeignColours()
+def test_number_of_counted_colours_is_bounded_and_the_most_common_are_kept():
+    colours = UnknownColours()
     for number in range(1000):
         rare = {(number % 256, number // 256, shade): 1 for shade in range(1, MAP_COLOURS)}
         colours.add({(9, 9, 9): 50, **rare})
     assert len(colours.pixels) <= 4 * KEPT_COLOURS + MAP_COLOURS
     counts, warning = colours.describe()
     assert counts.startswith("map colours outside the palette, at least: ")
-    assert "((9, 9, 9) in 50000 pixels of 1000 files; " in counts
+    assert "((9, 9, 9) files: 1000, pixels: 50000; " in counts
     assert warning.startswith(
         "WARNING: some maps have 32 or more colours outside the palette: save maps as PNG"
     )
 
 
-def test_changed_pairs_with_void_maps_and_maps_without_a_class_are_told():
-    black, strange = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 77, np.uint8)
+def test_changed_pairs_with_void_maps_and_maps_without_a_class_are_listed():
+    black, unknown = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 77, np.uint8)
     building = np.full((4, 4, 3), (128, 0, 0), np.uint8)
     pairs = [pair(f"{n}.png", "train", changed=n != 3) for n in range(5)]
-    maps = [(black, black), (black, building), (strange, building), (black, black), (building, building)]
+    maps = [(black, black), (black, building), (unknown, building), (black, black), (building, building)]
     facts = [image_facts([black, black, *both]) for both in maps]
     lines = list(describe_images(pairs, facts, counted(facts)))
     assert lines[1] == "changed pairs whose maps are both void: 1 of 4"
@@ -137,7 +137,7 @@ def test_changed_pairs_with_void_maps_and_maps_without_a_class_are_told():
     )
 
 
-def test_only_the_first_few_are_named():
+def test_only_the_first_few_items_are_listed():
     pairs = [pair(f"{number}.png", split) for split in ("train", "test") for number in range(9)]
     facts = [facts_of(f"{number} before", f"{number} after") for _ in range(2) for number in range(9)]
     *_, line = describe_images(pairs, facts, counted(facts))
@@ -148,11 +148,11 @@ def test_only_the_first_few_are_named():
 def test_pairs_are_counted_by_split():
     pairs = [pair("1.png", "train"), pair("1_random_augment.png", "train", "a", "b", changed=False)]
     assert list(describe_pairs(pairs)) == [
-        "train: 2 pairs (1 augmented), 1 changed, 1 unchanged",
-        "train: 2 pairs without maps, both maps are void",
-        "val: 0 pairs (0 augmented), 0 changed, 0 unchanged",
-        "test: 0 pairs (0 augmented), 0 changed, 0 unchanged",
-        "captions per pair: 1 in 1 pair, 2 in 1 pair; sentences without words dropped: 0",
+        "train: pairs: 2, augmented: 1, changed: 1, unchanged: 1",
+        "train: pairs without maps (both maps are void): 2",
+        "val: pairs: 0, augmented: 0, changed: 0, unchanged: 0",
+        "test: pairs: 0, augmented: 0, changed: 0, unchanged: 0",
+        "captions per pair (number of pairs): 1 (1), 2 (1); sentences without words, which are dropped: 0",
     ]
 
 
@@ -164,15 +164,15 @@ def test_unknown_words_and_long_captions_are_counted():
     ]
     vocabulary = Vocabulary.build(pairs[0].captions, min_word_freq=1)
     assert list(describe_words(pairs, vocabulary, max_length=2)) == [
-        "vocabulary: 5 entries, the four special tokens among them, counted over train",
-        "train: 4 words, 2 of them unknown (50.00%)",
-        "val: 2 words, 1 of them unknown (50.00%)",
-        "test: 3 words, 2 of them unknown (66.67%)",
+        "vocabulary: 5 entries including the four special tokens, built from train",
+        "train: words: 4, unknown: 2 (50.00%)",
+        "val: words: 2, unknown: 1 (50.00%)",
+        "test: words: 3, unknown: 2 (66.67%)",
         "captions of more than 2 words, which are not encoded: 1",
     ]
 
 
-def test_without_train_split_the_vocabulary_is_said_to_be_empty():
+def test_empty_vocabulary_without_a_train_split_is_explained():
     pairs = [pair("1.png", "test")]
     lines = list(describe_words(pairs, Vocabulary.build([], 5), max_length=50))
     assert any("no train split" in line for line in lines)
@@ -195,4 +195,4 @@ def test_shares_of_unknown_words_on_real_captions_agree_with_a_direct_count(real
     for split, line in zip(("train", "val", "test"), lines[1:4], strict=True):
         unknown = sum(token not in known for token in tokens[split])
         share = 100 * unknown / len(tokens[split])
-        assert line == f"{split}: {len(tokens[split])} words, {unknown} of them unknown ({share:.2f}%)"
+        assert line == f"{split}: words: {len(tokens[split])}, unknown: {unknown} ({share:.2f}%)"

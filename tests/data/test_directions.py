@@ -71,17 +71,17 @@ def turned(caption: str, turn: Turn, known=anything) -> str | None:
         ("a house on top", QUARTER, "a house on the right"),
     ],
 )
-def test_captions_read_as_the_turned_pair_looks(caption, turn, expected):
+def test_direction_words_are_turned(caption, turn, expected):
     assert turned(caption, turn) == expected
 
 
 @pytest.mark.parametrize("caption", ["the road above", "two vertical roads", "a horizontal road"])
-def test_what_a_quarter_turn_has_no_word_for(caption):
+def test_caption_without_a_turned_word_is_none(caption):
     assert turned(caption, QUARTER) is None
     assert turned(caption, MIRROR) == caption
 
 
-def test_synonyms_that_the_vocabulary_has():
+def test_known_synonyms_are_used():
     words = {"upper", "lower", "left", "right", "lower-left"}
     assert turned("on the left", QUARTER, words.__contains__) == "on the upper"
     assert turned("the lower-left", UPSIDE_DOWN, words.__contains__) == "the upper left"
@@ -106,7 +106,7 @@ def test_turns_undo_each_other(words, turn):
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_images_turn_as_words_do(turn):
+def test_images_and_words_turn_alike(turn):
     """A mark at a place of the synthetic set lies, turned, where the turned words say."""
     spots = {"top": (0, 1), "right": (1, 2), "bottom": (2, 1), "left": (1, 0), "top left": (0, 0)}
     spots |= {"top right": (0, 2), "bottom left": (2, 0), "bottom right": (2, 2)}
@@ -142,7 +142,7 @@ WITHOUT_ARTICLE = re.compile(r"\b(?:at|on) (?:left|right)\b")
 
 
 @pytest.mark.real
-def test_no_real_caption_is_turned_wrongly(real_data):
+def test_no_real_caption_gets_a_wrong_direction(real_data):
     """All 50,385 captions: the verb "leave" stays, "higher" is a direction, "at left of" is not said."""
     images = json.loads(gzip.decompress((real_data / "levir_cc_captions.json.gz").read_bytes()))["images"]
     captions = [" ".join(sentence["tokens"]) for image in images for sentence in image["sentences"]]

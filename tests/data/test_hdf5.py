@@ -57,7 +57,7 @@ def train(tmp_path: Path) -> Path:
     return write(tmp_path)
 
 
-def test_what_is_written_is_read_back(train):
+def test_round_trip(train):
     reader = SplitReader(train)
     assert len(reader) == 2
     assert reader.image_size == (6, 5)
@@ -76,7 +76,7 @@ def test_what_is_written_is_read_back(train):
     assert reader.vocabulary.words == VOCABULARY.words
 
 
-def test_sources_are_those_given_else_those_of_the_names(tmp_path):
+def test_sources_are_given_or_derived_from_the_names(tmp_path):
     names = [
         ("5_0_256.png", None),
         ("5_0_256_random_augment_1.png", None),
@@ -97,7 +97,7 @@ def test_sources_are_those_given_else_those_of_the_names(tmp_path):
     assert SplitReader(path).sources == ["5", "5", "a", "b"]
 
 
-def test_the_file_explains_itself(train):
+def test_file_stores_its_settings(train):
     with h5py.File(train) as file:
         assert file.attrs["format"] == "mmodalcc 2"
         assert json.loads(file.attrs["made_with"]) == {"max_length": 7}
@@ -107,7 +107,7 @@ def test_the_file_explains_itself(train):
         assert file["tokens"].dtype == np.int32
 
 
-def test_maps_in_the_palette_are_stored_in_one_byte_a_pixel(tmp_path):
+def test_maps_in_the_palette_are_stored_in_one_byte_per_pixel(tmp_path):
     views = VIEWS.copy()
     views[1, 2:] = 0
     views[1, 3, 0, :3] = 128  # a building
@@ -133,7 +133,7 @@ def test_a_file_of_the_first_format_loads(tmp_path, train):
     assert SplitReader(write(tmp_path / "new", views=iter(expected))).fingerprint == reader.fingerprint
 
 
-def test_the_fingerprint_tells_contents_apart(tmp_path, train):
+def test_fingerprint_depends_on_the_content(tmp_path, train):
     fingerprint = SplitReader(train).fingerprint
     other_views = VIEWS.copy()
     other_views[1, 3, 2, 5, 4] ^= 1
@@ -151,7 +151,7 @@ def send_views(reader: SplitReader, results: multiprocessing.Queue) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.parametrize("opened_before", [False, True])
-def test_other_processes_read_the_same(train, method, opened_before):
+def test_all_processes_read_the_same_data(train, method, opened_before):
     reader = SplitReader(train)
     if opened_before:
         reader.views(0)
@@ -173,14 +173,14 @@ def test_no_open_handle_is_pickled(train):
     assert (pickle.loads(pickle.dumps(reader)).views(1) == VIEWS[1]).all()
 
 
-def test_an_absent_file_names_the_remedy(tmp_path):
+def test_missing_file_names_the_remedy(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"test\.hdf5 not found: run tools/create_input_files\.py first"
     ):
         SplitReader(split_path(tmp_path, "test"))
 
 
-def test_an_absent_vocabulary_names_the_remedy(train):
+def test_missing_vocabulary_names_the_remedy(train):
     vocabulary_path(train.parent).unlink()
     with pytest.raises(
         FileNotFoundError, match=r"vocabulary\.json not found: run tools/create_input_files\.py"
@@ -188,7 +188,7 @@ def test_an_absent_vocabulary_names_the_remedy(train):
         SplitReader(train)
 
 
-def test_another_vocabulary_than_the_files_own_is_refused(train):
+def test_different_vocabulary_is_refused(train):
     Vocabulary.build([["other", "words"]], 0).save(vocabulary_path(train.parent))
     with pytest.raises(ValueError, match=r"train\.hdf5 was made with another vocabulary\.json"):
         SplitReader(train)
@@ -229,12 +229,12 @@ def test_a_file_without_a_part_is_refused(train, part):
 def test_a_damaged_file_is_refused(train, length):
     train.write_bytes(train.read_bytes()[:length])
     with pytest.raises(
-        ValueError, match=r"train\.hdf5 is no whole HDF5 file: run tools/create_input_files\.py"
+        ValueError, match=r"train\.hdf5 is not a complete HDF5 file: run tools/create_input_files\.py"
     ):
         SplitReader(train)
 
 
-def test_files_of_earlier_versions_have_the_sentences_of_second_cc_and_levir_cc(train):
+def test_files_of_earlier_versions_use_the_default_no_change_sentences(train):
     with h5py.File(train, "r+") as file:
         del file.attrs["no_change"]
     assert SplitReader(train).no_change == NO_CHANGE_SENTENCES

@@ -64,7 +64,7 @@ def test_a_file_that_is_not_json_ends_in_one_line(tmp_path, content, rule):
     assert "\n" not in said
 
 
-def test_an_absent_file_and_a_folder_are_not_found(tmp_path):
+def test_missing_file_and_folder_are_not_found(tmp_path):
     for path in (tmp_path / "none.json", tmp_path, written(tmp_path / "a", "") / "b.json"):
         assert refusal(read_json, path, "mend it") == f"{path} not found: mend it"
 
@@ -81,7 +81,7 @@ def test_every_reader_names_the_file(tmp_path, read, content):
     assert len(said) < 400
 
 
-def test_the_line_that_a_stopped_program_left_unfinished_is_left_out(tmp_path):
+def test_unfinished_last_line_is_dropped(tmp_path):
     path = written(tmp_path / "log.jsonl", '{"epoch": 1}\n{"epoch": 2, "val": {"bleu_4": 3}')
     assert read_json_lines(path, "mend it") == [{"epoch": 1}]
     assert read_json_lines(written(path, '{"epoch": 1}\n{"epoch": 2}\n'), "mend it")[-1] == {"epoch": 2}

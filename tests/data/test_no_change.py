@@ -36,7 +36,7 @@ def pairs(
     return found
 
 
-def test_captions_of_unchanged_pairs_that_no_changed_pair_has():
+def test_sentences_of_unchanged_pairs_only():
     found = count_no_change(pairs((3, (SAME, ALIKE), False), (2, (SAME, SAME), False), (5, (HOUSE,), True)))
     assert found == {SAME: 5, ALIKE: 3}
     assert list(found) == [SAME, ALIKE]
@@ -47,7 +47,7 @@ def test_captions_of_unchanged_pairs_that_no_changed_pair_has():
     ["rien n'a changé", "変化 なし", "No Change", "unchanged"],
     ids=["French", "Japanese", "capitals", "one word"],
 )
-def test_the_only_sentence_of_a_data_set_in_any_language(sentence):
+def test_single_sentence_in_any_language(sentence):
     assert list(count_no_change(pairs((4, (sentence,), False), (4, (HOUSE,), True)))) == [sentence]
 
 
@@ -63,21 +63,21 @@ def test_the_only_sentence_of_a_data_set_in_any_language(sentence):
         (2, 1000, 40, False),  # rare on changed pairs, but most pairs that have it changed
     ],
 )
-def test_almost_never_on_changed_pairs(unchanged, changed, strays, counts):
+def test_rare_sentences_on_changed_pairs_are_tolerated(unchanged, changed, strays, counts):
     captions = pairs(
         (unchanged, (SAME,), False), (strays, (SAME, HOUSE), True), (changed - strays, (HOUSE,), True)
     )
     assert (SAME in count_no_change(captions)) is counts
 
 
-def test_a_caption_of_a_single_unchanged_pair_describes_the_scene():
+def test_sentence_of_a_single_unchanged_pair_does_not_count():
     described = pairs((3, (SAME,), False), (1, (SAME, "a road through a forest"), False), (3, (HOUSE,), True))
     assert count_no_change(described) == {SAME: 4}
     mislabelled = pairs((40, (SAME,), False), (1, ("a house on a hill",), False), (3, (HOUSE,), True))
     assert count_no_change(mislabelled) == {SAME: 40}
 
 
-def test_sentences_that_are_never_repeated_count_where_the_pair_has_no_other():
+def test_unrepeated_sentences_count_if_the_pair_has_no_other():
     captions = [*pairs((2, (SAME,), False)), *pairs((1, ("no difference", "as before"), False), start=9)]
     assert count_no_change([*captions, *pairs((2, (HOUSE,), True), start=20)]) == {
         SAME: 2,
@@ -88,7 +88,7 @@ def test_sentences_that_are_never_repeated_count_where_the_pair_has_no_other():
     assert count_no_change(stray) == {}
 
 
-def test_training_pairs_decide_and_copies_do_not_count():
+def test_only_training_pairs_without_copies_count():
     train = pairs((2, (SAME,), False), (2, (HOUSE,), True))
     test = pairs((3, (ALIKE,), False), split="test")
     assert list(count_no_change([*train, *test])) == [SAME]
@@ -106,21 +106,21 @@ def test_without_unchanged_or_without_changed_pairs():
     assert no_change_of(pairs((3, (SAME,), False))) == (SAME,)
 
 
-def test_without_changeflags_preparation_says_that_it_cannot_know():
+def test_missing_changeflags_are_warned_of():
     unflagged = pairs((2, (SAME,), None), (1, (HOUSE,), None))
     assert no_change_of(unflagged) == NO_CHANGE_SENTENCES
     warning, none_unchanged = list(describe_no_change([*unflagged, *pairs((1, (HOUSE,), True))]))[1:]
-    assert warning.startswith("WARNING: 3 pairs without `changeflag`")
+    assert warning.startswith("WARNING: pairs without `changeflag`: 3, ")
     assert "give each entry of the JSON a `changeflag`" in warning
-    assert "all count as changed" in none_unchanged
+    assert "they all count as changed" in none_unchanged
     mixed = no_change_of([*pairs((2, (SAME,), False)), *unflagged])
     assert mixed == (SAME, *NO_CHANGE_SENTENCES)
 
 
-def test_a_split_with_other_sentences_than_training_is_named():
+def test_split_with_other_sentences_is_warned_of():
     groups = [*pairs((3, (SAME,), False), (3, (HOUSE,), True)), *pairs((2, (ALIKE,), False), split="test")]
     assert list(describe_no_change(groups))[1:] == [
-        "WARNING: test: 2 of 2 unchanged pairs have none of these sentences among their captions: "
+        "WARNING: test: unchanged pairs without any of these sentences among their captions: 2 of 2, "
         "see data.no_change"
     ]
     same = pairs((2, (ALIKE, SAME), False), split="test")
@@ -140,13 +140,13 @@ def test_the_setting_overrides_the_checkpoint_and_the_data():
     assert sentences_in_use(None, {"no_change": [SAME]}, (ALIKE, SAME)) == (SAME, ALIKE)
 
 
-def test_an_old_checkpoints_default_list_does_not_hide_the_sentences_of_the_data():
+def test_default_list_of_an_old_checkpoint_does_not_override_the_data():
     assert sentences_in_use(list(NO_CHANGE_SENTENCES), {}, (SAME,)) == (SAME,)
     assert sentences_in_use([ALIKE], {}, (SAME,)) == (ALIKE,)
     assert sentences_in_use(list(NO_CHANGE_SENTENCES), {"no_change": []}, (SAME,)) == NO_CHANGE_SENTENCES
 
 
-def test_a_flag_of_0_is_a_flag(tmp_path):
+def test_changeflag_0_counts_as_given(tmp_path):
     path = tmp_path / "captions.json"
     images = [entry(f"{n}.png", "train", SAME, changeflag=flag) for n, flag in enumerate((0, 1, None))]
     path.write_text(json.dumps({"images": images}))

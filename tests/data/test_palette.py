@@ -49,7 +49,7 @@ BUILDING = (128, 0, 0)
 )
 def test_a_mask_is_painted_as_its_class_and_refused_without_one(values):
     with pytest.raises(
-        ValueError, match=r"is a mask of 0 and (1|255), .*: name the class .* --mask_class \(low"
+        ValueError, match=r"is a mask of 0 and (1|255), .*: give its class with --mask_class \(low"
     ):
         map_colours(grey(*values))
     painted = map_colours(grey(*values), "building")
@@ -58,7 +58,7 @@ def test_a_mask_is_painted_as_its_class_and_refused_without_one(values):
     assert map_colours(grey(*values), "water").max(axis=(0, 1)).tolist() == [0, 0, 255]
 
 
-def test_white_alone_is_void_unless_masks_are_expected():
+def test_all_white_map_is_void_unless_masks_are_expected():
     assert map_colours(grey(255, 255)).tolist() == grey(0, 0).tolist()
     assert map_colours(grey(0, 0)).tolist() == grey(0, 0).tolist()
     assert map_colours(grey(255, 255), "building").tolist() == picture(BUILDING, BUILDING).tolist()
@@ -73,7 +73,7 @@ def test_black_and_white_are_both_void_in_a_map_with_colours():
 
 @pytest.mark.parametrize("shade", [128, 208])
 @pytest.mark.parametrize("void", [0, 255])
-def test_the_grey_class_is_no_mask(shade, void):
+def test_grey_class_is_not_a_mask(shade, void):
     assert map_colours(grey(shade, void)).tolist() == grey(shade, 0).tolist()
 
 
@@ -81,27 +81,27 @@ def test_the_grey_class_is_no_mask(shade, void):
     "values", [(5,), (0, 5), (1, 2, 3), (0, 2), (255, 7), tuple(range(7)), tuple(range(30))]
 )
 @pytest.mark.parametrize("mask_class", [None, "building"])
-def test_class_numbers_are_refused(values, mask_class):
+def test_class_indices_are_refused(values, mask_class):
     with pytest.raises(
-        ValueError, match=r"greyscale values \[\d.*, which look like class numbers: paint each"
+        ValueError, match=r"greyscale values \[\d.*, which look like class indices: paint each"
     ):
         map_colours(grey(*values), mask_class)
 
 
-def test_a_label_of_levir_mci_in_a_maps_place_is_refused():
+def test_levir_mci_label_is_refused_as_a_map():
     with pytest.raises(
         ValueError, match=r"holds 0, 128 and 255 .*: paint 255 as a building, \(128, 0, 0\), or"
     ):
         map_colours(grey(0, 128, 255), "building")
 
 
-def test_a_greyscale_photo_is_no_mask():
+def test_greyscale_photo_is_not_a_mask():
     photo = grey(*range(256))
     assert unknown_share(map_colours(photo)) > 0.9
     assert not has_class(map_colours(grey(*range(60, 100))))
 
 
-def test_the_commonest_unknown_colours_come_first():
+def test_most_common_unknown_colours_come_first():
     image = picture(*[(1, 2, 3)] * 3, *[(0, 0, 1)] * 1, *[(9, 9, 9)] * 2, (128, 0, 0))
     assert list(unknown_colours(image, most=2).items()) == [((1, 2, 3), 3), ((9, 9, 9), 2)]
 

@@ -64,7 +64,7 @@ def strange_pixels(semantic: np.ndarray) -> dict:
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
-def test_each_strikes_what_it_should_and_nothing_else(name):
+def test_each_perturbation_alters_only_its_views(name):
     views = scene()
     assert (alter(views, name, 0, seed=1) == views).all()
     for severity in SEVERITIES:
@@ -81,7 +81,7 @@ def test_each_strikes_what_it_should_and_nothing_else(name):
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
-def test_the_seed_decides_and_severity_grows(name):
+def test_result_depends_on_the_seed_and_grows_with_severity(name):
     """Strictly for images; a map noise of shares stays as it is until the next area is struck."""
     views = scene()
     assert (alter(views, name, 3, seed=(4, 2)) == alter(views, name, 3, seed=(4, 2))).all()
@@ -95,7 +95,7 @@ def test_the_seed_decides_and_severity_grows(name):
     assert differences[-1] > 0
 
 
-def test_linear_light_is_srgbs():
+def test_linear_light_follows_srgb():
     every = torch.arange(256, dtype=torch.uint8).expand(3, 1, 256)
     light = to_linear(every)
     assert light[0, 0, [0, 10, 188, 255]].tolist() == pytest.approx([0, 10 / 255 / 12.92, 0.5, 1], abs=3e-3)
@@ -146,7 +146,7 @@ def spot() -> np.ndarray:
     return views
 
 
-def test_blurs_spread_a_spot_as_far_as_they_say():
+def test_blurs_spread_a_spot_by_their_width():
     own = spread(spot()[0])[0] ** 2
     wide, narrow = spread(struck_date("gaussian_blur", spot(), 4, seed=0))
     assert wide == pytest.approx(np.sqrt(own + level("gaussian_blur", 4) ** 2), rel=0.05)
@@ -156,7 +156,7 @@ def test_blurs_spread_a_spot_as_far_as_they_say():
     assert narrow < 1.1 * np.sqrt(own) + 0.2
 
 
-def test_resolution_loses_what_is_finer_than_its_pixels():
+def test_resolution_removes_details_finer_than_its_pixels():
     views = flat(0)
     views[:2, :, ::2] = 200  # lines one pixel wide
     struck = struck_date("resolution", views, 5, seed=0)
@@ -198,14 +198,14 @@ def test_a_shift_of_two_pixels_moves_a_marked_pixel_two_pixels(x, y):
     assert moved_map.any(0).sum() == 1
 
 
-def test_what_comes_into_the_frame_is_mirrored_in_the_image_and_void_in_the_map():
+def test_borders_are_mirrored_in_images_and_void_in_maps():
     image = torch.arange(SIDE).expand(3, SIDE, SIDE).byte()  # columns count up
     moved, moved_map = move(image, torch.full_like(image, 128), corners_of(image) + np.array([3, 0]))
     assert moved[0, 0, :6].tolist() == [3, 2, 1, 0, 1, 2]
     assert moved_map[0, 0, :6].tolist() == [0, 0, 0, 128, 128, 128]
 
 
-def test_registration_shifts_by_its_pixels_and_viewpoint_stays_within_its_own():
+def test_registration_and_viewpoint_move_by_their_pixels():
     views = spot()
     for name, most in (("registration", level("registration", 4)[0]), ("viewpoint", 0.035 * SIDE + 1)):
         for seed in range(5):
@@ -217,10 +217,10 @@ def test_registration_shifts_by_its_pixels_and_viewpoint_stays_within_its_own():
             assert distance == pytest.approx(most, abs=0.1) if name == "registration" else distance < most
 
 
-def test_connected_parts():
+def test_regions_are_connected_over_sides_and_numbered_by_their_first_pixel():
     values = np.array([[1, 1, 2, 1], [2, 1, 1, 1], [2, 2, 1, 2], [1, 2, 2, 2]])
-    assert connected(values).tolist() == [[0, 0, 2, 0], [4, 0, 0, 0], [4, 4, 0, 4], [12, 4, 4, 4]]
-    assert connected(np.zeros((2, 2))).tolist() == [[0, 1], [2, 3]]
+    assert connected(values).tolist() == [[1, 1, 2, 1], [3, 1, 1, 1], [3, 3, 1, 3], [4, 3, 3, 3]]
+    assert connected(np.zeros((2, 2))).tolist() == [[0, 0], [0, 0]]
     snake = np.full((31, 31), 2)
     snake[::2] = 1
     snake[1::4, -1] = snake[3::4, 0] = 1
@@ -248,7 +248,7 @@ def test_borders_move_by_their_pixels():
     assert sides == {(10 - 2 * 2) ** 2, (10 + 2 * 2) ** 2}
 
 
-def test_missing_areas_are_missing_from_both_maps_and_invented_ones_are_on_both():
+def test_missing_and_invented_areas_are_the_same_in_both_maps():
     views = scene()
     assert not alter(views, "map_missing", 5, seed=0)[2:].any()
     for seed in range(6):
@@ -273,7 +273,7 @@ def colours_under(name: str, classes) -> list[set[tuple[int, ...]]]:
     return [own - {(0, 0, 0)} for own in colours]
 
 
-def test_map_errors_paint_no_class_that_the_data_set_has_not_at_that_date():
+def test_map_errors_paint_only_classes_of_their_date():
     water, building, ground, tree = 4, 5, 2, 3
     before, after = colours_under("map_invented", ((), (building,)))
     assert before == classes_of(scene()[2]) - {(0, 0, 0)}  # no area is invented at a date without classes
@@ -313,7 +313,7 @@ class Struck(torch.utils.data.Dataset):
         return alter(scene(), list(PERTURBATIONS)[index], 3, seed=(5, index))
 
 
-def test_workers_see_what_the_main_process_sees():
+def test_perturbations_are_the_same_in_workers():
     alone, shared = (torch.cat(list(DataLoader(Struck(), num_workers=n))) for n in (0, 2))
     assert torch.equal(alone, shared)
 
@@ -330,7 +330,7 @@ class Fixed:
 
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("name", ["brightness", "gamma", "colour_cast", "haze"])
-def test_a_table_of_all_values_gives_what_each_pixel_gives(name, sign):
+def test_lookup_table_equals_pixelwise_computation(name, sign):
     image = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (3, 37, 61), dtype=np.uint8))
     light, airlight = photometric.to_linear(image), torch.tensor(photometric.AIRLIGHT).view(3, 1, 1)
     for level in PERTURBATIONS[name].levels:
@@ -347,7 +347,7 @@ def test_a_table_of_all_values_gives_what_each_pixel_gives(name, sign):
 
 
 @pytest.mark.parametrize("pixels", [1, 2, 5, 30])
-def test_the_largest_value_near_is_that_of_all_shifts(pixels):
+def test_maximum_filter_equals_maximum_over_windows(pixels):
     values = np.random.default_rng(2).integers(0, 1000, (2, 23, 31))
     padded = np.pad(values, [(0, 0), (pixels, pixels), (pixels, pixels)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * pixels + 1,) * 2, axis=(1, 2))

@@ -58,14 +58,14 @@ def test_the_default_batch_trains(folder, tmp_path):
     done = train_in_64_mb(folder, tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "best.pt").exists()
-    assert "only 1 worker" not in done.stderr, "packed maps leave room for two"
+    assert "reduced to" not in done.stderr, "packed maps leave room for two"
 
 
-def test_fewer_workers_are_told_with_the_remedy(folder, tmp_path):
+def test_fewer_workers_are_reported_with_the_remedy(folder, tmp_path):
     done = train_in_64_mb(folder, tmp_path / "run", **{"train.batch_size": 60})
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "shm-size" in line]
-    assert line.startswith("data.workers 2: only 1 worker, ")
+    assert line.startswith("data.workers 2: reduced to 1 because ")
     assert "docker run --shm-size" in line
 
 

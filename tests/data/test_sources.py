@@ -53,7 +53,7 @@ def test_without_a_sem_folder_the_maps_are_void(second_cc_folder):
     assert read_pairs(second_cc_folder(with_maps=False))[0].views[2:] == (None, None)
 
 
-def test_levir_mci_layout_has_one_label_a_pair(tmp_path):
+def test_levir_mci_layout_has_one_label_per_pair(tmp_path):
     (pair,) = read_pairs(levir_folder(tmp_path, "A", "B", "label"))
     folder = tmp_path / "images" / "train"
     assert pair.views == (folder / "A" / "train_000001.png", folder / "B" / "train_000001.png", None, None)
@@ -65,7 +65,7 @@ def test_levir_cc_has_no_label(tmp_path):
     assert pair.label is None
 
 
-def test_restval_counts_as_train_and_lives_where_filepath_says(parsed, tmp_path):
+def test_restval_counts_as_train_and_uses_filepath(parsed, tmp_path):
     named, unnamed = parsed(
         entry("1.png", "restval", "a house", filepath="val"),
         entry("2.png", "restval", "a house", filepath=None),
@@ -84,26 +84,26 @@ def test_without_filepath_the_folder_is_the_split(parsed, tmp_path):
     assert parsed(item)[0].views[1] == tmp_path / "test" / "rgb" / "B" / "1.png"
 
 
-def test_augmented_rows_are_known_by_their_names(parsed):
+def test_augmented_pairs_are_recognised_by_name(parsed):
     names = ["00003.png", "00003_random_augment.png", "00003_random_augment_90.png"]
     pairs = parsed(*(entry(name, "train", "a house") for name in names))
     assert [pair.augmented for pair in pairs] == [False, True, True]
 
 
-def test_a_sentence_without_tokens_is_lower_cased_stripped_of_punctuation_and_split():
+def test_sentence_without_tokens_is_tokenised():
     assert split_into_words("  A house, built by the road's end -- “now”. ") == (
         *("a", "house", "built", "by", "the", "roads", "end", "now"),
     )
 
 
-def test_tokens_win_over_raw_and_either_makes_up_for_the_other(parsed):
+def test_tokens_take_precedence_over_raw_text(parsed):
     given = [{"raw": "Raw.", "tokens": ["t-shaped"]}, {"raw": "Raw."}, {"tokens": ["a", "barn"]}]
     (pair,) = parsed(entry("1.png", "train", sentences=given))
     assert pair.captions == (("t-shaped",), ("raw",), ("a", "barn"))
     assert pair.raw == ("Raw.", "Raw.", "a barn")
 
 
-def test_blanks_in_tokens_part_words_and_empty_tokens_are_none(parsed):
+def test_spaces_in_tokens_separate_words(parsed):
     (pair,) = parsed(entry("1.png", "train", sentences=[{"tokens": ["parking lot", "", " appears "]}]))
     assert pair.captions == (("parking", "lot", "appears"),)
 
@@ -124,12 +124,12 @@ def test_sentences_without_words_are_counted_and_left_out(parsed):
         (("a house appears",), True),
     ],
 )
-def test_without_a_changeflag_most_captions_decide(parsed, texts, changed):
+def test_without_a_changeflag_the_majority_of_captions_decides(parsed, texts, changed):
     (pair,) = parsed(entry("1.png", "train", *texts, changeflag=None))
     assert pair.changed is changed
 
 
-def test_the_changeflag_wins_over_the_captions(parsed):
+def test_changeflag_takes_precedence_over_captions(parsed):
     (pair,) = parsed(entry("1.png", "train", *NO_CHANGE_SENTENCES, changeflag=1))
     assert pair.changed is True
 
@@ -165,15 +165,15 @@ def test_the_changeflag_wins_over_the_captions(parsed):
         (entry("1.png", "train", "a house", changeflag="yes"), "`changeflag` must be 0 or 1, got 'yes'"),
     ],
 )
-def test_a_broken_rule_is_named_with_its_file(parsed, item, rule):
+def test_invalid_entry_is_named_with_its_file(parsed, item, rule):
     with pytest.raises(ValueError, match=r"captions\.json: images\[0\]") as caught:
         parsed(item)
     assert caught.match(rule)
 
 
-def test_a_file_name_stands_once_in_a_split(parsed):
+def test_file_name_must_be_unique_in_a_split(parsed):
     parsed(entry("1.png", "train", "a house"), entry("1.png", "test", "a house"))
-    with pytest.raises(ValueError, match=r"1\.png must stand once in train, found 2 times"):
+    with pytest.raises(ValueError, match=r"1\.png must occur once in train, got 2 times"):
         parsed(entry("1.png", "train", "a house"), entry("1.png", "restval", "a house"))
 
 
@@ -194,7 +194,7 @@ def test_a_file_of_another_kind_is_refused(second_cc_folder, text, rule):
         read_pairs(root)
 
 
-def test_the_only_json_of_a_folder_is_enough(second_cc_folder):
+def test_single_json_of_any_name_is_used(second_cc_folder):
     root = second_cc_folder()
     (root / "SECOND-CC-AUG.json").rename(root / "ours.json")
     assert len(read_pairs(root)) == 6
@@ -213,10 +213,10 @@ def test_a_folder_without_json_or_without_anything(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["00002.PNG", "00002.jpg"])
-def test_a_file_of_nearly_the_right_name_is_named(second_cc_folder, name):
+def test_file_of_a_similar_name_is_suggested(second_cc_folder, name):
     root = second_cc_folder()
     (root / "train/sem/B/00002.png").rename(root / "train/sem/B" / name)
-    with pytest.raises(FileNotFoundError, match=rf"00002\.png not found: .*, {name} is there"):
+    with pytest.raises(FileNotFoundError, match=rf"00002\.png not found: .*, but {name} exists"):
         read_pairs(root)
 
 
@@ -228,14 +228,14 @@ def test_a_captions_file_of_coco_is_recognised(tmp_path):
 
 
 @pytest.mark.parametrize("file", ["train/rgb/A/00002.png", "train/rgb/B/00002.png", "train/sem/A/00002.png"])
-def test_an_absent_image_is_named_before_any_is_read(second_cc_folder, file):
+def test_missing_image_is_named_before_any_is_read(second_cc_folder, file):
     root = second_cc_folder()
     (root / file).unlink()
     with pytest.raises(FileNotFoundError, match=f"{file} not found: SECOND-CC-AUG.json lists 00002.png"):
         read_pairs(root)
 
 
-def test_the_source_is_the_jsons_else_what_the_name_tells(parsed):
+def test_source_is_given_or_derived_from_the_name(parsed):
     pairs = parsed(
         entry("3_0_256.png", "train", "a house"),
         entry("4_0_256.png", "train", "a house", source="tile 7"),
@@ -245,6 +245,6 @@ def test_the_source_is_the_jsons_else_what_the_name_tells(parsed):
 
 
 @pytest.mark.parametrize("source", [7, "", ["tile"]])
-def test_a_source_that_is_no_name_is_refused(parsed, source):
+def test_invalid_source_is_refused(parsed, source):
     with pytest.raises(ValueError, match="`source` must name the image that a pair was cut from, got"):
         parsed(entry("5.png", "train", "a house", source=source))

@@ -84,7 +84,7 @@ def says(sentence: str, words: set[str]) -> bool:
     return not words.isdisjoint(sentence.split())
 
 
-def test_layout_is_second_ccs(dataset: Path) -> None:
+def test_layout_is_that_of_second_cc(dataset: Path) -> None:
     entries = json.loads((dataset / "SECOND-CC-AUG.json").read_text())["images"]
     assert [entry["split"] for entry in entries] == ["train"] * 7 + ["val"] + ["test"] * 2
     for entry in entries:
@@ -100,27 +100,27 @@ def test_layout_is_second_ccs(dataset: Path) -> None:
     assert sentids == list(range(5 * PAIRS))
 
 
-def test_the_reader_of_data_sets_accepts_it(dataset: Path) -> None:
+def test_dataset_can_be_read(dataset: Path) -> None:
     read = read_pairs(dataset)
     assert [pair.changed for pair in read] == [is_changed(SEED, index) for index in range(PAIRS)]
     assert all(len(set(pair.captions)) == 5 and None not in pair.views for pair in read)
 
 
-def test_same_seed_same_bytes_whatever_the_number_of_processes(dataset: Path, tmp_path: Path) -> None:
+def test_files_do_not_depend_on_the_number_of_processes(dataset: Path, tmp_path: Path) -> None:
     write_dataset(tmp_path / "again", PAIRS, SEED, workers=1)
     assert contents(tmp_path / "again") == contents(dataset)
 
 
-def test_another_seed_another_scene() -> None:
+def test_seed_changes_the_scene() -> None:
     assert (make_pair(1, 0).rgb_a != make_pair(2, 0).rgb_a).any()
 
 
-def test_about_half_of_any_run_of_pairs_has_changed() -> None:
+def test_about_half_of_any_range_of_pairs_has_changed() -> None:
     flags = [is_changed(1, index) for index in range(600)]
     assert all(0.5 < np.mean(flags[start : start + 60]) < 0.62 for start in range(0, 600, 60))
 
 
-def test_maps_hold_base_colours_and_void_alone(pairs: list[SyntheticPair]) -> None:
+def test_maps_have_base_colours_and_void_only(pairs: list[SyntheticPair]) -> None:
     for semantic in [pair.sem_a for pair in pairs] + [pair.sem_b for pair in pairs]:
         colours = np.unique(semantic @ [65536, 256, 1])
         assert {(code >> 16, code >> 8 & 255, code & 255) for code in colours.tolist()} <= set(BASE.values())
@@ -180,7 +180,7 @@ def test_every_place_has_its_name() -> None:
     assert names == set(PLACES)
 
 
-def test_only_a_line_that_runs_along_the_area_is_its_neighbour() -> None:
+def test_only_a_line_along_the_area_is_its_neighbour() -> None:
     area, near, far = (np.zeros((256, 256)) for _ in range(3))
     area[100:150, 100:150], near[155:165], far[200:210] = 1, 1, 1
     assert neighbour(area, {"road": far, "river": near}) == "river"
@@ -206,7 +206,7 @@ def test_five_sentences_differ() -> None:
 
 
 @pytest.mark.parametrize("name", [*ON_THE_LAND, *ON_THE_SENSOR])
-def test_conditions_change_the_picture_and_not_the_land(name: str) -> None:
+def test_conditions_change_images_but_not_maps(name: str) -> None:
     canvas_rgb = make_pair(1, 0).rgb_a.astype(np.float32)
     classes = np.full((256, 256), 1, np.uint8)  # low vegetation
     plain = photograph(canvas_rgb, classes, [], np.random.default_rng(0))
@@ -249,7 +249,7 @@ def test_bad_numbers_are_refused(tmp_path: Path, pairs: int, seed: int, message:
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_leaves_an_existing_folder_alone(tmp_path: Path) -> None:
+def test_existing_folder_is_not_overwritten(tmp_path: Path) -> None:
     script = Path(__file__).resolve().parents[2] / "tools" / "make_demo_dataset.py"
     options = ["--output", str(tmp_path), "--pairs", "10", "--seed", "0"]
     done = subprocess.run([sys.executable, str(script), *options], capture_output=True, text=True)

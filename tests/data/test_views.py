@@ -5,7 +5,7 @@ import torch
 from data.views import SEVERAL, plain_colours
 
 
-def test_plain_views_have_a_colour_and_a_single_other_value_makes_it_several():
+def test_plain_view_has_a_colour_unless_one_value_differs():
     views = torch.zeros(2, 4, 3, 40, 24, dtype=torch.uint8)
     views[0, 1] = torch.tensor([1, 2, 255]).view(3, 1, 1)
     views[0, 2] = 255

@@ -17,7 +17,7 @@ words = st.text(st.characters(exclude_categories=["Cs", "Zs", "Cc"]), min_size=1
 captions = st.lists(st.lists(words, max_size=8), max_size=8)
 
 
-def test_words_stand_in_order_of_first_appearance_between_the_special_tokens():
+def test_words_are_in_order_of_first_appearance():
     vocabulary = Vocabulary.build([["b", "a"], ["c", "a"]], min_word_freq=0)
     assert vocabulary.words == ("<pad>", "b", "a", "c", "<unk>", "<start>", "<end>")
     assert (vocabulary.pad, vocabulary.unk, vocabulary.start, vocabulary.end) == (0, 4, 5, 6)
@@ -48,14 +48,14 @@ def test_decode_drops_start_end_and_pad_wherever_they_are_and_keeps_unk():
     assert vocabulary.decode(ids) == "a <unk> house"
 
 
-def test_a_caption_that_spells_a_special_token_says_an_unknown_word():
+def test_special_token_in_a_caption_is_an_unknown_word():
     vocabulary = Vocabulary.build([["<end>", "a", "<end>"]], min_word_freq=0)
     assert len(vocabulary) == 5
     assert vocabulary.decode(vocabulary.encode(["a", "<end>", "a"], max_length=3)) == "a <unk> a"
 
 
 @given(captions)
-def test_what_is_encoded_decodes_to_the_same_words(texts):
+def test_encode_decode_round_trip(texts):
     vocabulary = Vocabulary.build(texts, min_word_freq=0)
     for text in texts:
         assert vocabulary.decode(vocabulary.encode(text, max_length=8)) == " ".join(text)
@@ -95,7 +95,7 @@ def test_a_word_map_with_a_gap_is_refused():
         Vocabulary.from_word_map({"<pad>": 0, "<unk>": 1, "<start>": 2, "<end>": 4})
 
 
-def test_an_absent_file_names_the_remedy(tmp_path):
+def test_missing_file_names_the_remedy(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"vocabulary\.json not found: run tools/create_input_files\.py"
     ):

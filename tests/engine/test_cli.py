@@ -41,7 +41,7 @@ def test_a_killed_data_worker_ends_in_one_line(name):
     assert "Traceback" not in done.stderr
 
 
-def test_an_error_in_a_data_worker_ends_in_its_own_line():
+def test_error_in_a_data_worker_ends_in_one_line():
     raising = 'raise UserError("train.hdf5 is damaged: prepare it again")'
     script = LOADER.replace("os.kill(os.getpid(), signal.{name})", raising)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
@@ -89,7 +89,7 @@ def test_an_error_inside_a_new_file_is_not_called_a_full_disk(tmp_path):
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "tools").glob("*.py")), ids=lambda script: script.stem)
-def test_every_script_explains_itself_from_any_folder(script, tmp_path):
+def test_help_of_every_script_works_from_any_folder(script, tmp_path):
     if "cli.run(main)" not in script.read_text():
         pytest.skip("a library")
     done = subprocess.run(
@@ -107,7 +107,7 @@ def script(body: str, after: str = "", **environment: str) -> subprocess.Complet
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_letters_that_the_encoding_lacks_are_escaped(encoding):
+def test_unencodable_characters_are_escaped(encoding):
     done = script(r"print('a \u524d \udcff b')", PYTHONIOENCODING=encoding)
     assert done.stdout == rb"a \u524d \udcff b" + b"\n"
     assert done.stderr == b"exit 0\n"
@@ -120,13 +120,13 @@ def test_bytes_of_file_names_do_not_end_a_script():
 @pytest.mark.parametrize(
     "body", ["print('line\\n' * 100000)", "[print('line', flush=True) for _ in range(9999)]"]
 )
-def test_a_reader_that_has_enough_ends_a_script_quietly(body):
+def test_closed_output_pipe_ends_a_script_quietly(body):
     done = script(body, "| head -1")
     assert done.stdout == b"line\n"
     assert done.stderr == b"exit 141\n"
 
 
-def test_an_error_is_told_though_the_reader_has_gone():
+def test_error_is_printed_after_the_reader_has_gone():
     done = script(
         "print('line'); from data.errors import UserError; raise UserError('too large: use less')",
         "| true",
@@ -142,6 +142,6 @@ def test_the_help_of_a_script_can_be_cut():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
-def test_a_full_disk_behind_standard_output_is_told_in_one_line():
+def test_full_disk_for_standard_output_ends_in_one_line():
     done = script("print('line')", "> /dev/full")
     assert done.stderr == b"-c: error: [Errno 28] No space left on device\nexit 2\n"

@@ -2,19 +2,19 @@
 
 import pytest
 
-from tools.engine.device import check_architecture, own_gpu
+from tools.engine.device import check_architecture, gpu_of_process
 
 
 @pytest.mark.parametrize(
     ("local_rank", "visible", "device"), [(0, 1, "cuda:0"), (3, 8, "cuda:3"), (3, 1, "cuda:0")]
 )
-def test_each_process_takes_a_gpu_of_its_own(local_rank, visible, device):
-    assert own_gpu(local_rank, visible) == device
+def test_each_process_gets_its_own_gpu(local_rank, visible, device):
+    assert gpu_of_process(local_rank, visible) == device
 
 
 def test_more_processes_than_gpus_are_refused():
     with pytest.raises(ValueError, match="process 2 sees 2: start as many processes"):
-        own_gpu(2, 2)
+        gpu_of_process(2, 2)
 
 
 BUILT_FOR = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120"]

@@ -74,14 +74,14 @@ def test_gradients_and_statistics_of_a_step(single_steps, case):
 
 
 @pytest.mark.slow
-def test_micro_batches_leave_gradients_alone_where_batchnorm_is_frozen(single_steps):
+def test_micro_batches_do_not_change_gradients_with_frozen_batchnorm(single_steps):
     whole, parts = (single_steps[0][f"frozen, {name}"] for name in ("5 and 4 pairs", "micro-batches"))
     for name, gradient in whole["gradients"].items():
         assert (parts["gradients"][name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
 
 
 @pytest.mark.slow
-def test_micro_batches_change_gradients_where_batchnorm_is_live(single_steps):
+def test_micro_batches_change_gradients_with_live_batchnorm(single_steps):
     """As the documentation of train.accumulate says: statistics are those of a micro-batch."""
     whole, parts = (single_steps[0][f"live, {name}"] for name in ("5 and 4 pairs", "micro-batches"))
     name = "fusion.blocks_rgb.0.conv.0.weight"
@@ -102,7 +102,7 @@ def test_an_epoch_and_its_scores(demo_input, tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluation_shares_the_split_out(tiny_run, tmp_path):
+def test_evaluation_divides_the_split(tiny_run, tmp_path):
     for launcher, name in ((PLAIN, "one"), (TWO, "two")):
         arguments = [
             "--checkpoint",
@@ -136,7 +136,7 @@ def test_micro_batches_of_all_processes_make_up_those_of_one(samples, accumulate
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_shares_make_up_the_batch(count):
+def test_shares_add_up_to_the_batch(count):
     shares = [list(StepSampler(11, 5, seed=1, rank=rank, count=count)) for rank in range(count)]
     whole = list(StepSampler(11, 5, seed=1))
     assert [len(batch) for batch in whole] == [5, 5, 1]
@@ -147,7 +147,7 @@ def test_shares_make_up_the_batch(count):
     assert sorted(itertools.chain(*whole)) == [Draw(1, sample) for sample in range(11)]
 
 
-def test_an_epoch_entered_in_its_middle():
+def test_epoch_can_be_resumed_at_any_step():
     sampler = StepSampler(11, 3, seed=1)
     sampler.begin(2)
     whole = list(sampler)
@@ -172,11 +172,11 @@ def test_more_processes_than_samples_of_a_step_are_refused(demo_input):
     )
     samples = open_samples("train", config)
     assert step_sampler(samples, config, rank=0, count=2).batch_size == 2
-    with pytest.raises(ValueError, match="3 processes need a sample each at every step, .* gives 2: raise"):
+    with pytest.raises(ValueError, match="the 3 processes needs a sample at every step, .* gives 2: raise"):
         step_sampler(samples, config, rank=0, count=3)
 
 
-def test_training_says_that_portions_change_live_statistics():
+def test_training_warns_that_micro_batches_change_live_statistics():
     live = Config(train=TrainConfig(accumulate=2))
     assert "gradients differ from those of the whole batch" in accumulate_remark(live)[0]
     assert accumulate_remark(replace(live, model=replace(live.model, block_batchnorm="frozen"))) == []

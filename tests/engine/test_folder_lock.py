@@ -42,7 +42,7 @@ def test_the_second_process_is_refused_with_the_pid_of_the_first(owner, tmp_path
         locked(tmp_path / "folder", "wait").__enter__()
 
 
-def test_the_lock_of_a_killed_process_blocks_nobody(owner, tmp_path):
+def test_lock_of_a_killed_process_is_released(owner, tmp_path):
     owner.kill()
     owner.wait()
     assert (tmp_path / "folder" / LOCK).exists()
@@ -68,7 +68,7 @@ def test_a_child_of_a_killed_owner_does_not_keep_the_lock(tmp_path):
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def test_a_folder_made_for_the_lock_disappears_with_it(tmp_path):
+def test_folder_created_for_the_lock_is_removed(tmp_path):
     with locked(tmp_path / "new", "wait"):
         assert (tmp_path / "new").is_dir()
     assert not (tmp_path / "new").exists()

@@ -24,7 +24,7 @@ def means(views):
     return views.float().mean(dim=(-2, -1)).bfloat16()
 
 
-def test_every_pair_has_its_own_and_no_file_stays(demo_input, tmp_path):
+def test_every_pair_gets_its_features_and_no_file_remains(demo_input, tmp_path):
     samples, val_samples = opened(demo_input, "train"), opened(demo_input, "val")
     expected = [[means(each["views"].unsqueeze(0))[0] for each in split] for split in (samples, val_samples)]
     keep_features((samples, val_samples), means, tmp_path / "run", Processes())

@@ -43,5 +43,5 @@ def test_every_script_sets_the_policy_before_it_imports_torch(script):
     assert policy(script) in ("policy: passive", "")  # "": the script does not need torch
 
 
-def test_the_users_own_policy_stays():
+def test_policy_of_the_user_is_kept():
     assert policy(ROOT / "train.py", OMP_WAIT_POLICY="active") == "policy: active"

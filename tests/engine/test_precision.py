@@ -22,7 +22,7 @@ from tools import benchmark
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
 from tools.engine.training_steps import Progress
-from tools.studies.authors_procedure import released_captions, released_optimiser, released_step
+from tools.studies.authors_procedure import authors_captions, authors_optimiser, authors_step
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -110,10 +110,10 @@ def test_the_authors_procedure_sets_its_own_precision():
     """Autocast that is on around it, as a piece of work before it may leave TF32 on, does not reach it."""
     model, seen = tiny_model().train(), []
     model.decoder.output.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
-    optimiser = released_optimiser(model, 1e-3)
+    optimiser = authors_optimiser(model, 1e-3)
     with torch.autocast("cpu", torch.bfloat16):
-        released_captions(model, random_views(1)[0], start=START, end=END, beam_size=1, precision="tf32")
-        released_step(model, random_views(2), random_tokens(2, 5), optimiser, pad=PAD, clip=5.0)
+        authors_captions(model, random_views(1)[0], start=START, end=END, beam_size=1, precision="tf32")
+        authors_step(model, random_views(2), random_tokens(2, 5), optimiser, pad=PAD, clip=5.0)
     assert set(seen) == {False}
 
 

@@ -79,7 +79,7 @@ def test_kill_9_at_any_moment_loses_nothing(uninterrupted, demo_input, tmp_path)
         said = tmp_path / "stderr"
         with said.open("w") as stderr:
             process = subprocess.Popen(resumed, cwd=ROOT, stderr=stderr)
-        while "steps an epoch" not in said.read_text() and process.poll() is None:
+        while "steps per epoch" not in said.read_text() and process.poll() is None:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, longest))
         assert process.poll() is None, f"the run must be under way when it is killed: {said.read_text()}"

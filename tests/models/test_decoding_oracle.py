@@ -31,11 +31,11 @@ from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
 from tools.engine.training_steps import Progress, TrainingSteps
 from tools.studies.authors_procedure import (
-    released_captions,
-    released_copy,
-    released_memory,
-    released_optimiser,
-    released_step,
+    authors_captions,
+    authors_copy,
+    authors_memory,
+    authors_optimiser,
+    authors_step,
 )
 
 VARIANTS = pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
@@ -77,8 +77,8 @@ def assert_same(model: MModalCC, views: torch.Tensor, beam_size: int, *batch_siz
 
     Scores may differ by rounding; answers that the oracle scores within 1e-5 of each other may change places.
     """
-    plain = released_copy(model)
-    oracle = [released_captions(plain, pair, start=START, end=END, beam_size=beam_size) for pair in views]
+    plain = authors_copy(model)
+    oracle = [authors_captions(plain, pair, start=START, end=END, beam_size=beam_size) for pair in views]
     for size, best in itertools.product(batch_sizes, {1, min(beam_size, VOCABULARY_SIZE)}):
         batches = views.split(size)
         found = [
@@ -138,9 +138,9 @@ def test_real_pairs(real_pairs, beam_size):
 @VARIANTS
 def test_a_trunk_call_for_each_view_gives_the_same_memory(variant):
     model = tiny_model(**variant).eval()
-    plain = released_copy(model)
+    plain = authors_copy(model)
     assert plain.encoder_rgb.trunk.conv1.weight.is_contiguous()
-    memory = released_memory(plain, demo_views())
+    memory = authors_memory(plain, demo_views())
     torch.testing.assert_close(memory, model.encode(demo_views()), rtol=1e-4, atol=1e-5)
 
 
@@ -149,13 +149,13 @@ def test_the_released_step_has_our_loss_and_learns(variant):
     views, tokens = random_views(4), random_tokens(4, 7)
     tokens[0, 5:], tokens[1:, -1] = PAD, END
     ours = tiny_model(**variant).train()
-    plain = released_copy(ours)
+    plain = authors_copy(ours)
     settings = TrainConfig()
     progress = Progress()
     batch = {"views": views, "tokens": tokens.unsqueeze(1), "index": torch.arange(4)}
     optimiser, loss = make_optimiser(ours, settings), CaptionLoss(PAD, "float32")
     TrainingSteps(ours, loss, optimiser, settings, progress, Processes()).take_and_wait(batch)
-    optimiser = released_optimiser(plain, 1e-3)
-    losses = [released_step(plain, views, tokens, optimiser, pad=PAD, clip=5.0) for _ in range(5)]
+    optimiser = authors_optimiser(plain, 1e-3)
+    losses = [authors_step(plain, views, tokens, optimiser, pad=PAD, clip=5.0) for _ in range(5)]
     assert losses[0] == pytest.approx(progress.loss / progress.count, rel=1e-4)
     assert losses[-1] < losses[0]

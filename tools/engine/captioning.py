@@ -1,4 +1,4 @@
-"""Caption a whole split: every pair's best caption, in order, and the entries of captions.json."""
+"""Caption all pairs of a split, and make the entries of captions.json."""
 
 from typing import Any
 
@@ -25,14 +25,15 @@ def predict(
     beam_size: int | None = None,
     agree: Agree | None = None,
 ) -> list[Hypothesis]:
-    """The best caption of every pair, in order; processes share the pairs out, and each gets all captions.
+    """The best caption of each pair, in order.
 
-    meteor: begins to score each batch's captions while the next is decoded. agree: called between batches.
+    The pairs are divided among the processes; each process returns all captions. meteor: scores the captions
+    of a batch while the next one is decoded. agree: called between batches.
     """
     model.eval()
     share = Subset(samples, range(processes.rank, len(samples), processes.count))
     loader = make_loader(share, config.data, batch_size=config.decode.batch_size)
-    found = []
+    local_captions = []
     bar = progress_bar(description="captioning", total=len(share), unit="pair", shown=processes.writes)
     for batch in processes.in_step(loader, len(samples), agree):
         with autocast(model.device, config.decode.precision):
@@ -44,24 +45,25 @@ def predict(
             )
         best = [ranked[0] for ranked in answers]
         if meteor:
-            said = zip(best, batch["index"].tolist(), strict=True)
-            references = samples.reader.references
-            meteor.submit((vocabulary.decode(h.tokens), tuple(references[row])) for h, row in said)
-        found += best
+            segments = []
+            for hypothesis, row in zip(best, batch["index"].tolist(), strict=True):
+                segments.append((vocabulary.decode(hypothesis.tokens), tuple(samples.reader.references[row])))
+            meteor.submit(segments)
+        local_captions += best
         bar.update(len(answers))
     bar.close()
     captions = [None] * len(samples)
-    for rank, shared in enumerate(processes.gather(found)):
-        captions[rank :: processes.count] = shared
+    for rank, captions_of_rank in enumerate(processes.gather(local_captions)):
+        captions[rank :: processes.count] = captions_of_rank
     return captions
 
 
 def to_captions(
     hypotheses: list[Hypothesis], samples: ChangeCaptions, vocabulary: Vocabulary
 ) -> list[dict[str, Any]]:
-    """captions.json without the scores: one entry for each pair, in order."""
+    """The entries of captions.json without scores, one per pair in order."""
     reader = samples.reader
-    stand_in = {} if reader.has_human_words else {"references_are": "the stored captions"}
+    source = {} if reader.has_human_words else {"references_are": "the stored captions"}
     return [
         {
             "filename": reader.filenames[row],
@@ -69,7 +71,7 @@ def to_captions(
             "log_prob": hypothesis.log_prob,
             "references": reader.references[row],
             "changed": bool(reader.changed[row]),
-            **stand_in,
+            **source,
         }
         for row, hypothesis in zip(samples.rows, hypotheses, strict=True)
     ]

@@ -1,4 +1,7 @@
-"""How every script starts and ends. Scripts import this module before torch, for `OMP_WAIT_POLICY`."""
+"""Run a script's main(); user errors become one line and exit code 2.
+
+Scripts import this module before torch, because it sets `OMP_WAIT_POLICY`.
+"""
 
 import io
 import os
@@ -11,43 +14,43 @@ from typing import NoReturn
 
 from data.errors import UserError
 
-# OpenMP's threads wait for each other after every operation. By default they spin: next to another busy
-# process they spin while a thread waits for its core, and two threads are up to 15 times slower than one.
-# Passive threads sleep instead. OpenMP reads the setting once, when torch is imported.
+# OpenMP threads wait for each other after every operation. By default they spin; if another process keeps a
+# core busy, two spinning threads can be up to 15 times slower than one. Passive threads sleep instead. OpenMP
+# reads the setting once, when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-BROKEN_PIPE = 128 + 13  # exit code: what a shell reports of a process that SIGPIPE ends
+BROKEN_PIPE = 128 + 13  # exit code that shells report for a process ended by SIGPIPE
 
 
 def _fail(message: str) -> NoReturn:
-    """End the script with one line."""
-    if message.startswith("Caught ") and "DataLoader worker" in message:  # a traceback, the error at its end
+    """Print the message as one line and exit."""
+    if message.startswith("Caught ") and "DataLoader worker" in message:  # a traceback that ends in the error
         message = message.strip().splitlines()[-1].partition(": ")[2]
     print(f"{Path(sys.argv[0]).name}: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 
 
 def _killed_worker(error: RuntimeError) -> str | None:
-    """A line for a worker process that was killed; None for another error."""
+    """The message for a worker process that was killed; None for other errors."""
     if isinstance(error, BrokenProcessPool):
         return "a worker process was killed, most likely for lack of memory: use fewer --workers"
-    if found := re.search(r"DataLoader worker \(pid.+?\) (is killed|exited unexpectedly)", str(error)):
+    if match := re.search(r"DataLoader worker \(pid.+?\) (is killed|exited unexpectedly)", str(error)):
         return (
-            f"{found[0]}, most likely for lack of memory or shared memory: use fewer --data.workers (0 needs "
+            f"{match[0]}, most likely for lack of memory or shared memory: use fewer --data.workers (0 needs "
             "no shared memory), a smaller batch_size, or in Docker --shm-size 1g"
         )
     return None
 
 
-def _escape_letters() -> None:
-    """Let letters that the encoding of an output stream lacks be printed as escapes such as \\u524d."""
+def _escape_unencodable() -> None:
+    """Print characters that the encoding of an output stream lacks as escapes such as \\u524d."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _discard_unwritten() -> None:
-    """Discard what an output stream cannot write, which Python would complain of at its exit."""
+    """Discard output that cannot be written, which would make Python fail at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -56,13 +59,13 @@ def _discard_unwritten() -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; errors that a user can cause become one line on standard error and exit code 2.
+    """Call `main`; user errors become one line on standard error and exit code 2.
 
-    These are UserError, OSError (a file that cannot be read or written) and a worker process that the system
-    killed. Where the reader of an output stream has gone (`| head -1`), the script exits silently with the
-    exit code of SIGPIPE.
+    User errors are UserError, OSError (a file that cannot be read or written) and killed worker processes. If
+    the reader of an output stream has gone (`| head -1`), the script exits silently with the exit code of
+    SIGPIPE.
     """
-    _escape_letters()
+    _escape_unencodable()
     try:
         main()
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Devices and precision: which GPU a process uses, and what it computes in."""
+"""Choose the device of a process."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ from data.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """The device that a setting names: "auto" (a GPU where there is one, else the CPU) or torch's own name.
+    """The device given by a setting: "auto" (a GPU if available, else the CPU) or a name of torch's.
 
-    "auto" and "cuda" give each process of a machine a GPU of its own (`own_gpu`). A GPU becomes torch's
-    current one, to which random states and pinned memory belong. UserError where the device cannot be used;
-    a warning where "auto" takes the CPU although the machine has an NVIDIA GPU.
+    "auto" and "cuda" give each process of a machine its own GPU (`gpu_of_process`). A GPU becomes torch's
+    current device. Raises UserError if the device cannot be used; warns if "auto" falls back to the CPU
+    although the machine has an NVIDIA GPU.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -26,7 +26,7 @@ def pick_device(name: str) -> torch.device:
                 file=sys.stderr,
             )
     if name == "cuda" and torch.cuda.is_available():
-        name = own_gpu(int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count())
+        name = gpu_of_process(int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count())
     try:
         device = torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
@@ -39,28 +39,32 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def own_gpu(local_rank: int, visible: int) -> str:
-    """The GPU of a process: one for each, or the only visible one where a scheduler gives each process its
-    own."""
+def gpu_of_process(local_rank: int, visible: int) -> str:
+    """The GPU of a process. If only one is visible, the scheduler has assigned it to this process."""
     if visible > 1 and local_rank >= visible:
         raise UserError(
-            f"each process needs a GPU of its own, process {local_rank} sees {visible}: start as many "
-            "processes on a machine as it has GPUs"
+            f"each process needs its own GPU, process {local_rank} sees {visible}: start as many processes "
+            "on a machine as it has GPUs"
         )
     return f"cuda:{local_rank % visible}"
 
 
 def check_architecture(capability: tuple[int, int], built_for: Sequence[str]) -> None:
-    """UserError where torch has no code for a GPU, given its compute capability and torch's architectures.
+    """Raise UserError if torch has no code for a GPU's compute capability.
 
-    Code of one major version runs on later minor ones (sm_80 on 8.6), and PTX (compute_90) on all later GPUs.
+    built_for: torch's architectures. Binary code runs on later minor versions (sm_80 on 8.6), PTX
+    (compute_90) on all later GPUs.
     """
     major, minor = capability
     for name in built_for:
         kind, _, digits = name.partition("_")
-        own = int(digits.rstrip("af")[:-1]), int(digits.rstrip("af")[-1])
-        fits = own <= capability if kind == "compute" else own[0] == major and own[1] <= minor
-        if fits:
+        digits = digits.rstrip("af")
+        built_major, built_minor = int(digits[:-1]), int(digits[-1])
+        if kind == "compute":
+            supported = (built_major, built_minor) <= capability
+        else:
+            supported = built_major == major and built_minor <= minor
+        if supported:
             return
     raise UserError(
         f"this GPU has compute capability {major}.{minor}, torch {torch.__version__} is built for "

@@ -1,4 +1,4 @@
-"""One process, or several that torchrun started: who am I, and how do we agree."""
+"""Helpers for torch.distributed; no-ops in a single process."""
 
 import math
 import os
@@ -22,9 +22,9 @@ T = TypeVar("T")
 
 
 class Agree(Protocol):
-    """All processes call it together; returns whether one of them is done.
+    """Called by all processes together; returns whether one of them is done.
 
-    KeyboardInterrupt in all of them where one has received a signal.
+    Raises KeyboardInterrupt in all processes if one of them has received a signal.
     """
 
     def __call__(self, done: bool = False) -> bool: ...
@@ -32,14 +32,14 @@ class Agree(Protocol):
 
 @dataclass(frozen=True)
 class Processes:
-    """rank: this process's number; only rank 0 writes. count: how many there are, 1 without torchrun."""
+    """The process group. rank: of this process; only rank 0 writes. count: 1 without torchrun."""
 
     rank: int = 0
     count: int = 1
 
     @classmethod
     def join(cls, device: torch.device) -> "Processes":
-        """Meet the other processes of torchrun: NCCL for what is on GPUs, gloo for what is on CPUs."""
+        """Join the process group of torchrun: NCCL for GPU tensors, gloo for CPU tensors."""
         count = int(os.environ.get("WORLD_SIZE", 1))
         if count > 1:
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
@@ -50,7 +50,7 @@ class Processes:
         return self.rank == 0
 
     def sum(self, *values: float) -> list[float]:
-        """Each value summed over all processes."""
+        """The sum of each value over all processes."""
         if self.count == 1:
             return list(values)
         totals = torch.tensor(values, dtype=torch.float64)
@@ -58,7 +58,7 @@ class Processes:
         return totals.tolist()
 
     def gather(self, item: Any) -> list[Any]:
-        """Every process's item, in order of rank."""
+        """The items of all processes, in order of rank."""
         items = [item] * self.count
         if self.count > 1:
             dist.all_gather_object(items, item)
@@ -66,23 +66,23 @@ class Processes:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """A UserError or OSError that ends the block in one process ends it in all of them."""
-        error = None
+        """Raise an error of the block in all processes if a UserError or OSError ends it in one of them."""
+        local_error = None
         try:
             yield
-        except (ValueError, OSError) as own:
-            error = own
-        errors = self.gather(str(error) if error else None)
-        if error:
-            raise error
-        for message in errors:
+        except (ValueError, OSError) as error:
+            local_error = error
+        messages = self.gather(str(local_error) if local_error else None)
+        if local_error:
+            raise local_error
+        for message in messages:
             if message:
                 raise UserError(message)
 
     def in_first(self, work: Callable[[], T], agree: Agree) -> T | None:
-        """The result of `work`, which the first process calls; None in the others.
+        """Call `work` in the first process and return its result; the others return None.
 
-        Until it ends, the others answer each `agree` that it calls.
+        Meanwhile the other processes take part in each `agree` that `work` calls.
         """
         result = None
         with self.together():
@@ -99,23 +99,27 @@ class Processes:
         return result
 
     def in_step(self, loader: DataLoader, samples: int, agree: Agree | None) -> Iterator[dict[str, Tensor]]:
-        """The batches of this process's share of `samples`; every process calls `agree` equally often."""
+        """The batches of this process's share of `samples`, with the same number of `agree` calls in each."""
         for batch in loader:
             yield batch
             if agree:
                 agree()
-        most = math.ceil(math.ceil(samples / self.count) / loader.batch_size)
-        for _ in range(most - len(loader) if agree else 0):
-            agree()
+        if agree:
+            most_batches = math.ceil(math.ceil(samples / self.count) / loader.batch_size)
+            for _ in range(most_batches - len(loader)):
+                agree()
 
     def leave(self) -> None:
+        """Leave the process group."""
         if self.count > 1:
             dist.destroy_process_group()
 
 
 def in_parallel(model: nn.Module, processes: Processes) -> nn.Module:
-    """The model itself in one process; in several, one whose BatchNorm statistics and gradients are those of
-    all processes' samples."""
+    """Wrap a model so that gradients and BatchNorm statistics cover the samples of all processes.
+
+    In a single process the model itself is returned.
+    """
     if processes.count == 1:
         return model
     share_batchnorm(model)
@@ -123,13 +127,16 @@ def in_parallel(model: nn.Module, processes: Processes) -> nn.Module:
 
 
 def split_batch(batch: Batch, samples: int, accumulate: int, processes: Processes) -> list[Batch]:
-    """This process's share of a batch in micro-batches, which may be empty; all processes make equally many.
+    """Split this process's share of a batch into micro-batches, as many as in every other process.
 
-    They are this process's shares of the micro-batches into which a single process would split the whole
-    batch of `samples`, whose sample i belongs to process i modulo their number.
+    A single process would split the whole batch of `samples` into the same micro-batches. Sample i belongs to
+    process i modulo the number of processes, so a share of a micro-batch may be empty.
     """
     count = min(accumulate, samples)
-    size, larger = divmod(samples, count)  # the first `larger` ones hold one more
-    bounds = [place * size + min(place, larger) for place in range(count + 1)]
-    places = [(bound - processes.rank + processes.count - 1) // processes.count for bound in bounds]
-    return [{name: values[first:end] for name, values in batch.items()} for first, end in pairwise(places)]
+    size, larger = divmod(samples, count)  # the first `larger` micro-batches have one sample more
+    bounds = [index * size + min(index, larger) for index in range(count + 1)]
+    local_bounds = [(bound - processes.rank + processes.count - 1) // processes.count for bound in bounds]
+    micro_batches = []
+    for first, end in pairwise(local_bounds):
+        micro_batches.append({name: values[first:end] for name, values in batch.items()})
+    return micro_batches

@@ -1,4 +1,4 @@
-"""A lock on a folder: one process at a time writes there."""
+"""A lock on a folder, so that only one process at a time writes to it."""
 
 import os
 import socket
@@ -16,16 +16,15 @@ except ImportError:  # Windows
     fcntl = None
 
 LOCK = ".lock"
-_held: set[int] = set()  # this process's descriptors of lock files
+_held: set[int] = set()  # descriptors of the lock files that this process holds
 
 
 @contextmanager
 def locked(folder: Path, remedy: str) -> Iterator[None]:
-    """Hold the lock of a folder, which is made if needed; UserError where another process holds it.
+    """Hold the lock of a folder, which is created if needed. UserError if another process holds it.
 
-    The lock ends with its process, however that ends. Unfinished files of processes that were killed are
-    removed. remedy: what the user can do instead. Where the file system has no flock, a remark on standard
-    error says so.
+    The system releases the lock when the process ends, even by a crash. Unfinished files of killed processes
+    are removed. remedy: what the user can do. If the file system has no flock, a warning is printed.
     """
     new = not folder.exists()
     path = folder / LOCK
@@ -39,18 +38,18 @@ def locked(folder: Path, remedy: str) -> Iterator[None]:
             os.close(descriptor)
     finally:
         if new:
-            with suppress(OSError):  # it is not empty
+            with suppress(OSError):  # not empty
                 folder.rmdir()
 
 
 def _acquire(path: Path, remedy: str) -> int:
-    """The descriptor of the locked lock file, which holds the owner's name."""
+    """Lock the lock file, write the owner's name into it, and return its descriptor."""
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
         except FileNotFoundError:
-            continue  # its last owner has removed the folder that it had made
+            continue  # its previous owner has just removed the folder
         try:
             works = _flock(descriptor, path.parent)
         except BlockingIOError:
@@ -60,7 +59,7 @@ def _acquire(path: Path, remedy: str) -> int:
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 break
-        os.close(descriptor)  # its last owner has removed the file meanwhile
+        os.close(descriptor)  # its previous owner has just removed the file
     if works:
         remove_partial_files(path.parent)
     _held.add(descriptor)
@@ -70,7 +69,7 @@ def _acquire(path: Path, remedy: str) -> int:
 
 
 def _flock(descriptor: int, folder: Path) -> bool:
-    """Lock a file; False where the system cannot, BlockingIOError where another process has locked it."""
+    """Lock a file. False if that is not supported; BlockingIOError if another process has locked it."""
     try:
         if fcntl is None:
             raise OSError("Windows")
@@ -78,13 +77,13 @@ def _flock(descriptor: int, folder: Path) -> bool:
     except BlockingIOError:
         raise
     except OSError as error:
-        print(f"{folder} cannot be locked ({error}): start no second process there", file=sys.stderr)
+        print(f"{folder} cannot be locked ({error}): do not start a second process there", file=sys.stderr)
         return False
     return True
 
 
 def _close_in_child() -> None:
-    """A child would keep its dead parent's lock."""
+    """Close the lock files in a forked child, which would otherwise keep the lock of a dead parent."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()

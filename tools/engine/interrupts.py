@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM in the main process: noted, and acted on where no file is half-written."""
+"""Deferred handling of Ctrl-C and SIGTERM in the main process."""
 
 import signal
 from collections.abc import Iterable, Iterator
@@ -10,29 +10,29 @@ from data.workers import INTERRUPTS
 
 @dataclass
 class Interruption:
-    """Whether Ctrl-C or SIGTERM has arrived; a plain flag: a signal handler must not wait for a lock."""
+    """Whether Ctrl-C or SIGTERM has arrived. A plain flag, as signal handlers must not wait for locks."""
 
     arrived: bool = False
 
 
 @contextmanager
-def interruptions_noted() -> Iterator[Interruption]:
-    """Ctrl-C and SIGTERM set a flag and raise nothing: inside of h5py an exception can get lost."""
+def deferred_interrupts() -> Iterator[Interruption]:
+    """Let Ctrl-C and SIGTERM set a flag. No exception is raised, because h5py may swallow it."""
     interruption = Interruption()
 
-    def note(*_: object) -> None:
+    def set_flag(*_: object) -> None:
         interruption.arrived = True
 
-    usual = {number: signal.signal(number, note) for number in INTERRUPTS}
+    previous = {number: signal.signal(number, set_flag) for number in INTERRUPTS}
     try:
         yield interruption
     finally:
-        for number, handler in usual.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def until(interruption: Interruption, stream: Iterable) -> Iterator:
-    """The items of a stream; KeyboardInterrupt between two of them after an interruption."""
+def raise_between(interruption: Interruption, stream: Iterable) -> Iterator:
+    """The items of a stream; after an interruption, KeyboardInterrupt is raised before the next item."""
     for item in stream:
         if interruption.arrived:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Features of a frozen trunk, computed once: in a file that all processes of a machine map into memory."""
+"""Precompute the features of a frozen trunk in memory shared by all processes of a machine."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from tools.engine.distributed import Processes
 from tools.engine.progress_bar import progress_bar
 
 MEMORY, CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
-SHARE = 0.9  # of the available memory that features may take
+SHARE = 0.9  # fraction of the available memory that the features may use
 
 
 def keep_features(
@@ -25,11 +25,11 @@ def keep_features(
     processes: Processes,
     available: int | None = None,
 ) -> None:
-    """Replace the views of every pair by `features(views (1, 4, 3, H, W))`, (1, ...) bfloat16.
+    """Replace the views of all pairs by `features(views (1, 4, 3, H, W))`, (1, ...) bfloat16.
 
-    The processes of a machine compute a share each, and the features are in memory once for all of them. The
-    files in `folder` are removed as soon as every process has mapped them. available: bytes of memory, by
-    default what the system has. ValueError where the features do not fit.
+    Each process of a machine computes a share, and all share one copy in memory: files in `folder`, which are
+    removed as soon as every process has mapped them. available: bytes of memory, by default those of the
+    system. Raises ValueError if the features do not fit.
     """
     rank, count = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     splits = list(splits)
@@ -52,16 +52,16 @@ def keep_features(
                     path.unlink()
         kept = kept.view(-1, *shape)
         share = range(rank, len(samples.rows), count)
-        for place in progress_bar(share, "trunk features", unit="pair", shown=processes.writes):
-            kept[place] = features(_views(samples, place))[0]
+        for index in progress_bar(share, "trunk features", unit="pair", shown=processes.writes):
+            kept[index] = features(_views(samples, index))[0]
         samples.keep_features(kept)
-    with processes.together():  # until the shares of all processes are there
+    with processes.together():  # wait until all processes have computed their shares
         pass
 
 
-def _views(samples: ChangeCaptions, place: int) -> Tensor:
-    """The views (1, 4, 3, H, W) uint8 of a pair of `samples.rows`."""
-    return samples.views_at(samples.rows[place]).unsqueeze(0)
+def _views(samples: ChangeCaptions, index: int) -> Tensor:
+    """The views (1, 4, 3, H, W) uint8 of the pair `samples.rows[index]`."""
+    return samples.views_at(samples.rows[index]).unsqueeze(0)
 
 
 def _check_room(needed: int, available: int | None) -> None:
@@ -73,7 +73,7 @@ def _check_room(needed: int, available: int | None) -> None:
 
 
 def _allocate(path: Path, size: int) -> None:
-    """A file of so many bytes; OSError where the disk has no room for them."""
+    """Create a file of `size` bytes. OSError if the disk has no room for it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
         try:
@@ -86,13 +86,14 @@ def _allocate(path: Path, size: int) -> None:
 
 
 def available_memory() -> int | None:
-    """Bytes that programs can still take: the system's, or the container's if less; None where unknown."""
-    found = []
+    """Available memory in bytes: the system's or the container's, whichever is less; None if unknown."""
+    available = []
     if MEMORY.exists():
-        lines = MEMORY.read_text().splitlines()
-        found = [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")]
+        for line in MEMORY.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available.append(1024 * int(line.split()[1]))
     limit, used, parts = (CGROUP / f"memory.{name}" for name in ("max", "current", "stat"))
     if limit.exists() and used.exists() and limit.read_text().strip() != "max":
         cached = [int(line.split()[1]) for line in parts.read_text().splitlines() if line.startswith("file ")]
-        found.append(int(limit.read_text()) - int(used.read_text()) + sum(cached))
-    return min(found, default=None)
+        available.append(int(limit.read_text()) - int(used.read_text()) + sum(cached))
+    return min(available, default=None)

@@ -1,4 +1,4 @@
-"""What train.py reads: the samples of a split, and the steps that they are divided into."""
+"""The samples of train.py and their division into training steps."""
 
 from configs import Config
 from data.augmentation import Augmentation
@@ -9,8 +9,11 @@ from data.splits import map_classes_of, open_split
 
 
 def open_samples(split: str, config: Config) -> ChangeCaptions:
-    """What train.py reads: pairs; for train samples, as `train.captions_per_step` and `data.augment` say; a
-    change detector's are pairs."""
+    """The samples of a split for train.py.
+
+    The train split is sampled as set by `train.captions_per_step` and `data.augment`. The samples of other
+    splits, and all samples of a change detector, are pairs without captions.
+    """
     reader, rows = open_split(split, config.data)
     maps = config.data.maps
     if split != "train":
@@ -24,26 +27,30 @@ def open_samples(split: str, config: Config) -> ChangeCaptions:
 
 
 def step_sampler(samples: ChangeCaptions, config: Config, *, rank: int, count: int) -> StepSampler:
-    """Shuffled steps; `train.batch_size` counts captions, so a step of all captions takes fewer pairs.
+    """The sampler of shuffled training steps.
 
-    A change detector's counts pairs.
+    `train.batch_size` counts captions, so a step with all captions of each pair has fewer pairs. For a change
+    detector it counts pairs.
     """
     size = config.train.batch_size
     if samples.captions != "none":
         longest = samples.reader.tokens.shape[-1] - 2
         if longest > config.model.max_length:
             raise UserError(
-                f"model.max_length is {config.model.max_length}, "
-                f"{samples.reader.path} has room for {longest} words"
+                f"model.max_length must be at least {longest}, the caption length of {samples.reader.path}, "
+                f"got {config.model.max_length}: raise it"
             )
     if samples.captions == "all":
         per_pair = samples.captions_per_pair
         if size < per_pair:
-            raise UserError(f"train.batch_size counts captions, at least one pair's {per_pair}: got {size}")
+            raise UserError(
+                f"train.batch_size counts captions and must be at least {per_pair}, those of one pair, "
+                f"got {size}: raise it"
+            )
         size //= per_pair
     if count > size:
         raise UserError(
-            f"{count} processes need a sample each at every step, train.batch_size {config.train.batch_size} "
-            f"gives {size}: raise it, or start fewer processes"
+            f"each of the {count} processes needs a sample at every step, but train.batch_size "
+            f"{config.train.batch_size} gives {size}: raise it, or start fewer processes"
         )
     return StepSampler(len(samples), size, seed=config.train.seed, rank=rank, count=count)

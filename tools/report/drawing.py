@@ -1,4 +1,4 @@
-"""Pictures of pairs, captions and what the captions looked at, with matplotlib."""
+"""Figures of pairs, captions, attention and scores, drawn with matplotlib."""
 
 import io
 import textwrap
@@ -25,17 +25,16 @@ TITLES = ("before", "after", "map before", "map after")
 GATES = {"image gate": "#2166ac", "map gate": "#b2560d", "word gate": "#777777"}
 HEAT = colormaps["autumn"]  # red to yellow, as in the report
 OPACITY = 0.8  # of the largest weight
-FORMATS = frozenset(FigureCanvasAgg.get_supported_filetypes())  # of pictures, by their suffix
-MOST_COLUMNS = 8  # words side by side
-PANELS = 7  # of robustness, side by side
-LEAST_TOP = 10  # of the axis of a score
-SIDE = 1.15  # inches of one view
-PITCH = 1.06  # from one view to the next, in views
+FORMATS = frozenset(FigureCanvasAgg.get_supported_filetypes())  # file formats by suffix
+MOST_COLUMNS = 8  # maximum number of words side by side
+PANELS = 7  # maximum number of robustness panels side by side
+LEAST_TOP = 10  # minimum upper end of a score axis
+SIDE = 1.15  # side length of a view in inches
+PITCH = 1.06  # distance between adjacent views, relative to their width
 
 
 def draw_pair(path: Path, views: np.ndarray, caption: str) -> None:
-    """views (4, 3, H, W) uint8 in the order of VIEWS, side by side over the caption; the suffix of `path` is
-    the format."""
+    """Draw views (4, 3, H, W) uint8 in the order of VIEWS above the caption; the suffix sets the format."""
     figure, axes = plt.subplots(1, 4, figsize=(12, 3.7), layout="constrained")
     for axis, view, title in zip(axes, views, TITLES, strict=True):
         _show(axis, view.transpose(1, 2, 0))
@@ -47,10 +46,10 @@ def draw_pair(path: Path, views: np.ndarray, caption: str) -> None:
 def draw_attention(
     path: Path, views: np.ndarray, words: Sequence[str], rgb: np.ndarray, sem: np.ndarray, gates: np.ndarray
 ) -> None:
-    """A column for each word: the attention that chose it laid on the views, and its three gates.
+    """Draw a column for each word: its attention overlaid on the views, and its three gates.
 
-    views (4, 3, H, W) uint8; rgb, sem (T, h, w): a grid holds both dates and is laid on both; gates (T, 3).
-    A modality has one colour scale, from 0 to the largest weight of any word.
+    views (4, 3, H, W) uint8; rgb, sem (T, h, w), each shared by both dates; gates (T, 3). Each modality has
+    one colour scale, from 0 to the largest weight of any word.
     """
     bands = -(-len(words) // MOST_COLUMNS)
     columns = -(-len(words) // bands)
@@ -60,28 +59,28 @@ def draw_attention(
         bands, 1, hspace=0.09,
         left=0.33 / width, right=1 - 0.63 / width, top=1 - 0.3 / height, bottom=0.06 / height,
     )  # fmt: skip
-    for band, place in enumerate(grid):
-        cells = place.subgridspec(
+    for band, band_cell in enumerate(grid):
+        cells = band_cell.subgridspec(
             5, 3, hspace=0.06, wspace=0.12 / (columns + 1),
             height_ratios=[1, 1, 1, 1, 0.55], width_ratios=[1, PITCH * columns, 0.12],
         )  # fmt: skip
-        chosen = slice(band * columns, (band + 1) * columns)
+        in_band = slice(band * columns, (band + 1) * columns)
         for row, view in enumerate(views.transpose(0, 2, 3, 1)):
             weights = (rgb, sem)[row // 2]
             before, beside = (figure.add_subplot(cells[row, column]) for column in (0, 1))
             _show(before, view)
             before.set_ylabel(TITLES[row], fontsize=9)
-            _draw_row(beside, [overlay(view, heat / weights.max()) for heat in weights[chosen]], columns)
+            _draw_row(beside, [overlay(view, heat / weights.max()) for heat in weights[in_band]], columns)
             if row == 0:
-                beside.set_xticks([i + 0.5 / PITCH for i in range(len(words[chosen]))], words[chosen])
+                beside.set_xticks([i + 0.5 / PITCH for i in range(len(words[in_band]))], words[in_band])
             if row % 2 == 0:
                 _draw_scale(figure.add_subplot(cells[row : row + 2, 2]), weights.max())
-        _draw_gates(figure.add_subplot(cells[4, 1]), gates[chosen], columns)
+        _draw_gates(figure.add_subplot(cells[4, 1]), gates[in_band], columns)
     _save(figure, path, dpi=200)
 
 
 def _draw_row(axis: Axes, pictures: Sequence[np.ndarray], columns: int) -> None:
-    """Pictures (H, W, 3) uint8 in a row that has room for `columns`; x counts pictures."""
+    """Draw pictures (H, W, 3) uint8 in a row with room for `columns`; x counts pictures."""
     height, width = pictures[0].shape[:2]
     pitch = round(PITCH * width)
     row = np.full((height, pitch * columns, 3), 255, dtype=np.uint8)
@@ -95,9 +94,9 @@ def _draw_row(axis: Axes, pictures: Sequence[np.ndarray], columns: int) -> None:
 
 
 def _draw_gates(axis: Axes, gates: np.ndarray, columns: int) -> None:
-    """Three bars a word with their values, gates (T, 3), under a row of pictures."""
-    for place, (name, colour) in enumerate(GATES.items()):
-        values = gates[:, place]
+    """Draw the gates (T, 3) as three bars per word with their values, below a row of pictures."""
+    for index, (name, colour) in enumerate(GATES.items()):
+        values = gates[:, index]
         names, starts = [name] * len(values), range(len(values))
         bars = axis.barh(names, 0.7 * values, left=starts, color=colour, height=0.7)
         axis.bar_label(bars, [f"{value:.2f}" for value in values], fontsize=7, padding=2)
@@ -109,7 +108,7 @@ def _draw_gates(axis: Axes, gates: np.ndarray, columns: int) -> None:
 
 
 def _draw_scale(axis: Axes, largest: float) -> None:
-    """The colours of weights from 0 to the largest, as they look on black and on white."""
+    """Draw a colour scale of weights from 0 to the largest, on black and on white."""
     grounds = np.stack([np.full((256, 1, 3), ground, dtype=np.uint8) for ground in (0, 255)])
     colours = [overlay(ground, np.linspace(1, 0, 256)[:, None]) for ground in grounds]
     axis.imshow(np.hstack(colours), extent=(0, 1, 0, largest), aspect="auto")
@@ -123,9 +122,9 @@ def _draw_scale(axis: Axes, largest: float) -> None:
 
 
 def overlay(view: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """A view under the colours of weights (h, w) in 0..1: view (H, W, 3) uint8 -> the same.
+    """Overlay weights (h, w) in 0..1 on a view: (H, W, 3) uint8 -> (H, W, 3) uint8.
 
-    Colours are the more opaque the larger the weight: 0 leaves the view as it is.
+    The opacity is proportional to the weight.
     """
     height, width = view.shape[:2]
     smooth = Image.fromarray(weights.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
@@ -135,9 +134,9 @@ def overlay(view: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def curve_svg(title: str, epochs: Sequence[int], series: Mapping[str, Sequence[float]], best: int) -> str:
-    """Curves over the epochs as an SVG element for a web page; the best epoch is marked.
+    """Curves over the epochs as an SVG element; the best epoch is marked.
 
-    series: name -> a value per epoch; one series alone needs no legend.
+    series: name -> a value per epoch; there is a legend if there are several series.
     """
     with plt.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9}):
         figure, axis = plt.subplots(figsize=(4, 2.6), layout="constrained")
@@ -165,11 +164,10 @@ NO_VALUE = dict.fromkeys(("value", "low", "high"), float("nan"))  # matplotlib d
 
 
 def draw_robustness(path: Path, runs: Sequence[Mapping], measures: Mapping[str, str]) -> None:
-    """For each measure a panel a perturbation: a checkpoint's scores over severity with their intervals, and
-    dotted its score on clean pairs.
+    """Draw a panel per measure and perturbation: scores over severity with intervals, one line per run.
 
-    runs: those of robustness.json (tools/robustness.py). measures: name there -> title; the axis of each goes
-    from 0 to what it reaches, which for a percentage is 100 at most.
+    The score on clean pairs is dotted. runs: as in robustness.json (tools/robustness.py). measures: name in
+    robustness.json -> title; each axis goes from 0 to the largest value.
     """
     panels = _distinct(runs)
     columns = min(PANELS, len(panels))
@@ -187,7 +185,7 @@ def draw_robustness(path: Path, runs: Sequence[Mapping], measures: Mapping[str, 
                 axis.set_title(textwrap.fill(panel.replace("_", " "), 20), fontsize=9)
                 _draw_severities(axis, runs, panel, measure)
         largest = max(axis.dataLim.ymax for axis in part.axes)
-        part.axes[0].set_ylim(0, max(LEAST_TOP, largest))  # as all panels share it
+        part.axes[0].set_ylim(0, max(LEAST_TOP, largest))  # shared by all panels
     parts[-1].supxlabel("severity; dotted: on clean pairs", fontsize=10)
     handles, names = figure.axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=1, frameon=False, fontsize=9)
@@ -195,7 +193,7 @@ def draw_robustness(path: Path, runs: Sequence[Mapping], measures: Mapping[str, 
 
 
 def _distinct(runs: Sequence[Mapping]) -> list[str]:
-    """The perturbations and means, less a mean that repeats another panel, as that of one alone does."""
+    """The perturbations and means, without means that equal another panel (those of one perturbation)."""
     panels = []
     for name in runs[0]["curves"]:
         repeated = any(all(run["curves"][name] == run["curves"][panel] for run in runs) for panel in panels)
@@ -205,9 +203,10 @@ def _distinct(runs: Sequence[Mapping]) -> list[str]:
 
 
 def _draw_severities(axis: Axes, runs: Sequence[Mapping], panel: str, measure: str) -> None:
-    """One panel: a line for each checkpoint over its interval, and its score on clean pairs."""
+    """Draw a panel: for each checkpoint a line with intervals, and its score on clean pairs."""
     for number, run in enumerate(runs):
-        scores = {severity: found[measure] or NO_VALUE for severity, found in run["curves"][panel].items()}
+        curve = run["curves"][panel]
+        scores = {severity: intervals[measure] or NO_VALUE for severity, intervals in curve.items()}
         values, lows, highs = ([s[key] for s in scores.values()] for key in ("value", "low", "high"))
         colour = f"C{number}"
         line = {"marker": ".", "linewidth": 1.4, "clip_on": False, "zorder": 3}

@@ -39,7 +39,7 @@ from itertools import pairwise
 import numpy as np
 
 from data.errors import UserError
-from data.sources import changed_as_released
+from data.sources import changed_as_authors
 from tools.scoring.baselines import TrainingCaptions, best_constants, split_parts
 from tools.scoring.bootstrap import PERCENT, interval, rate_interval, resampling_counts
 from tools.scoring.meteor import Meteor
@@ -241,7 +241,7 @@ def _released_column(
     draw: Draw,
 ) -> dict[str, dict | None]:
     """Scores per part, which the stored captions decide; S*m averages the same metrics as in our column."""
-    changed = [changed_as_released(record.references) for record in records]
+    changed = [changed_as_authors(record.references) for record in records]
     column = dict.fromkeys(PARTS)
     for part, chosen in split_parts(records, changed).items():
         if chosen:

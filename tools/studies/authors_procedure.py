@@ -1,10 +1,9 @@
-"""What the authors' released code does with a model, step by step: the oracle of decoding and the benchmark's
-yardstick.
+"""The decoding and training procedure of the authors' code, used as test oracle and benchmark baseline.
 
-Our parts are called plainly here: one pair at a time, a trunk call for each view, in torch's default memory
-format; every decoding step reads every beam again, filled up to the longest caption, with cross-attention
-keys and values of its own; plain Adam. precision: "float32", or "tf32", which is what the authors' torch 1.10
-computed on GPUs that can. It is set by each call, for what ran before may have left another one.
+It calls the parts of our models as the authors' code does: one pair at a time, one trunk call per view, the
+default memory format; each decoding step recomputes all tokens of all beams, padded to the maximum length,
+and the keys and values of cross-attention; plain Adam. precision: "float32", or "tf32", which the authors'
+torch 1.10 used on GPUs that support it. Each call sets it, as earlier code may have changed it.
 """
 
 from copy import deepcopy
@@ -19,13 +18,13 @@ from models.mmodalcc import MModalCC
 from models.precision import autocast
 
 
-def released_copy(model: MModalCC) -> MModalCC:
+def authors_copy(model: MModalCC) -> MModalCC:
     """A copy of the model in torch's default memory format."""
     return deepcopy(model).to(memory_format=torch.contiguous_format)
 
 
-def released_memory(model: MModalCC, views: Tensor) -> Tensor:
-    """A trunk call for each view: views (B, 4, 3, H, W) uint8 -> memory (B, M, N, 2D)."""
+def authors_memory(model: MModalCC, views: Tensor) -> Tensor:
+    """Encode with one trunk call per view: views (B, 4, 3, H, W) uint8 -> memory (B, M, N, 2D)."""
     images = (views.float() / 255 - model.mean) / model.std
     features = []
     for encoder, dates in model.encoders():
@@ -37,7 +36,7 @@ def released_memory(model: MModalCC, views: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def released_captions(
+def authors_captions(
     model: MModalCC,
     views: Tensor,
     *,
@@ -46,48 +45,48 @@ def released_captions(
     beam_size: int,
     precision: str = "float32",
 ) -> list[Hypothesis]:
-    """Beam search over one pair, views (4, 3, H, W) uint8 -> its finished captions, the best first, then its
-    unfinished ones.
+    """Beam search for a pair, views (4, 3, H, W) uint8: finished captions, best first, then unfinished ones.
 
-    No early stop: the search goes on until every beam has finished or the longest caption is reached.
+    There is no early stop: the search ends when all beams have finished or the maximum length is reached.
     """
     with autocast(views.device, precision):
         return _search(model, views, start, end, beam_size)
 
 
 def _search(model: MModalCC, views: Tensor, start: int, end: int, beam_size: int) -> list[Hypothesis]:
-    memory = released_memory(model, views.unsqueeze(0))
-    words = torch.full((1, 1), start, device=views.device)  # (beams, steps so far)
+    memory = authors_memory(model, views.unsqueeze(0))
+    tokens = torch.full((1, 1), start, device=views.device)  # (beams, steps so far)
     scores = torch.zeros(1, device=views.device)
     finished: list[Hypothesis] = []
     longest = model.settings.max_length + 1
     for step in range(longest):
-        filled = F.pad(words, (0, longest - words.shape[1]))  # later words move no earlier logits
-        logits = model.decoder(filled.unsqueeze(1), memory.repeat(len(words), 1, 1, 1))[:, 0, step]
+        padded = F.pad(tokens, (0, longest - tokens.shape[1]))  # later tokens do not affect earlier logits
+        logits = model.decoder(padded.unsqueeze(1), memory.repeat(len(tokens), 1, 1, 1))[:, 0, step]
         candidates = scores.unsqueeze(1) + logits.log_softmax(dim=-1)  # (beams, V)
         vocabulary = candidates.shape[1]
-        scores, places = candidates.flatten().topk(min(beam_size, vocabulary) - len(finished))
-        words = torch.cat([words[places // vocabulary], (places % vocabulary).unsqueeze(1)], dim=1)
-        ended = words[:, -1] == end
-        finished += hypotheses(words[ended, 1:-1], scores[ended], finished=True)
-        words, scores = words[~ended], scores[~ended]
-        if len(words) == 0:
+        scores, indices = candidates.flatten().topk(min(beam_size, vocabulary) - len(finished))
+        tokens = torch.cat([tokens[indices // vocabulary], (indices % vocabulary).unsqueeze(1)], dim=1)
+        ended = tokens[:, -1] == end
+        finished += hypotheses(tokens[ended, 1:-1], scores[ended], finished=True)
+        tokens, scores = tokens[~ended], scores[~ended]
+        if len(tokens) == 0:
             break
-    unfinished = hypotheses(words[:, 1:], scores, finished=False)  # topk gave the best first
+    unfinished = hypotheses(tokens[:, 1:], scores, finished=False)  # topk returns the best first
     return sorted(finished, key=lambda hypothesis: -hypothesis.log_prob) + unfinished
 
 
-def hypotheses(words: Tensor, scores: Tensor, *, finished: bool) -> list[Hypothesis]:
-    """One for each row of words (beams, T) and scores (beams)."""
-    return [Hypothesis(w, s, finished) for w, s in zip(words.tolist(), scores.tolist(), strict=True)]
+def hypotheses(tokens: Tensor, scores: Tensor, *, finished: bool) -> list[Hypothesis]:
+    """A hypothesis for each row of tokens (beams, T) and scores (beams)."""
+    rows = zip(tokens.tolist(), scores.tolist(), strict=True)
+    return [Hypothesis(row, score, finished) for row, score in rows]
 
 
-def released_optimiser(model: MModalCC, learning_rate: float) -> Optimizer:
-    """Plain Adam over every parameter that learns."""
+def authors_optimiser(model: MModalCC, learning_rate: float) -> Optimizer:
+    """Plain Adam over all trainable parameters."""
     return torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=learning_rate)
 
 
-def released_step(
+def authors_step(
     model: MModalCC,
     views: Tensor,
     tokens: Tensor,
@@ -97,9 +96,9 @@ def released_step(
     clip: float,
     precision: str = "float32",
 ) -> float:
-    """One training step: views (B, 4, 3, H, W) uint8, tokens (B, T) -> the loss (nats a word)."""
-    with autocast(views.device, precision):  # TF32 stays on for the backward pass
-        logits = model.decoder(tokens[:, None, :-1], released_memory(model, views))
+    """One training step: views (B, 4, 3, H, W) uint8, tokens (B, T) -> the loss in nats per token."""
+    with autocast(views.device, precision):  # TF32 stays enabled for the backward pass
+        logits = model.decoder(tokens[:, None, :-1], authors_memory(model, views))
     loss = F.cross_entropy(logits.flatten(0, -2), tokens[:, 1:].flatten(), ignore_index=pad)
     optimiser.zero_grad()
     loss.backward()

@@ -1,4 +1,4 @@
-"""What the benchmark measures: a trained model on a split's pairs, or random weights on random pairs."""
+"""The model and data of the benchmark: a trained model on a split, or random weights on random pairs."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +19,12 @@ from models.captioner import Captioner
 from tools.engine.checkpoint import restore_model, save_checkpoint, stored_config
 from tools.engine.device import pick_device
 
-WORDS, VOCABULARY_SIZE, IMAGE_SIZE = 8, 500, (256, 256)  # where no checkpoint brings its own
+WORDS, VOCABULARY_SIZE, IMAGE_SIZE = 8, 500, (256, 256)  # without a checkpoint
 
 
 @dataclass(frozen=True)
 class Subject:
-    """samples: each holds a pair's views (4, 3, H, W) uint8; scratch: a temporary folder."""
+    """A model with its data. samples: of views (4, 3, H, W) uint8; scratch: a temporary folder."""
 
     model: Captioner
     vocabulary: Vocabulary
@@ -45,9 +45,12 @@ class Subject:
 
 
 def make_subject(content: dict[str, Any], config: Config, options: Any, scratch: Path) -> Subject:
-    """content: a loaded checkpoint, {} for random weights. UserError where `config` has another model."""
+    """Load or create the model and its data.
+
+    content: a loaded checkpoint, or {} for random weights. UserError if `config` has other model settings.
+    """
     if content and config.model != stored_config(content).model:
-        raise UserError("a checkpoint brings its model settings along: leave out --config and --model.*")
+        raise UserError("a checkpoint contains its model settings: leave out --config and --model.*")
     torch.manual_seed(0)
     checkpoint = options.checkpoint or scratch / "random.pt"
     if not content:
@@ -62,13 +65,13 @@ def make_subject(content: dict[str, Any], config: Config, options: Any, scratch:
         samples = ChangeCaptions(reader, rows=pairs, captions="none", maps=config.data.maps)
     else:
         samples = [{"views": views} for views in random_views(options.pairs, size)]
-        config = replace(config, data=replace(config.data, workers=0))  # they lie in memory
+        config = replace(config, data=replace(config.data, workers=0))  # the samples are in memory
     model.to(pick_device(config.decode.device))
     return Subject(model, vocabulary, config, samples, size, checkpoint, scratch)
 
 
 def random_content(config: Config) -> dict[str, Any]:
-    """A checkpoint for caption.py: random weights, whose decoder ends captions after eight words."""
+    """A checkpoint with random weights whose decoder ends captions after eight words."""
     vocabulary = Vocabulary.build(([f"word{i}"] for i in range(VOCABULARY_SIZE)), 0)
     model = build_model(config.model, len(vocabulary), pretrained=False).eval()
     teach_length(model, vocabulary)
@@ -77,7 +80,7 @@ def random_content(config: Config) -> dict[str, Any]:
 
 
 def teach_length(model: Captioner, vocabulary: Vocabulary, pairs: int = 4) -> None:
-    """Random weights end captions anywhere; a few steps teach the decoder to end them after eight words."""
+    """Train the decoder for a few steps, so that it ends captions after eight words."""
     tokens = random_captions(pairs, 1, vocabulary)
     with torch.no_grad():
         memory = model.encode(random_views(pairs, IMAGE_SIZE))
@@ -93,11 +96,11 @@ def teach_length(model: Captioner, vocabulary: Vocabulary, pairs: int = 4) -> No
 
 
 def random_views(pairs: int, size: tuple[int, int]) -> Tensor:
-    """(pairs, 4, 3, *size) uint8."""
+    """Uniform noise (pairs, 4, 3, *size) uint8."""
     return torch.randint(0, 256, (pairs, 4, 3, *size), dtype=torch.uint8)
 
 
 def random_captions(pairs: int, captions: int, vocabulary: Vocabulary) -> Tensor:
-    """Eight random words each, `<start>` and `<end>` around them: (pairs, captions, 10)."""
+    """Captions of eight random words between `<start>` and `<end>`: (pairs, captions, 10)."""
     words = torch.randint(1, vocabulary.unk, (pairs, captions, WORDS))
     return F.pad(F.pad(words, (1, 0), value=vocabulary.start), (0, 1), value=vocabulary.end)

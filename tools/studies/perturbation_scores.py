@@ -1,4 +1,4 @@
-"""What tools/robustness.py reports: change decisions and S*m of every cell, their means, and plain text."""
+"""The scores of tools/robustness.py: change-decision rates and S*m of each cell, means, and tables."""
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
@@ -29,19 +29,19 @@ MEASURES = {
 }
 HEADLINES = {name: MEASURES[name] for name in ("false_change", "s_m")}
 IMAGES_MEAN = f"mean of all but {MAPS}"
-MEANS = {  # each takes in the perturbations of some groups
+MEANS = {  # name of a mean -> the groups of perturbations it covers
     **{f"mean of {kind.group}": (kind.group,) for kind in PERTURBATIONS.values() if kind.group != MAPS},
     IMAGES_MEAN: tuple({kind.group for kind in PERTURBATIONS.values()} - {MAPS}),
     f"mean of {MAPS}": (MAPS,),
 }
 BOOTSTRAP = {"resamples": 1000, "seed": 0, "percent": PERCENT}
 
-Intervals = dict[str, dict[str, float] | None]  # measure -> interval with its n; None where n is 0
+Intervals = dict[str, dict[str, float] | None]  # measure -> interval and n; None if n is 0
 Curve = dict[int, Intervals]  # by severity
 
 
 class Cell(NamedTuple):
-    """A place in the table: a perturbation, or a mean, at a severity."""
+    """A cell of the table: a perturbation, or a mean, at a severity."""
 
     name: str
     severity: int
@@ -51,7 +51,7 @@ CLEAN = Cell("clean", 0)
 
 
 class Truth(NamedTuple):
-    """The references of each pair, whether it has changed (pairs,) bool, and the image it was cut from."""
+    """The references of each pair, whether it has changed (pairs,) bool, and its source image."""
 
     references: list[tuple[str, ...]]
     changed: np.ndarray
@@ -61,9 +61,9 @@ class Truth(NamedTuple):
 class Sample(NamedTuple):
     """One measure of one cell.
 
-    values: of the pairs, then of each resample (1 + resamples,); NaN where no pair counts. n: the pairs that
-    count. flags: for a rate, those pairs' flags, by which two models are compared pair by pair; among: which
-    of all pairs these are (pairs,) bool.
+    values: on the pairs, then on each resample (1 + resamples,); NaN if no pair counts. n: number of pairs
+    that count. flags: for a rate, the outcome of each counted pair, used to compare two models pair by pair.
+    among: which pairs count, (pairs,) bool.
     """
 
     values: np.ndarray
@@ -82,10 +82,10 @@ def score_cells(
     no_change: Collection[str],
     meteor: Meteor,
 ) -> dict[Cell, Samples]:
-    """The measures of every cell, all on the same resamples, and their means over perturbations.
+    """The measures of all cells, on the same resamples, and their means over perturbations.
 
-    altered: for each cell which pairs (pairs,) bool its perturbation altered. Rates count these alone: a pair
-    that looks as before says nothing about the perturbation. S*m is that of all pairs.
+    altered: for each cell, which pairs its perturbation altered, (pairs,) bool. Rates count only these pairs;
+    S*m is computed on all pairs.
     """
     counts = resampling_counts(len(truth.changed), BOOTSTRAP["resamples"], BOOTSTRAP["seed"], truth.sources)
     scores = {}
@@ -100,7 +100,7 @@ def score_cells(
 def decision_rates(
     predicts_change: np.ndarray, changed: np.ndarray, altered: np.ndarray, counts: np.ndarray
 ) -> Samples:
-    """The rates of a cell in per cent; all arguments (pairs,) bool, but for counts (1 + resamples, pairs)."""
+    """The rates of a cell in per cent. Arguments are (pairs,) bool, except counts (1 + resamples, pairs)."""
     rates = {
         "false_change": (altered & ~changed, predicts_change),
         "missed_change": (altered & changed, ~predicts_change),
@@ -116,7 +116,7 @@ def decision_rates(
 
 
 def s_m(segments: Sequence[Segment], meteor: Meteor, counts: np.ndarray) -> np.ndarray:
-    """S*m of the corpora that hold segment i counts[..., i] times; UserError where a scorer fails."""
+    """S*m of the corpora that contain segment i counts[..., i] times. UserError if a scorer fails."""
     measured = measure(segments, meteor)
     scores = measured.scores(counts)
     if "s_m" not in scores:
@@ -125,24 +125,27 @@ def s_m(segments: Sequence[Segment], meteor: Meteor, counts: np.ndarray) -> np.n
 
 
 def means(scores: Mapping[Cell, Samples]) -> dict[Cell, Samples]:
-    """Every measure's mean over the perturbations of some groups, at each severity.
+    """The mean of each measure over the perturbations of some groups, at each severity.
 
-    A perturbation that altered none of the pairs that a rate counts is left out of that rate's mean.
+    If a perturbation altered none of the pairs that a rate counts, it is left out of the mean of that rate.
     """
-    found = {}
-    for (mean, groups), severity in product(MEANS.items(), dict.fromkeys(cell.severity for cell in scores)):
+    mean_scores = {}
+    severities = dict.fromkeys(cell.severity for cell in scores)
+    for (mean, groups), severity in product(MEANS.items(), severities):
         members = [
             samples
             for cell, samples in scores.items()
             if cell != CLEAN and cell.severity == severity and PERTURBATIONS[cell.name].group in groups
         ]
         if members:
-            found[Cell(mean, severity)] = {name: _mean([m[name] for m in members]) for name in MEASURES}
-    return found
+            mean_scores[Cell(mean, severity)] = {
+                name: _mean([member[name] for member in members]) for name in MEASURES
+            }
+    return mean_scores
 
 
 def _mean(members: Sequence[Sample]) -> Sample:
-    """The mean of the samples that have a value; n: all their pairs, each once for every perturbation."""
+    """The mean of the samples that have a value; n is the sum of their n."""
     counted = [member for member in members if member.n]
     if len(counted) < 2:
         return (counted or members)[0]
@@ -175,50 +178,54 @@ def _interval(sample: Sample) -> dict[str, float] | None:
 
 
 def differences(first: Mapping[Cell, Samples], second: Mapping[Cell, Samples]) -> dict[str, Any]:
-    """second - first of every cell and measure, in the form of `as_intervals`, each with its p-value.
+    """second - first for each cell and measure, in the form of `as_intervals`, with p-values.
 
-    Both models saw the same pairs, altered alike: intervals are those of the paired bootstrap, p-values too,
-    but for rates of one perturbation, which get the exact McNemar test.
+    Both models are tested on the same perturbed pairs: intervals and p-values are those of the paired
+    bootstrap. The p-values of rates of a single perturbation are those of the exact McNemar test.
     """
     curves: dict[str, Curve] = {}
     for cell, samples in first.items():
-        found = {name: _difference(samples[name], second[cell][name]) for name in MEASURES}
-        curves.setdefault(cell.name, {})[cell.severity] = found
+        intervals = {name: _difference(samples[name], second[cell][name]) for name in MEASURES}
+        curves.setdefault(cell.name, {})[cell.severity] = intervals
     return {"clean": curves.pop(CLEAN.name)[CLEAN.severity], "curves": curves}
 
 
 def _difference(first: Sample, second: Sample) -> dict[str, float] | None:
+    """The paired difference of a measure; None if it does not count the same pairs for both models."""
     if not first.n or first.n != second.n:
         return None
     if first.flags is not None and not np.array_equal(first.among, second.among):
         return None  # detected maps can differ in which pairs a perturbation alters
-    found = {**paired_difference(first.values, second.values), "n": first.n}
+    difference = {**paired_difference(first.values, second.values), "n": first.n}
     if first.flags is not None:
-        found["p"] = mcnemar_test(first.flags, second.flags)
-    return found
+        difference["p"] = mcnemar_test(first.flags, second.flags)
+    return difference
 
 
 def trained_on(name: str, augment: Collection[str]) -> str:
-    """Whether a model was trained on a perturbation, or on those of a mean, as the end of a title."""
-    of_mean = [kind for kind in PERTURBATIONS if PERTURBATIONS[kind].group in MEANS.get(name, ())]
-    members = of_mean or [name]
-    count = sum(member in augment for member in members)
+    """A suffix for titles: whether a model was trained on a perturbation, or on those of a mean."""
     if not set(augment) & set(PERTURBATIONS):
         return ""
-    return " (held out)" if not count else " (trained)" if count == len(members) else " (partly trained)"
+    groups = MEANS.get(name, ())
+    members = [member for member in PERTURBATIONS if PERTURBATIONS[member].group in groups] or [name]
+    count = sum(member in augment for member in members)
+    if count == 0:
+        return " (held out)"
+    return " (trained)" if count == len(members) else " (partly trained)"
 
 
 def tables(run: Mapping[str, Any]) -> list[str]:
-    """What `as_intervals` returned as a table for each measure: perturbations and means over severity."""
+    """A table for each measure of a run: a row per perturbation and mean, a column per severity."""
     augment = run.get("augment", ())
-    rows = {name + trained_on(name, augment): (run["clean"], curve) for name, curve in run["curves"].items()}
+    rows = {}
+    for name, curve in run["curves"].items():
+        rows[name + trained_on(name, augment)] = (run["clean"], curve)
     return [_table(title, name, rows) for name, title in MEASURES.items()]
 
 
 def comparison(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table for each mean and headline measure: a row for each checkpoint, and its difference to the
-    first."""
-    found = []
+    """A table for each mean and headline measure: a row per checkpoint, then differences to the first."""
+    texts = []
     for mean, (name, title) in product(MEANS, HEADLINES.items()):
         if mean not in runs[0]["curves"]:
             continue
@@ -227,30 +234,34 @@ def comparison(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             label = run["label"] + trained_on(mean, run.get("augment", ()))
             rows[label] = (run["clean"], run["curves"][mean])
         table = _table(f"{title}: {mean}", name, rows)
-        found.append("\n".join([table, *_difference_lines(runs, mean, name)]))
-    return found
+        texts.append("\n".join([table, *_difference_lines(runs, mean, name)]))
+    return texts
 
 
 def _difference_lines(runs: Sequence[Mapping[str, Any]], mean: str, measure: str) -> list[str]:
-    """For each later checkpoint and severity: the difference to the first, its interval and p-value."""
+    """A line per later checkpoint and severity: the difference to the first, its interval and p-value."""
     lines = []
     for run in runs[1:]:
         for severity, intervals in run["difference"]["curves"][mean].items():
-            if own := intervals[measure]:
-                span = f"[{own['low']:.1f}, {own['high']:.1f}]"
-                what = f"{run['label']} - {runs[0]['label']}, severity {severity}"
-                lines.append(f"{what}: {own['value']:+.1f} {span}, p {own['p']:.3f}")
+            if difference := intervals[measure]:
+                title = f"{run['label']} - {runs[0]['label']}, severity {severity}"
+                span = f"[{difference['low']:.1f}, {difference['high']:.1f}]"
+                lines.append(f"{title}: {difference['value']:+.1f} {span}, p {difference['p']:.3f}")
     return lines
 
 
 def _table(title: str, measure: str, rows: Mapping[str, tuple[Intervals, Curve]]) -> str:
-    """rows: name -> clean scores and a curve; all curves have the same severities. n: at the first one."""
+    """Format a measure as a table.
+
+    rows: name -> clean scores and a curve; all curves have the same severities. The last column is n, or its
+    range over the severities.
+    """
     severities = next(iter(rows.values()))[1]
     cells = [[title, CLEAN.name, *map(str, severities), "n"]]
     for name, (clean, curve) in rows.items():
-        shown = [found[measure] for found in (clean, *curve.values())]
-        values = [f"{own['value']:.1f}" if own else "-" for own in shown]
-        numbers = sorted({own["n"] if own else 0 for own in shown[1:]})
+        intervals = [scores[measure] for scores in (clean, *curve.values())]
+        values = [f"{interval['value']:.1f}" if interval else "-" for interval in intervals]
+        numbers = sorted({interval["n"] if interval else 0 for interval in intervals[1:]})
         n = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
         cells.append([name, *values, n])
     return aligned(cells)

@@ -1,4 +1,4 @@
-"""The input of the models of tools/robustness.py: perturbed pairs and their maps for every cell."""
+"""Perturbed pairs for tools/robustness.py, one batch per (perturbation, severity)."""
 
 import math
 import os
@@ -24,10 +24,10 @@ from tools.studies.perturbation_scores import CLEAN, Cell
 
 
 class PerturbedPairs(Dataset):
-    """Pairs as the cells of the table show them; a sample's place is (cell, pair), both as numbers.
+    """Pairs under the perturbation of each cell; samples are indexed by (cell index, pair index).
 
-    maps: shown in place of the pairs' own, (pairs, 2, 3, H, W) uint8. A sample: views (4, 3, H, W) uint8 and
-    index () the pair's place in the file.
+    maps: replace the maps of the pairs, (pairs, 2, 3, H, W) uint8. A sample has views (4, 3, H, W) uint8 and
+    index (), the row of the pair in the file.
     """
 
     def __init__(
@@ -42,19 +42,19 @@ class PerturbedPairs(Dataset):
         self.pairs, self.cells, self.split, self.seed, self.maps = pairs, cells, split, seed, maps
         self.classes = map_classes_of(pairs.reader, [cell.name for cell in cells])
 
-    def __getitem__(self, place: tuple[int, int]) -> Batch:
-        cell, sample = self.cells[place[0]], self.pairs[place[1]]
+    def __getitem__(self, index: tuple[int, int]) -> Batch:
+        cell_index, pair_index = index
+        cell, sample = self.cells[cell_index], self.pairs[pair_index]
         views = sample["views"].numpy()
         if self.maps is not None:
-            views[2:] = self.maps[place[1]]
+            views[2:] = self.maps[pair_index]
         seed = perturbation_seed(self.seed, self.split, cell.name, int(sample["index"]))
         altered = perturb(views, cell.name, cell.severity, seed=seed, classes=self.classes)
         return {**sample, "views": torch.from_numpy(altered)}
 
 
 def perturbation_seed(seed: int, split: str, name: str, row: int) -> tuple[int, ...]:
-    """What decides how a perturbation alters a pair: the same at all severities, another one for every pair
-    and perturbation."""
+    """The seed of a perturbation of a pair; it does not depend on the severity."""
     return seed, crc32(split.encode()), crc32(name.encode()), row
 
 
@@ -68,55 +68,61 @@ def show_cells(
     device: torch.device,
     detector: ChangeDetector | None = None,
 ) -> Iterator[tuple[Cell, list[int], Tensor, Tensor]]:
-    """Some pairs in every cell, of which the first is the clean one; then the next pairs.
+    """Yield a batch of pairs in every cell, the clean cell first, then the next batch of pairs.
 
-    Yields the cell, the pairs' places in the file, their views (B, 4, 3, H, W) uint8 on the device, and which
-    of these are not the clean ones, (B, 4) bool. detector: finds the maps, those of clean images once.
+    Yields the cell, the rows of the pairs, their views (B, 4, 3, H, W) uint8 on the device, and which views
+    differ from the clean ones, (B, 4) bool. detector: predicts the maps from the images; maps of clean images
+    are predicted once.
     """
     order = batches(len(pairs), len(cells), config.decode.batch_size)
     with tempfile.TemporaryFile() as file:
         maps = detected_on_disk(detector, pairs, config, file) if detector else None
         samples = PerturbedPairs(pairs, cells, split=split, seed=seed, maps=maps)
         loader = make_loader(samples, config.data, batch_sampler=order)
-        for places, batch in zip(order, progress_bar(loader, "captioning", unit="batch"), strict=True):
-            cell, views = cells[places[0][0]], views_of(batch, device)
+        for indices, batch in zip(order, progress_bar(loader, "captioning", unit="batch"), strict=True):
+            cell, views = cells[indices[0][0]], views_of(batch, device)
             if cell == CLEAN:
                 clean = views
             if detector:
                 with autocast(device, config.decode.precision):
-                    find_again(detector, clean, views)
+                    update_maps(detector, clean, views)
             yield cell, batch["index"].tolist(), views, (views != clean).flatten(2).any(2)
 
 
 def detected_on_disk(
     detector: ChangeDetector, pairs: ChangeCaptions, config: Config, file: IO[bytes]
 ) -> np.ndarray:
-    """The maps found in the clean images of all pairs, (pairs, 2, 3, H, W) uint8, mapped from a file.
+    """The maps predicted from the clean images, (pairs, 2, 3, H, W) uint8, as a memory-mapped file.
 
-    The maps of a whole split need not fit into memory.
+    The maps of a split may be larger than memory.
     """
     shape = (len(pairs), 2, 3, *pairs.reader.image_size)
-    if hasattr(os, "posix_fallocate"):  # a full disk is an OSError here, and a killed process later
+    if hasattr(os, "posix_fallocate"):  # raises on a full disk, which would kill the process later
         os.posix_fallocate(file.fileno(), 0, math.prod(shape))
     maps = np.memmap(file, dtype=np.uint8, mode="r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape)
     done = 0
-    for found in detected_maps(detector, pairs, config):
-        maps[done : done + len(found)] = found
-        done += len(found)
+    for batch in detected_maps(detector, pairs, config):
+        maps[done : done + len(batch)] = batch
+        done += len(batch)
     return maps
 
 
 def batches(pairs: int, cells: int, size: int) -> list[list[tuple[int, int]]]:
-    """(cell, pair) of each batch: `size` pairs in every cell, then the next ones, so that what is clean is
-    kept of these alone."""
-    shares = [range(pairs)[first : first + size] for first in range(0, pairs, size)]
-    return [[(cell, pair) for pair in share] for share in shares for cell in range(cells)]
+    """The (cell index, pair index) of each batch: `size` pairs in every cell, then the next pairs.
+
+    In this order, only the clean views of the current pairs must be kept.
+    """
+    order = []
+    for first in range(0, pairs, size):
+        for cell in range(cells):
+            order.append([(cell, pair) for pair in range(first, min(first + size, pairs))])
+    return order
 
 
-def find_again(detector: ChangeDetector, clean: Tensor, views: Tensor) -> None:
-    """Give the pairs whose images are not the clean ones the maps that are found in the images they have.
+def update_maps(detector: ChangeDetector, clean: Tensor, views: Tensor) -> None:
+    """Replace the maps of pairs whose images were perturbed by the maps predicted from these images.
 
-    clean, views: (B, 4, 3, H, W) uint8, the maps of `views` are replaced.
+    clean, views: (B, 4, 3, H, W) uint8; `views` is modified in place.
     """
     altered = (views[:, :2] != clean[:, :2]).flatten(1).any(1)
     if altered.any():

@@ -1,4 +1,4 @@
-"""Times pieces of work side by side, A B C A B C ..., so that a slow minute of the machine meets them all."""
+"""Time functions in turn, A B C A B C ..., so that slow phases of the machine affect all of them."""
 
 import os
 import platform
@@ -21,31 +21,33 @@ from models.precision import autocast
 from tools.engine.progress_bar import progress_bar
 from tools.scoring.table import aligned
 
-PRODUCT_SIZE = {"cuda": 8192, "cpu": 1024}  # rows of the square matrices whose product is a device's peak
+PRODUCT_SIZE = {"cuda": 8192, "cpu": 1024}  # size of the square matrices used to measure peak speed
 
 
 @dataclass(frozen=True)
 class Work:
-    """Something to time. units: how many pairs, captions ... one call does; precision: what it computes in.
+    """A function to time.
 
-    released, limit: the names of the works that it stands beside. elsewhere: other processes do it.
+    units: number of pairs or captions that one call processes. baseline, limit: names of the works that it
+    is compared with. elsewhere: the work is done by other processes.
     """
 
     call: Callable[[], Any]
     units: int
     precision: str = "float32"
-    released: str | None = None
+    baseline: str | None = None
     limit: str | None = None
     elsewhere: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured. seconds: of one unit, the median; fastest, slowest: the extremes of the repeats.
+    """A measurement, as stored in benchmark.json.
 
-    times_released: how often it fits into the released procedure's time; above_limit: what it takes on top of
-    its limit, as a share of the limit's time; peak_gb: the most memory (a GPU's own) that this process held;
-    share_of_peak: its arithmetic beside that of a large matrix product, on a GPU.
+    seconds: per unit, the median of the repeats; fastest, slowest: their extremes. times_released: speed
+    relative to the authors' procedure. above_limit: time above that of the limit, as a fraction of it.
+    peak_gb: peak memory of this process (on a GPU, of the GPU). share_of_peak: arithmetic speed relative to
+    that of a large matrix product, on a GPU.
     """
 
     name: str
@@ -61,7 +63,7 @@ class Row:
 def time_side_by_side(
     works: dict[str, Work], repeats: int, device: torch.device
 ) -> tuple[list[Row], dict[str, Any]]:
-    """Every work `repeats` times in turn -> a row for each, and what its last call returned."""
+    """Run all works `repeats` times in turn; returns a row for each, and the results of the last calls."""
     operations = {}
     if device.type == "cuda":  # on a GPU this also warms up
         operations = {name: count_operations(work.call) for name, work in works.items()}
@@ -70,7 +72,7 @@ def time_side_by_side(
         for _ in range(repeats):
             for name, work in works.items():
                 progress.set_description(name)
-                forget_peak(device)
+                reset_peak_memory(device)
                 started = time.perf_counter()
                 results[name] = work.call()
                 synchronise(device)
@@ -78,28 +80,29 @@ def time_side_by_side(
                 peaks[name] = max(peaks[name], peak_memory(device))
                 progress.update()
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    rows = [
-        Row(
+    rows = []
+    for name, work in works.items():
+        share_of_peak = None
+        if operations:
+            speed = operations[name] / (work.units * medians[name])
+            share_of_peak = speed / product_speed(device, work.precision)
+        row = Row(
             name=name,
             seconds=medians[name],
             fastest=min(seconds[name]),
             slowest=max(seconds[name]),
             peak_gb=None if work.elsewhere else peaks[name] / 1e9,
-            times_released=medians[work.released] / medians[name] if work.released else None,
+            times_released=medians[work.baseline] / medians[name] if work.baseline else None,
             above_limit=medians[name] / medians[work.limit] - 1 if work.limit else None,
-            share_of_peak=operations[name]
-            / (work.units * medians[name] * product_speed(device, work.precision))
-            if operations
-            else None,
+            share_of_peak=share_of_peak,
         )
-        for name, work in works.items()
-    ]
+        rows.append(row)
     return rows, results
 
 
 def format_rows(title: str, unit: str, rows: list[Row]) -> str:
-    """A text table: a line for each row."""
-    cells = [[title, f"s a {unit}", "a second", "x released", "over limit", "peak GB", "of peak"]]
+    """Format rows as a table."""
+    cells = [[title, f"s/{unit}", "per s", "x authors", "over limit", "peak GB", "of peak"]]
     for row in rows:
         cells.append(
             [
@@ -116,13 +119,13 @@ def format_rows(title: str, unit: str, rows: list[Row]) -> str:
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait until a GPU has done what it was told."""
+    """Wait until a GPU has finished all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def forget_peak(device: torch.device) -> None:
-    """Let the peak of memory begin anew; where a system has no means for it, a peak is that of all so far."""
+def reset_peak_memory(device: torch.device) -> None:
+    """Reset peak-memory tracking; where unsupported, peaks are cumulative."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif Path("/proc/self/clear_refs").exists():
@@ -130,14 +133,14 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the tensors' on a GPU, else this process's."""
+    """Peak memory in bytes: of tensors on a GPU, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def count_operations(call: Callable[[], Any]) -> int:
-    """Floating-point operations of the matrix products, convolutions and attentions of a call."""
+    """Floating-point operations of a call's matrix products, convolutions and attentions."""
     with FlopCounterMode(display=False) as counter:
         call()
     return counter.get_total_flops()
@@ -145,11 +148,11 @@ def count_operations(call: Callable[[], Any]) -> int:
 
 @cache
 def product_speed(device: torch.device, precision: str) -> float:
-    """Floating-point operations a second of a large matrix product: what the device reaches in practice."""
+    """Floating-point operations per second of a large matrix product, the practical peak of the device."""
     size = PRODUCT_SIZE[device.type]
     a = torch.randn(size, size, device=device)
     with torch.inference_mode(), autocast(device, precision):
-        b = a @ a  # warms up, and has the type of the precision
+        b = a @ a  # warm-up; has the dtype of the precision
         synchronise(device)
         started = time.perf_counter()
         for _ in range(10):
@@ -159,7 +162,7 @@ def product_speed(device: torch.device, precision: str) -> float:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """Where and with what the figures were taken."""
+    """The hardware and software of the measurement."""
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "processor": processor(),
@@ -172,7 +175,7 @@ def machine(device: torch.device) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it."""
+    """The processor's name, if the system provides it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.partition(": ")[2] for line in lines if "model name" in line), platform.processor())

@@ -1,8 +1,8 @@
-"""Land seen from above, painted: the materials and things that a synthetic scene is made of.
+"""The materials and objects of a synthetic scene, painted on a canvas.
 
-A Canvas carries the picture and, pixel for pixel, the class of what was painted there. Painters of cover
-(grass, soil, water, pavement) fill a mask (H, W) of values 0 to 1; painters of things (trees, buildings,
-cars, roads) draw a thing with its shadow. Lengths are pixels; a pixel stands for half a metre or so.
+A Canvas holds the image and the class of each pixel. Painters of land cover (grass, soil, water, pavement)
+fill a mask (H, W) of values in 0..1; painters of objects (trees, buildings, cars, roads) draw the object with
+its shadow. Lengths are in pixels of about half a metre.
 """
 
 import math
@@ -32,7 +32,7 @@ WHITE = np.float32((232, 232, 226))
 
 @dataclass(frozen=True)
 class Tints:
-    """The colours of a scene, (3,) float32 of 0 to 255 each; `roofs` (2, 3): the common and the rarer one."""
+    """The colours of a scene, (3,) float32 in 0..255; `roofs` (2, 3): a common and a rarer colour."""
 
     grass: np.ndarray
     soil: np.ndarray
@@ -43,7 +43,7 @@ class Tints:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Tints":
-        """Natural colours that differ from scene to scene: lush to dry grass, pale to reddish soil."""
+        """Draw the colours of a scene: lush to dry grass, pale to reddish soil, and so on."""
 
         def between(first: tuple[int, int, int], second: tuple[int, int, int]) -> np.ndarray:
             share = rng.random()
@@ -61,9 +61,9 @@ class Tints:
 
 
 class Canvas:
-    """A picture in the making: `rgb` (H, W, 3) float32 of 0 to 255 and `classes` (H, W) uint8.
+    """The image `rgb` (H, W, 3) float32 in 0..255 and the class indices `classes` (H, W) uint8.
 
-    A class is its number in CLASSES. `sun` (x, y) is the direction in which shadows fall, of length 1.
+    `sun` (x, y) is the direction of shadows, of length 1.
     """
 
     def __init__(self, tints: Tints, sun: tuple[float, float]) -> None:
@@ -72,7 +72,7 @@ class Canvas:
         self.classes = np.zeros((SIZE, SIZE), np.uint8)
 
     def copy(self) -> "Canvas":
-        """An independent canvas with the same picture."""
+        """An independent copy."""
         other = Canvas(self.tints, self.sun)
         other.rgb, other.classes = self.rgb.copy(), self.classes.copy()
         return other
@@ -80,25 +80,25 @@ class Canvas:
     def paint(
         self, mask: np.ndarray, colour: np.ndarray, name: str | None = None, at: Window = WHOLE
     ) -> None:
-        """Lay `colour`, (3,) or (h, w, 3), over a window; where the mask is above half, of class `name`."""
+        """Blend `colour`, (3,) or (h, w, 3), into a window; the class is set where the mask exceeds 0.5."""
         self.rgb[at] += (colour.astype(np.float32, copy=False) - self.rgb[at]) * mask[..., None]
         if name is not None:
             self.classes[at][mask > 0.5] = CLASS_IDS[name]
 
     def shade(self, mask: np.ndarray, strength: float, at: Window = WHOLE) -> None:
-        """Darken a window by a shadow: bluish, as only the sky lights it."""
+        """Darken a window by a bluish shadow."""
         self.rgb[at] *= 1 - mask[..., None] * np.float32((strength, 0.95 * strength, 0.82 * strength))
 
 
 def resized(values: np.ndarray, size: int) -> np.ndarray:
-    """(h, w) float32 -> (size, size), smoothly."""
+    """Resize (h, w) float32 -> (size, size) with bicubic interpolation."""
     return np.asarray(Image.fromarray(values).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def fractal_noise(rng: np.random.Generator, *cells: float, roughness: float = 0.5) -> np.ndarray:
-    """(H, W) float32 noise of deviation 1 with features about `cells` pixels wide, the widest first.
+    """Noise (H, W) float32 of standard deviation 1 with features about `cells` pixels wide, largest first.
 
-    A scale weighs cell ** roughness. Each is added to the wider ones on its own coarse grid, which is fast.
+    Each scale has the weight cell ** roughness and is added on its own coarse grid, which is fast.
     """
     total = np.zeros((2, 2), np.float32)
     for cell in cells:
@@ -110,31 +110,31 @@ def fractal_noise(rng: np.random.Generator, *cells: float, roughness: float = 0.
 
 
 def window(x: float, y: float, radius: float) -> Window:
-    """The part of the picture within `radius` of a point; small things are drawn there alone, to be fast."""
+    """The part of the image within `radius` of a point, so that small objects are painted fast."""
     top, left = (int(np.clip(value - radius, 0, SIZE)) for value in (y, x))
     return np.s_[top : max(top, int(y + radius) + 2), left : max(left, int(x + radius) + 2)]
 
 
 def rotated(x: float, y: float, angle: float, at: Window = WHOLE) -> tuple[np.ndarray, np.ndarray]:
-    """The window's pixels in a frame at (x, y), turned by `angle` radians: coordinates (along, across)."""
-    dx, dy = COLUMNS[at] - float(x), ROWS[at] - float(y)  # floats of Python: the pixels stay float32
+    """Coordinates (along, across) of a window's pixels in a frame at (x, y), rotated by `angle` radians."""
+    dx, dy = COLUMNS[at] - float(x), ROWS[at] - float(y)  # Python floats keep the pixels float32
     cos, sin = math.cos(angle), math.sin(angle)
     return dx * cos + dy * sin, dy * cos - dx * sin
 
 
 def box(along: np.ndarray, across: np.ndarray, length: float, width: float) -> np.ndarray:
-    """The mask of the rectangle |along| < length / 2, |across| < width / 2, with smooth edges."""
+    """A mask of the rectangle |along| < length / 2, |across| < width / 2, with smooth edges."""
     inside = np.minimum(length / 2 - np.abs(along), width / 2 - np.abs(across))
     return np.clip(inside + 0.5, 0, 1)
 
 
 def line(distance: np.ndarray, width: float) -> np.ndarray:
-    """The mask of a line of some width around distance 0, with smooth edges."""
+    """A mask of a line around distance 0, with smooth edges."""
     return np.clip(width / 2 - np.abs(distance) + 0.5, 0, 1)
 
 
 def paint_meadow(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Grass: patches of growth, tufts, and at times the furrows of a field."""
+    """Grass with patches and tufts, sometimes with the furrows of a field."""
     growth, tufts = fractal_noise(rng, 60, 25, 10), fractal_noise(rng, 4, 2, 1, roughness=0.3)
     if rng.random() < 0.4:
         _, across = rotated(0, 0, rng.uniform(0, math.pi))
@@ -145,7 +145,7 @@ def paint_meadow(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator) -> 
 
 
 def paint_bareland(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Open soil: heaps and hollows lit from one side, grains, the tracks of vehicles."""
+    """Bare soil with shaded relief, grains and vehicle tracks."""
     relief = fractal_noise(rng, 50, 22, 9, 4)
     slope_y, slope_x = np.gradient(relief)
     light = np.clip(-40 * (slope_x * canvas.sun[0] + slope_y * canvas.sun[1]), -16, 16)
@@ -158,7 +158,7 @@ def paint_bareland(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator) -
 
 
 def paint_water(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Water: dark and smooth, paler at the shore."""
+    """Dark, smooth water, paler at the shore."""
     depth = resized(mask.reshape(32, 8, 32, 8).mean((1, 3)), SIZE)
     ripple = fractal_noise(rng, 70, 30) * 2.5 + fractal_noise(rng, 2) * 0.6
     shallow = np.clip(1 - depth, 0, 1)[..., None]
@@ -166,13 +166,13 @@ def paint_water(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator) -> N
 
 
 def paint_pavement(canvas: Canvas, mask: np.ndarray, rng: np.random.Generator, light: float = 1.0) -> None:
-    """Asphalt, or concrete where `light` is above 1: an almost even grey with stains."""
+    """Asphalt, or concrete if `light` is above 1: grey with stains."""
     stains = fractal_noise(rng, 30, 8) * 3 + fractal_noise(rng, 1.2) * 2
     canvas.paint(mask, canvas.tints.asphalt * light + stains[..., None], GROUND)
 
 
 def paint_tree(canvas: Canvas, x: float, y: float, radius: float, rng: np.random.Generator) -> None:
-    """One crown: a shaded, lobed ball with its shadow beside it."""
+    """A tree crown, a shaded ball with lobes, and its shadow."""
     at = window(x, y, 2.3 * radius)
     dx, dy = COLUMNS[at] - x, ROWS[at] - y
     sun_x, sun_y = canvas.sun
@@ -189,7 +189,7 @@ def paint_tree(canvas: Canvas, x: float, y: float, radius: float, rng: np.random
 def paint_building(
     canvas: Canvas, x: float, y: float, angle: float, size: tuple[float, float], roof: np.ndarray, gable: bool
 ) -> None:
-    """One roof, size (length, width), and its shadow: two pitches in different light, or flat with seams."""
+    """A roof of size (length, width) and its shadow: a gable roof, or a flat roof with seams."""
     length, width = size
     height = 5.0 if gable else 7.0
     at = window(x, y, length / 2 + width / 2 + height)
@@ -199,7 +199,7 @@ def paint_building(
         canvas.shade(box(*rotated(x + sun_x * step, y + sun_y * step, angle, at), length, width), 0.2, at)
     along, across = rotated(x, y, angle, at)
     if gable:
-        away = sun_y * math.cos(angle) - sun_x * math.sin(angle)  # 1: the pitch across > 0 looks off the sun
+        away = sun_y * math.cos(angle) - sun_x * math.sin(angle)  # 1: the half across > 0 is in shade
         light = 1 - 0.2 * away * np.sign(across) + 0.12 * line(across, 1.0)
     else:
         seams = np.sign(np.sin(along * 1.2))
@@ -208,7 +208,7 @@ def paint_building(
 
 
 def paint_car(canvas: Canvas, x: float, y: float, angle: float, rng: np.random.Generator) -> None:
-    """A car, 6 by 3 pixels, darker at its windows. The class stays that of the ground it stands on."""
+    """A car of 6 by 3 pixels with darker windows. The class of the ground is kept."""
     at = window(x, y, 6)
     along, across = rotated(x, y, angle, at)
     canvas.shade(box(along - 0.7, across - 0.7, 7.4, 3.6), 0.35, at)
@@ -219,7 +219,7 @@ def paint_car(canvas: Canvas, x: float, y: float, angle: float, rng: np.random.G
 def paint_roads(
     canvas: Canvas, roads: list[tuple[np.ndarray, np.ndarray, float]], rng: np.random.Generator
 ) -> None:
-    """Roads (along, across, width), each around across = 0: kerbs, asphalt, dashes except at crossings."""
+    """Roads (along, across, width) around across = 0, with kerbs, and dashes except at crossings."""
     for extra, light in ((3, 1.3), (0, 1.0)):
         masks = [line(across, width + extra) for _, across, width in roads]
         paint_pavement(canvas, np.max(masks, axis=0), rng, light)
