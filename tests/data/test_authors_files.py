@@ -254,7 +254,7 @@ def first(change: Callable) -> Callable[[Path], None]:
             "holds 3 pairs of 5 captions, beside files of 16 captions and 15 lengths",
         ),
         ("CAPLENS", longer, "beside files of 15 captions and 16 lengths"),
-        ("CAPTIONS", first(lambda ids: [ids[0], 99, *ids[2:]]), r"ids below \d+, .* number 0 is not"),
+        ("CAPTIONS", first(lambda ids: [ids[0], 99, *ids[2:]]), r"ids below \d+ .* number 0 is not"),
         ("CAPTIONS", first(lambda ids: [ids[0], -1, *ids[2:]]), "number 0 is not"),
         ("CAPTIONS", first(lambda ids: [ids[1], *ids[1:]]), "number 0 is not"),
         ("CAPTIONS", first(lambda ids: ids[:-1]), "CAPTIONS_.* must hold rows of one length .*inhomogeneous"),
