@@ -171,7 +171,9 @@ def describe_images(
         if any(fact.unknown_only)
     ]
     if unknown_only:
-        yield _listed("WARNING: pairs with a map in none of the classes' colours (README.md)", unknown_only)
+        yield _listed(
+            "WARNING: pairs with a map in none of the classes' colours (docs/data.md)", unknown_only
+        )
     yield _listed("identical images in two splits", shared_images(pairs, facts))
 
 

@@ -65,7 +65,7 @@ def read_files(entry: Entry, mask_class: str | None = None) -> list[np.ndarray]:
     views = read_views(tuple(entry[column] for column in COLUMNS), mask_class=mask_class)
     for column, view in zip(COLUMNS[2:], views[2:], strict=True):
         if share := unknown_share(view):
-            remedy = "README.md has the table of colours"
+            remedy = "docs/data.md has the table of colours"
             if share > UNKNOWN_SHARE:
                 remedy = f"the order is IMG_A IMG_B SEG_A SEG_B, {remedy}"
             percent = max(round(100 * share), 1)

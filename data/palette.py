@@ -94,7 +94,7 @@ def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
     if unknown and not classes.any() and (len(values) <= FEW or values[-1] < LOW):
         raise UserError(
             f"holds the greyscale values {unknown[:5]}, which look like class indices: paint each class in "
-            "its colour (README.md has the table)"
+            "its colour (docs/data.md has the table)"
         )
     return void_to_black(image)
 

@@ -19,7 +19,7 @@ from data.json_file import read_json
 
 SPLITS = ("train", "val", "test")
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and surrogates, which UTF-8 cannot encode
-FORM = "give the data set's annotations, README.md shows their form"
+FORM = "give the data set's annotations, docs/data.md shows their form"
 MOST_SENTENCES = 1000  # bounds the table of references of a split, pairs x most sentences
 SPLIT_OF = {"train": "train", "restval": "train", "val": "val", "test": "test"}
 
@@ -115,7 +115,7 @@ def read_entries(annotations: Path) -> list:
     if entries and "annotations" in content:
         raise UserError(
             f"{annotations} has `annotations`, as COCO's captions files do: give each entry of `images` its "
-            "`filename`, `split` and `sentences` (README.md shows the form)"
+            "`filename`, `split` and `sentences` (docs/data.md shows the form)"
         )
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{annotations} must hold an object with a non-empty list `images`: {FORM}")

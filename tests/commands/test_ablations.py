@@ -58,7 +58,7 @@ def test_a_modality_alone_looks_at_its_own_views_only(name, own, others):
         assert not torch.allclose(model(with_other(views, [place]), tokens), logits, atol=1e-4)
     features = model.features(views)
     assert features.shape[1] == 2
-    torch.testing.assert_close(model.encode(features), model.encode(views))
+    torch.testing.assert_close(model.fuse(features), model.encode(views))
     assert model.encode(views).shape == (2, 1, 9, 32)
 
 

@@ -57,7 +57,7 @@ def test_photos_given_as_maps_are_reported(say, pair, tmp_path):
     err = say(*pair[2:], *pair[:2])[1]
     assert [line for line in err.splitlines() if "colour of no class" in line] == [
         f"{photo}: 100% of its pixels have a colour of no class: the order is IMG_A IMG_B SEG_A SEG_B, "
-        "README.md has the table of colours"
+        "docs/data.md has the table of colours"
         for photo in pair[:2]
     ]
 
@@ -68,7 +68,8 @@ def test_any_unknown_colours_are_reported(say, pair, tmp_path):
     iio.imwrite(tmp_path / "map.png", semantic)
     err = say(*pair[:3], str(tmp_path / "map.png"))[1]
     assert (
-        f"{tmp_path / 'map.png'}: 1% of its pixels have a colour of no class: README.md has the table" in err
+        f"{tmp_path / 'map.png'}: 1% of its pixels have a colour of no class: docs/data.md has the table"
+        in err
     )
     assert "the order is" not in err
 

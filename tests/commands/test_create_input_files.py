@@ -238,7 +238,7 @@ def test_memory_is_bounded_with_noise_maps(second_cc_folder):
     assert len(peaks) == 2, done.stderr
     assert max(peaks) < 300_000, "kB"
     assert "WARNING: some maps have 32 or more colours outside the palette" in done.stdout
-    assert "pairs with a map in none of the classes' colours (README.md): 40 (" in done.stdout
+    assert "pairs with a map in none of the classes' colours (docs/data.md): 40 (" in done.stdout
 
 
 def test_missing_maps_are_prepared_as_void(second_cc_folder, capsys):
@@ -416,7 +416,7 @@ def test_the_command_line_prints_facts_and_nothing_to_standard_error(second_cc_f
         (lambda root: (root / "val/sem/B/00004.png").unlink(), "val/sem/B/00004.png not found"),
         (
             lambda root: (root / "val/rgb/A/00004.png").write_bytes(b"\x89PNG"),
-            "val/rgb/A/00004.png is no image",
+            "val/rgb/A/00004.png cannot be read as an image",
         ),
         (lambda root: save(root / "val/sem/A/00004.png", np.zeros((9, 9, 3), np.uint8)), "one size"),
         (lambda root: shutil.rmtree(root), "SECOND_CC_dataset not found"),

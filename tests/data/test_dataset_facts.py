@@ -133,7 +133,8 @@ def test_changed_pairs_with_void_maps_and_maps_without_a_class_are_listed():
     lines = list(describe_images(pairs, facts, counted(facts)))
     assert lines[1] == "changed pairs whose maps are both void: 1 of 4"
     assert (
-        lines[2] == "WARNING: pairs with a map in none of the classes' colours (README.md): 1 (train 2.png)"
+        lines[2]
+        == "WARNING: pairs with a map in none of the classes' colours (docs/data.md): 1 (train 2.png)"
     )
 
 

@@ -46,7 +46,7 @@ def stand_in(folder: Path, version: str, script: str) -> None:
 
 @pytest.mark.skipif((HOME / "lib" / MODELS[0]).exists(), reason="the models are installed")
 def test_absent_models_are_not_downloaded_but_named():
-    with pytest.raises(SpiceError, match=r"its models are not installed, see README\.md"):
+    with pytest.raises(SpiceError, match=r"its models are not installed, see docs/results\.md"):
         Spice().rows(SEGMENTS)
     assert not (HOME / "lib" / MODELS[0]).exists()
 

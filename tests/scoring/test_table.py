@@ -48,4 +48,6 @@ def test_absent_spice_is_one_short_line(meteor: Meteor, tmp_path):
     options = {"released": RELEASED, "optional": [Spice(tmp_path)], "resamples": 2}
     lines = format_table(score(RECORDS, meteor, no_change=[SAME], training=TRAINING, **options)).splitlines()
     said = [line for line in lines if "spice" in line]
-    assert said == ["no spice: SpiceError: its models are not installed, see README.md (ours, released)"]
+    assert said == [
+        "no spice: SpiceError: its models are not installed, see docs/results.md (ours, released)"
+    ]

@@ -54,7 +54,7 @@ class Spice(Metric):
     def _run(self, segments: Sequence[Segment]) -> list[float]:
         """The jar's answers: it parses every sentence, some thousands a minute."""
         if not all((self._home / "lib" / name).is_file() for name in MODELS):
-            raise SpiceError("its models are not installed, see README.md")
+            raise SpiceError("its models are not installed, see docs/results.md")
         asked = [
             {"image_id": place, "test": caption, "refs": list(references)}
             for place, (caption, references) in enumerate(segments)
