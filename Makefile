@@ -15,8 +15,8 @@ PAIR := 00487.png# a pair of the demo's test split: a residential area is built 
 
 # Make glibc keep freed memory for the next tensor instead of returning it to the system. This saves about a
 # tenth of a training step on two CPU cores (docs/training.md). Other C libraries ignore these variables.
-export MALLOC_MMAP_MAX_ := 0
-export MALLOC_TRIM_THRESHOLD_ := 2147483647
+demo: export MALLOC_MMAP_MAX_ := 0
+demo: export MALLOC_TRIM_THRESHOLD_ := 2147483647
 
 .PHONY: demo test test-slow test-gpu lint clean
 
