@@ -38,7 +38,7 @@ def pairs(demo_input) -> list[list[Path]]:
 
 def assert_same(answer: Answer, other: Answer) -> None:
     assert answer.text == other.text
-    assert answer.log_prob == pytest.approx(other.log_prob, abs=1e-5)
+    assert answer.log_prob == pytest.approx(other.log_prob, rel=1e-6, abs=1e-5)
     np.testing.assert_array_equal(answer.views, other.views)
 
 
