@@ -36,6 +36,12 @@ def map_row(title: str, scores: dict) -> str:
     return f"| {' | '.join([title, *cells, span(scores['decision']['caption']['all']) + ' %'])} |"
 
 
+def detector_row(title: str, scores: dict) -> str:
+    """A row of the table of the change detector, per cent."""
+    values = [f"{scores[metric]:.1f}" for metric in ("oa", "miou", "sek", "f_scd")]
+    return f"| {' | '.join([title, *values])} |"
+
+
 def robustness_rows(content: dict) -> list[str]:
     """For each model: clean S*m, then at severity 3 the means over images and over map noise."""
     rows = []
@@ -70,10 +76,9 @@ def expected_rows() -> list[str]:
         score_row("model", demo["ours"]["all"], demo["decision"]),
         score_row("model, other pairs' images", shuffled["ours"]["all"], shuffled["decision"]),
     ]
-    for name in ("given", "detected", "void"):
-        path = {"given": "demo_test.json"}.get(name, f"demo_test_{name}_maps.json")
-        if (RESULTS / path).exists():
-            rows.append(map_row(name, result(path)))
+    rows += [map_row(name, result(f"demo_maps_{name}.json")) for name in ("given", "detected", "void")]
+    detector = result("demo_detector.json")
+    rows += [detector_row("detector", detector["ours"]), detector_row("all maps void", detector["floor"])]
     robustness = result("demo_robustness.json")
     return [*rows, *robustness_rows(robustness), *group_rows(robustness)]
 
