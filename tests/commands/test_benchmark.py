@@ -11,6 +11,7 @@ import torch
 from data.perturbations import PERTURBATIONS
 from tests.helpers.tiny import tiny_settings
 from tools import benchmark
+from tools.studies.benchmark_model import precisions
 from tools.studies.stopwatch import Work, count_operations, format_rows, product_speed, time_side_by_side
 
 CPU = torch.device("cpu")
@@ -29,7 +30,7 @@ def run(output, *argv):
 
 def check_ratios(rows):
     """Rows in both precisions, beside the released procedure and beside the trunks alone."""
-    for precision in benchmark.precisions(torch.device("cpu")):
+    for precision in precisions(torch.device("cpu")):
         ours, trunks = rows[precision], rows[f"trunks alone, {precision}"]
         assert ours["times_released"] == pytest.approx(rows["released"]["seconds"] / ours["seconds"])
         assert ours["above_limit"] == pytest.approx(ours["seconds"] / trunks["seconds"] - 1)
@@ -125,5 +126,5 @@ def test_peak_memory_is_reset_between_works():
 def test_operations_and_speed_of_a_product():
     a = torch.ones(32, 16)
     assert count_operations(lambda: a @ a.T) == 2 * 32 * 32 * 16
-    for precision in benchmark.precisions(torch.device("cpu")):
+    for precision in precisions(torch.device("cpu")):
         assert product_speed(CPU, precision) > 1e6

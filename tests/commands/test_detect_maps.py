@@ -184,5 +184,5 @@ def test_unused_options_are_refused(say, pair, detector, tmp_path):
         say(*pair, "--detector", detector)
     content = {**load_checkpoint(detector), "image_size": [48, 48]}
     save_checkpoint(tmp_path / "large.pt", content)
-    with pytest.raises(ValueError, match=r"must have learnt on \(32, 32\) images .* got \(48, 48\)"):
+    with pytest.raises(ValueError, match=r"must be trained on \(32, 32\) images .* got \(48, 48\)"):
         say(*pair[:2], "--detector", tmp_path / "large.pt")

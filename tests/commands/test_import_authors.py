@@ -1,4 +1,4 @@
-"""Importing released checkpoints: the same logits and captions, and all that eval, caption and train need."""
+"""Imported checkpoints of the authors: same logits, same captions; eval, caption and train accept them."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def importer(tmp_path):
 
 @pytest.fixture
 def import_modules(importer, tmp_path):
-    """A function that pickles modules as the released code does and imports them."""
+    """A function that pickles modules as the authors' code does and imports them."""
 
     def run(modules: dict[str, nn.Module], save=authors_modules.save) -> Path:
         return importer(save(authors_modules.checkpoint(modules), tmp_path / "theirs.pth.tar"))
@@ -78,14 +78,14 @@ def compare_captions(
     ],
     ids=lambda sizes: sizes["trunk"],
 )
-def test_logits_equal_the_released_ones(import_modules, sizes):
+def test_logits_equal_those_of_the_authors_model(import_modules, sizes):
     modules = authors_modules.build(len(WORDS), **sizes)
     path = import_modules(modules)
     assert load_checkpoint(path)["config"]["model"]["trunk"] == sizes["trunk"]
     compare_logits(path, modules, sizes.get("heads", 2), authors_modules.pictures(3, seed=1))
 
 
-def test_captions_equal_the_released_ones(import_modules):
+def test_captions_equal_those_of_the_authors_model(import_modules):
     lengths = []
     for seed in (4, 5, 8):
         modules = authors_modules.build(len(WORDS), seed=seed)
@@ -109,7 +109,7 @@ def test_full_size(import_modules, trunk):
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_parameters_are_those_of_the_released_listing(real_data):
+def test_parameters_match_the_listing_of_an_authors_checkpoint(real_data):
     lines = (real_data / "released_checkpoint.tsv").read_text().splitlines()
     listed = {f"{owner}.{name}": shape for owner, name, shape in (line.split("\t") for line in lines)}
     modules = authors_modules.build(7, trunk="resnet101", width=512, heads=8, inner=2048, grid=14)

@@ -26,6 +26,9 @@ from data.sources import Pair, read_pairs
 from data.splits import open_split
 from tests.helpers.browser import Browser, find_browser
 from tools import make_report
+from tools.report.page import encode_views, learning_curves
+from tools.scoring.metrics import METRIC_TITLES
+from tools.scoring.results import read_log
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>" onclick="alert(1)'
 
@@ -199,13 +202,13 @@ def test_without_human_words_the_released_column_is_all_there_is(report):
 
     text = report(scores=released_only)
     assert "no human words (ours)" in text
-    assert "<th>released</th>" in text
+    assert "<th>authors</th>" in text
     assert "<th>this run</th>" not in text
 
 
 def judged(caption: str, changed: bool) -> tuple[bool, list[bool]]:
     entry = {"caption": caption, "changed": changed, "references": ["a house", "a new road"], "scores": {}}
-    found = make_report.judge(entry, no_change=["nothing new"])
+    found = make_report.make_pair(entry, no_change=["nothing new"])
     return found["right"], [word["known"] for word in found["words"]]
 
 
@@ -217,7 +220,7 @@ def test_judging_a_pair():
 
 
 def test_a_run_without_a_log_has_no_curves(tmp_path):
-    assert make_report.learning_curves(tmp_path / "log.jsonl") == []
+    assert learning_curves(read_log(tmp_path / "log.jsonl", "train anew")) == []
 
 
 def test_mistakes_are_named(tiny_run, evaluated, report, tmp_path):
@@ -240,7 +243,7 @@ def test_a_report_of_1227_pairs_stays_under_60_megabytes(real_pairs):
     sizes = []
     for pair in pairs:
         views = stack_views(read_views(pair.views, pair.label), (256, 256))
-        sizes.append(sum(map(len, make_report.encode_views(views))))
+        sizes.append(sum(map(len, encode_views(views))))
     assert 1227 * (np.mean(sizes) + 4000) < 60e6  # the text of a card takes less than 4000 bytes
 
 
@@ -322,7 +325,7 @@ def test_nothing_reaches_out_of_the_window(report, browser, tmp_path, width):
         interval = dict.fromkeys(("value", "low", "high"), 888.8)
         for column in ("ours", "floor", "floor_oracle", "margin", "released"):
             for part in scores[column].values():
-                part.update(dict.fromkeys(make_report.METRIC_TITLES, interval))
+                part.update(dict.fromkeys(METRIC_TITLES, interval))
         return scores
 
     report(scores=wide, captions=lambda entries: [{**entry, "caption": "x" * 200} for entry in entries])

@@ -30,6 +30,7 @@ from tools.studies.perturbation_scores import (
     trained_on,
 )
 from tools.studies.perturbed_pairs import PerturbedPairs, batches, perturbation_seed, show_cells
+from tools.studies.robustness_subject import Subject, caption_cells, common_truth
 
 SAME = "the scene is the same as before"
 BUILT = "a house is built"
@@ -58,7 +59,7 @@ def test_only_altered_views_are_recomputed(modalities):
 
 
 @pytest.fixture(scope="module")
-def subject(tiny_run) -> robustness.Subject:
+def subject(tiny_run) -> Subject:
     best = str(tiny_run / "best.pt")
     return robustness.open_subject(best, ["--checkpoint", best])
 
@@ -134,7 +135,7 @@ def test_captions_equal_those_of_separate_evaluation(subject, pairs, meteor):
     cells = [CLEAN, Cell("noise", 5), Cell("map_void", 5), Cell("viewpoint", 5)]
     found = {cell: [] for cell in cells}
     altered = {cell: [] for cell in cells}
-    for cell, said, differs in robustness.caption_cells(subject._replace(model=model), cells, 0, meteor):
+    for cell, said, differs in caption_cells(subject._replace(model=model), cells, 0, meteor):
         found[cell] += said
         altered[cell] += differs
     assert all(altered[CLEAN])
@@ -324,22 +325,22 @@ def test_incompatible_maps_are_refused(tiny_run, detector, tmp_path):
     with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc"):
         run("--checkpoint", best, "--detector", best)
     save_checkpoint(tmp_path / "large.pt", {**load_checkpoint(detector), "image_size": [48, 48]})
-    with pytest.raises(ValueError, match=r"must have learnt on \(32, 32\) images .* got \(48, 48\)"):
+    with pytest.raises(ValueError, match=r"must be trained on \(32, 32\) images .* got \(48, 48\)"):
         run("--checkpoint", best, "--detector", tmp_path / "large.pt")
 
 
 def test_checkpoints_are_compared_on_the_same_pairs(subject):
-    assert robustness.common_truth([subject, subject]).changed.sum() > 0
+    assert common_truth([subject, subject]).changed.sum() > 0
     other = robustness.open_subject(subject.path, ["--checkpoint", subject.path, "--split", "val"])
     with pytest.raises(ValueError, match="on the same pairs.*give one --data.dir"):
-        robustness.common_truth([subject, other])
+        common_truth([subject, other])
 
 
 def test_changed_and_unchanged_pairs_are_needed(subject, pairs):
     changed = [row for row in pairs.rows if pairs.reader.changed[row]]
     alone = ChangeCaptions(pairs.reader, rows=changed, captions="none")
     with pytest.raises(ValueError, match="unchanged pairs are needed, got (\\d+) changed of \\1"):
-        robustness.common_truth([subject._replace(pairs={"test": alone})])
+        common_truth([subject._replace(pairs={"test": alone})])
 
 
 def test_pairs_that_differ_between_models_are_not_compared_one_by_one(meteor):

@@ -31,6 +31,7 @@ from tools.engine.captioning_task import CaptionLoss
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import clip_gradients, decay_decoder, make_optimiser
+from tools.engine.run_state import check_same_progress
 from tools.engine.training_steps import Progress, TrainingSteps
 
 BASE = ["--config", str(CONFIGS / "second_cc.yaml")]
@@ -206,7 +207,7 @@ def test_progress_must_agree_over_processes(tmp_path):
             return [item, Progress(steps=3)]
 
     with pytest.raises(ValueError, match=r"same step, they are at 7, 3: give a --run_dir that all machines"):
-        train.check_same_progress(Progress(steps=7), tmp_path, Two())
+        check_same_progress(Progress(steps=7), tmp_path, Two())
 
 
 def test_resume_without_a_checkpoint_starts_and_says_so(demo_input, tmp_path, capsys):

@@ -11,15 +11,10 @@ from data.json_file import read_csv, read_json, read_json_lines
 from data.pair_table import read_pairs_file
 from data.sources import read_entries
 from data.vocabulary import Vocabulary
-from tools.make_report import read_results
-
-
-def scores(path: Path) -> dict:
-    return read_results(path, "decision")
-
+from tools.scoring.results import read_scores
 
 DEEP = "[" * 100_000 + "]" * 100_000
-READERS = (read_pairs_file, read_word_map, read_entries, Vocabulary.load, scores)
+READERS = (read_pairs_file, read_word_map, read_entries, Vocabulary.load, read_scores)
 
 
 def written(path: Path, content: str | bytes) -> Path:

@@ -16,7 +16,7 @@ import eval as evaluation
 import train
 from configs import Config, TrainConfig
 from tests.conftest import CONFIGS
-from tests.helpers.tiny import RELEASED, VOCABULARY_SIZE, random_views, tiny_config, tiny_model, tiny_settings
+from tests.helpers.tiny import AUTHORS, VOCABULARY_SIZE, random_views, tiny_config, tiny_model, tiny_settings
 from tools import benchmark, detect_maps, robustness
 from tools.engine.checkpoint import (
     FORMAT,
@@ -24,10 +24,10 @@ from tools.engine.checkpoint import (
     restore_detector,
     restore_model,
     save_checkpoint,
-    start_from,
 )
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
+from tools.engine.run_state import restore, start_from
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "last_c36599d.pt.xz"  # what train.py wrote at commit c36599d
 WORDS = ["<pad>", *(f"w{i}" for i in range(VOCABULARY_SIZE - 4)), "<unk>", "<start>", "<end>"]
@@ -49,7 +49,7 @@ def tiny_content(**changes: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
+@pytest.mark.parametrize("variant", [{}, AUTHORS], ids=["paper", "authors"])
 def test_a_saved_model_comes_back(tmp_path, variant):
     model = tiny_model(**variant).eval()
     save_checkpoint(tmp_path / "best.pt", tiny_content(**variant))
@@ -102,9 +102,7 @@ def test_a_run_of_an_earlier_commit_can_be_resumed(old_checkpoint):
     content = load_checkpoint(old_checkpoint, training=True)
     model, _ = restore_model(content, fold=False)
     optimiser = make_optimiser(model, TrainConfig())
-    progress = train.restore(
-        content, model, optimiser, torch.amp.GradScaler("cpu", enabled=False), Processes()
-    )
+    progress = restore(content, model, optimiser, torch.amp.GradScaler("cpu", enabled=False), Processes())
     assert (progress.epoch, progress.steps) == (6, 35)
     moments = [state["exp_avg"] for state in optimiser.state.values()]
     assert sum(moment.any().item() for moment in moments) > 10

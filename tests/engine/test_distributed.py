@@ -161,8 +161,8 @@ def test_epoch_can_be_resumed_at_any_step():
 def test_parts_of_a_step_add_up(demo_input):
     """Progress counts what the epoch's mean loss needs."""
     progress = Progress(loss=6.0, count=3.0, step=4, steps=9)
-    assert progress.judge(1.0)
-    assert not progress.judge(1.0)
+    assert progress.end_epoch(1.0)
+    assert not progress.end_epoch(1.0)
     assert (progress.epoch, progress.step, progress.steps, progress.stale) == (3, 0, 9, 1)
 
 

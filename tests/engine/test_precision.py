@@ -5,7 +5,6 @@ import warnings
 import pytest
 import torch
 
-import train
 from configs import TrainConfig
 from models.precision import (
     autocast,
@@ -18,11 +17,12 @@ from models.precision import (
     usable_precision,
 )
 from tests.helpers.tiny import END, PAD, START, random_tokens, random_views, tiny_model
-from tools import benchmark
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
+from tools.engine.run_state import restore, training_state
 from tools.engine.training_steps import Progress
 from tools.studies.authors_procedure import authors_captions, authors_optimiser, authors_step
+from tools.studies.benchmark_model import PRECISIONS, counterpart, precisions
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -117,12 +117,12 @@ def test_the_authors_procedure_sets_its_own_precision():
     assert set(seen) == {False}
 
 
-def test_ours_stands_beside_the_released_procedure_in_the_same_precision():
+def test_ours_stands_beside_the_authors_procedure_in_the_same_precision():
     works = {"released": None, "released, tf32": None}
-    beside = {name: benchmark.counterpart(name, works) for name in benchmark.PRECISIONS}
+    beside = {name: counterpart(name, works) for name in PRECISIONS}
     assert beside == {"float32": "released", "tf32": "released, tf32", "bf16": "released, tf32"}
-    assert benchmark.counterpart("bf16", {"released": None}) == "released"
-    assert "tf32" not in benchmark.precisions(CPU)
+    assert counterpart("bf16", {"released": None}) == "released"
+    assert "tf32" not in precisions(CPU)
 
 
 def test_convolutions_are_tuned_on_gpus_that_need_not_repeat_themselves():
@@ -143,10 +143,10 @@ def test_a_resumed_run_has_its_scale():
     optimiser = make_optimiser(model, TrainConfig())
     scaler.scale(torch.zeros(()))  # makes the scale
     scaler.update(2.0)
-    state = train.training_state(optimiser, scaler, Progress(skipped=2), processes)
+    state = training_state(optimiser, scaler, Progress(skipped=2), processes)
     resumed = torch.amp.GradScaler("cpu")
     content = {"model": model.state_dict(), "training": state}
-    progress = train.restore(content, model, optimiser, resumed, processes)
+    progress = restore(content, model, optimiser, resumed, processes)
     assert resumed.state_dict() == scaler.state_dict()
     assert progress == Progress(skipped=2)
 
@@ -155,8 +155,8 @@ def test_a_run_without_a_scale_goes_on():
     """An older checkpoint, or one of another precision."""
     model, processes, scaler = tiny_model(), Processes(), torch.amp.GradScaler(enabled=False)
     optimiser = make_optimiser(model, TrainConfig())
-    state = train.training_state(optimiser, scaler, Progress(), processes)
+    state = training_state(optimiser, scaler, Progress(), processes)
     assert state["scaler"] == {}
     resumed = torch.amp.GradScaler("cpu")
-    train.restore({"model": model.state_dict(), "training": state}, model, optimiser, resumed, processes)
+    restore({"model": model.state_dict(), "training": state}, model, optimiser, resumed, processes)
     assert resumed.get_scale() == 2**16

@@ -97,7 +97,7 @@ def test_seeds_are_tested_anew_where_checkpoint_data_or_settings_differ(
     shutil.copy(run / "last.pt", run / "best.pt")
     assert outdated(scores, run, asked) == ["another checkpoint (best.pt)"]
     scores["evaluation"]["settings"]["decode.beam_size"] = 1
-    assert outdated(scores, scored, asked) == ["decode.beam_size 1 in place of 4"]
+    assert outdated(scores, scored, asked) == ["decode.beam_size 1 instead of 4"]
 
 
 def test_seeds_of_other_training_data_are_refused(scored, other_data):
@@ -123,7 +123,7 @@ def test_scores_of_an_earlier_version_are_taken_with_a_remark(scored, capsys):
 def test_a_report_shows_no_scores_of_another_checkpoint_or_other_pairs(scored, other_data, tmp_path):
     with pytest.raises(ValueError, match="scores.json does not belong to .* another data set"):
         make_report.main([str(scored), "--data.dir", str(other_data)])
-    with pytest.raises(ValueError, match="data.maps given in place of void"):
+    with pytest.raises(ValueError, match="data.maps given instead of void"):
         make_report.main([str(scored), "--data.maps", "void"])
     run = Path(shutil.copytree(scored, tmp_path / "run"))
     shutil.copy(run / "last.pt", run / "best.pt")
@@ -140,7 +140,7 @@ def test_no_pair_is_shown_its_own_images(count):
 
 
 def test_one_pair_has_no_other():
-    with pytest.raises(ValueError, match="the split has one pair: leave it out"):
+    with pytest.raises(ValueError, match="needs at least two pairs, the split has one: leave it out"):
         evaluation.other_pairs([3])
 
 

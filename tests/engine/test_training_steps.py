@@ -109,7 +109,7 @@ def test_the_mean_loss_of_an_epoch_counts_its_own_steps_alone():
     loss = Spoilt(factor=100.0)
     steps = steps_of(loss, report=lambda number, mean, norm: means.append(mean))
     steps.take_and_wait(batch_of(2))
-    steps.progress.judge(1.0)
+    steps.progress.end_epoch(1.0)
     loss.factor = 1.0
     steps.take_and_wait(batch_of(2))
     assert steps.progress.count == steps.count

@@ -174,7 +174,7 @@ def checkpoint(modules: dict[str, nn.Module]) -> dict[str, Any]:
 
 
 @contextmanager
-def released_names() -> Iterator[None]:
+def authors_names() -> Iterator[None]:
     """While this lasts the classes above are pickled under the released names."""
     homes = {cls: cls.__module__ for classes in PICKLED_AS.values() for cls in classes}
     try:
@@ -193,7 +193,7 @@ def released_names() -> Iterator[None]:
 
 def save(content: Any, path: Path, **options: Any) -> Path:
     """torch.save as the released script calls it."""
-    with released_names():
+    with authors_names():
         torch.save(content, path, **options)
     return path
 

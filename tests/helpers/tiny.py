@@ -16,7 +16,7 @@ from tools.run_ablations import read_ablations
 
 VOCABULARY_SIZE = 12
 START, END, PAD = 10, 11, 0
-RELEASED = {"layers": "parallel", "sharing": "shared", "trunk_batchnorm": "live", "normalisation": "none"}
+AUTHORS = {"layers": "parallel", "sharing": "shared", "trunk_batchnorm": "live", "normalisation": "none"}
 ABLATED = {  # name -> the changes that make a `tiny_model` that ablation
     name: {key.removeprefix("model."): value for key, value in settings.items()}
     for name, settings in read_ablations(None).items()

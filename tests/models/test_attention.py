@@ -9,10 +9,10 @@ import caption
 from data.vocabulary import END, PAD, UNK, Vocabulary
 from data.vocabulary import START as START_WORD
 from models.attention import Attention
-from tests.helpers.tiny import RELEASED, START, VOCABULARY_SIZE, random_tokens, random_views, tiny_model
+from tests.helpers.tiny import AUTHORS, START, VOCABULARY_SIZE, random_tokens, random_views, tiny_model
 from tools.engine.predictor import explain_caption
 
-VARIANTS = pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
+VARIANTS = pytest.mark.parametrize("variant", [{}, AUTHORS], ids=["paper", "authors"])
 
 
 @torch.no_grad()

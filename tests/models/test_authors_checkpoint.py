@@ -1,4 +1,4 @@
-"""Released checkpoints that do not fit: the parameter is named; what is never used may be absent."""
+"""Errors name the parameter of an authors' checkpoint that does not fit; unused parameters may be missing."""
 
 import json
 import os
@@ -96,7 +96,7 @@ def with_a_list_of_parameters(content: dict) -> None:
     ("change", "message"),
     [
         (without_a_parameter, r"lacks encoder_feat.projection2.bias"),
-        (with_one_more, r"has decoder.extra.weight besides"),
+        (with_one_more, r"has the unknown parameter decoder.extra.weight"),
         (
             of_another_shape,
             r"has encoder_feat.LN.0.weight as \(8,\) torch.float32, not \(32,\) torch.float32",
@@ -108,8 +108,8 @@ def with_a_list_of_parameters(content: dict) -> None:
         (without_attention, r"lacks encoder_feat.transformer.0.attention2"),
         (with_a_shorter_trunk, r"lacks encoder_image2.net.6.1.bn1.bias.*resnet18"),
         (with_a_flat_projection, r"has encoder_feat.projection.weight as \(\)"),
-        (with_text_for_a_tensor, r"decoder.wdc.bias of the checkpoint is no tensor"),
-        (with_a_list_of_parameters, r"decoder.wdc of the checkpoint is no pickled module: its _buffers"),
+        (with_text_for_a_tensor, r"decoder.wdc.bias of the checkpoint is not a tensor"),
+        (with_a_list_of_parameters, r"decoder.wdc of the checkpoint is not a pickled module: its _buffers"),
     ],
 )
 def test_what_does_not_fit_is_named(change, message, tmp_path):
@@ -126,7 +126,7 @@ def test_another_word_map_is_refused(tmp_path):
         import_authors.main(command(path, [*WORDS, "more"]))
 
 
-def test_what_the_released_code_never_uses_may_be_absent(tmp_path):
+def test_unused_parameters_of_the_authors_code_may_be_missing(tmp_path):
     theirs = content()
     layer, decoder = theirs["encoder_feat"].transformer[0], theirs["decoder"]
     del (
@@ -147,9 +147,9 @@ def test_what_the_released_code_never_uses_may_be_absent(tmp_path):
 
 def test_the_checkpoint_is_not_overwritten(tmp_path):
     path = authors_modules.save(content(), tmp_path / "theirs.pt")
-    with pytest.raises(ValueError, match="--output .*theirs.pt is the checkpoint that is read"):
+    with pytest.raises(ValueError, match="--output .*theirs.pt must not be the input file"):
         import_authors.main([*command(path)[:-1], str(path)])
-    with pytest.raises(FileNotFoundError, match="gone.pt not found: give a checkpoint of the released code"):
+    with pytest.raises(FileNotFoundError, match="gone.pt not found: give a checkpoint of the authors' code"):
         import_authors.main(command(tmp_path / "gone.pt"))
 
 

@@ -1,4 +1,4 @@
-"""Pickles that are no released checkpoint: code in them never runs, and what it is is named."""
+"""Pickles that are not authors' checkpoints: their code is not executed, and the error names it."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.authors.pickle_reader import read_released
+from models.authors.pickle_reader import read_authors_checkpoint
 from tests.conftest import CONFIGS
 from tests.helpers import authors_modules
 
@@ -26,7 +26,7 @@ def content() -> dict[str, Any]:
 
 def refuse(path: Path, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        read_released(path)
+        read_authors_checkpoint(path)
     assert "\n" not in str(caught.value)
 
 
@@ -108,7 +108,10 @@ def test_no_attack_runs_wherever_it_stands(place, tmp_path):
     bad = content()
     place(bad, ATTACKS["posix.system"](tmp_path / "mark"))
     path = authors_modules.save(bad, tmp_path / "bad.pth.tar")
-    refuse(path, r"bad.pth.tar is refused \(it holds posix.system\): only tensors and the released classes")
+    refuse(
+        path,
+        r"bad.pth.tar is refused \(it holds posix.system\): it may hold only tensors and the authors'",
+    )
     assert not (tmp_path / "mark").exists()
 
 
@@ -132,7 +135,7 @@ def test_unknown_classes_are_refused_by_name(module, tmp_path, monkeypatch):
     home = types.ModuleType(module)
     home.Strange = strange
     bad = {**content(), "epoch": strange()}
-    with authors_modules.released_names(), monkeypatch.context() as imports:
+    with authors_modules.authors_names(), monkeypatch.context() as imports:
         imports.setitem(sys.modules, module, home)
         torch.save(bad if module == "strange_module" else {"epoch": strange()}, tmp_path / "bad.pt")
     refuse(tmp_path / "bad.pt", rf"is refused \(it holds {module}.Strange\)")
@@ -158,8 +161,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         (tmp_path / "bad.pt").write_bytes(data)
         refuse(tmp_path / "bad.pt", r"bad.pt is refused \(.+\)")
     torch.save([1, 2], tmp_path / "bad.pt")
-    refuse(tmp_path / "bad.pt", r"is no checkpoint of the released code: it has no encoder_image")
+    refuse(tmp_path / "bad.pt", r"is not a checkpoint of the authors' code: it has no encoder_image")
     torch.save(
         dict.fromkeys(("encoder_image", "encoder_image2", "encoder_feat", "decoder"), 3), tmp_path / "bad.pt"
     )
-    refuse(tmp_path / "bad.pt", r"encoder_image of the checkpoint is no pickled module")
+    refuse(tmp_path / "bad.pt", r"encoder_image of the checkpoint is not a pickled module")

@@ -54,7 +54,7 @@ def search(table, pairs, beam_size, max_steps=6, best=1):
     )
 
 
-def released_rule(table, pair, beam_size, max_steps):
+def authors_rule(table, pair, beam_size, max_steps):
     """One pair, one step at a time, as the rule is written: (words, score, finished), finished ones first."""
     alive, finished = [((START,), 0.0)], []
     width = min(beam_size, table.vocabulary)
@@ -81,11 +81,11 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("beam_size", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("seed", range(8))
-def test_every_answer_follows_the_released_rule(beam_size, seed):
+def test_every_answer_follows_the_authors_rule(beam_size, seed):
     table = Table(vocabulary=5, seed=seed)
     found = search(table, list(range(7)), beam_size, best=beam_size)
     for pair, answers in enumerate(found):
-        assert_same(answers, released_rule(table, pair, beam_size, 6))
+        assert_same(answers, authors_rule(table, pair, beam_size, 6))
 
 
 @pytest.mark.parametrize("beam_size", [1, 3, 4])
@@ -94,7 +94,7 @@ def test_stopping_early_for_one_answer_changes_nothing(beam_size, seed):
     table = Table(vocabulary=5, seed=seed, sharpness=4.0)
     for best in (1, 2):
         for pair, answers in enumerate(search(table, list(range(7)), beam_size, best=best)):
-            assert_same(answers, released_rule(table, pair, beam_size, 6)[:best])
+            assert_same(answers, authors_rule(table, pair, beam_size, 6)[:best])
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -1,4 +1,4 @@
-"""Captions and log-probabilities of the model equal those of the released procedure, which decodes a pair at
+"""Captions and log-probabilities of the model equal those of the authors' procedure, which decodes a pair at
 a time and reads every prefix anew; and the procedure itself is what it says."""
 
 import itertools
@@ -17,9 +17,9 @@ from data.sources import read_pairs
 from data.synthetic import make_pair
 from models.mmodalcc import MModalCC
 from tests.helpers.tiny import (
+    AUTHORS,
     END,
     PAD,
-    RELEASED,
     START,
     VOCABULARY_SIZE,
     random_tokens,
@@ -38,7 +38,7 @@ from tools.studies.authors_procedure import (
     authors_step,
 )
 
-VARIANTS = pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
+VARIANTS = pytest.mark.parametrize("variant", [{}, AUTHORS], ids=["paper", "authors"])
 BEAMS = pytest.mark.parametrize("beam_size", [1, 3, 4, 8])
 LENGTHS = [0, 1, 2, 4, 5, 7, 8, 3]  # words of the captions that the eight demo pairs are taught
 
@@ -55,9 +55,9 @@ def as_views(pairs: list[list[np.ndarray]]) -> torch.Tensor:
 
 
 @cache
-def taught(released: bool) -> MModalCC:
+def taught(authors: bool) -> MModalCC:
     """A model whose decoder has half learnt one caption for each demo pair, long and short ones."""
-    model = tiny_model(**(RELEASED if released else {})).eval()
+    model = tiny_model(**(AUTHORS if authors else {})).eval()
     tokens = torch.full((len(LENGTHS), 1, 10), PAD)
     for row, words in enumerate(LENGTHS):
         tokens[row, 0, : words + 2] = torch.tensor([START, *random_tokens(words, seed=row), END])
@@ -96,7 +96,7 @@ def assert_same(model: MModalCC, views: torch.Tensor, beam_size: int, *batch_siz
 @BEAMS
 @VARIANTS
 def test_demo_pairs_with_early_and_late_finishers(variant, beam_size):
-    found = assert_same(taught(variant is RELEASED), demo_views(), beam_size, 1, 3, 8)
+    found = assert_same(taught(variant is AUTHORS), demo_views(), beam_size, 1, 3, 8)
     assert len({len(answers[0].tokens) for answers in found}) > 3
 
 
@@ -145,7 +145,7 @@ def test_a_trunk_call_for_each_view_gives_the_same_memory(variant):
 
 
 @VARIANTS
-def test_the_released_step_has_our_loss_and_learns(variant):
+def test_the_authors_step_has_our_loss_and_learns(variant):
     views, tokens = random_views(4), random_tokens(4, 7)
     tokens[0, 5:], tokens[1:, -1] = PAD, END
     ours = tiny_model(**variant).train()

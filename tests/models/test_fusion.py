@@ -1,4 +1,4 @@
-"""Fusion: the paper's and the released wiring, checked against the equations written out."""
+"""Fusion: the wiring of the paper and of the authors' code, checked against the equations written out."""
 
 import pytest
 import torch

@@ -6,9 +6,9 @@ import torch.nn.functional as F
 
 from models import build_model
 from tests.helpers.tiny import (
+    AUTHORS,
     END,
     PAD,
-    RELEASED,
     START,
     VOCABULARY_SIZE,
     random_tokens,
@@ -17,7 +17,7 @@ from tests.helpers.tiny import (
     tiny_model,
 )
 
-VARIANTS = pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
+VARIANTS = pytest.mark.parametrize("variant", [{}, AUTHORS], ids=["paper", "authors"])
 
 
 @VARIANTS

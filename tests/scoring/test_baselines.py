@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tools.scoring.baselines import SHORTLIST, best_constants, constant_scores, split_parts, training_captions
+from tools.scoring.baselines import SHORTLIST, best_constants, split_parts, training_captions
+from tools.scoring.constant_scores import constant_scores
 from tools.scoring.meteor import Meteor
 from tools.scoring.metrics import measure
 

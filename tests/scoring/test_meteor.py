@@ -101,8 +101,8 @@ def test_the_bundled_java_runs_with_an_empty_path():
     ("script", "reason"),
     [
         ("echo no memory >&2; exit 3", "ended with code 3: no memory"),
-        ("exit 0", "ended with code 0: it said nothing"),
-        ("read line; echo 1.0 2.0; exec sleep 60", "until it said '1.0 2.0'"),
+        ("exit 0", "ended with code 0: no error message"),
+        ("read line; echo 1.0 2.0; exec sleep 60", "per segment, got '1.0 2.0'"),
         ("exec sleep 60", "gave no answer within 1 s"),
     ],
 )

@@ -13,10 +13,11 @@ from pycocoevalcap.meteor.meteor import Meteor as PackagedMeteor
 from pycocoevalcap.rouge.rouge import Rouge
 
 from data.sources import NO_CHANGE_SENTENCES
-from tools.scoring import PARTS, Record, ReleasedRecord, pair_scores, score
+from tools.scoring import AuthorsRecord, Record, pair_scores, score
 from tools.scoring.baselines import TrainingCaptions, training_captions
 from tools.scoring.meteor import Meteor, java_executable
 from tools.scoring.metrics import AVERAGED, METRICS
+from tools.scoring.results import PARTS
 from tools.scoring.spice import Spice
 from tools.scoring.table import format_table
 
@@ -225,11 +226,11 @@ def test_released_column(meteor):
     """Split by the second stored caption, `<unk>` matches `<unk>`, METEOR sees nothing but ids."""
     unknown = "a <unk> is built"
     records = [
-        ReleasedRecord(unknown, (unknown, "a <unk>"), "1 9 2 3", ("1 9 2 3", "1 9")),
-        ReleasedRecord(SAME, (SAME, "a <unk>"), "4 5", ("6 7", "8")),
-        ReleasedRecord(SAME, ("a road", SAME), "4 5", ("4 5", "4 5")),
+        AuthorsRecord(unknown, (unknown, "a <unk>"), "1 9 2 3", ("1 9 2 3", "1 9")),
+        AuthorsRecord(SAME, (SAME, "a <unk>"), "4 5", ("6 7", "8")),
+        AuthorsRecord(SAME, ("a road", SAME), "4 5", ("4 5", "4 5")),
     ]
-    found = score(RECORDS, meteor, no_change=NO_CHANGE, training=None, released=records, resamples=20)[
+    found = score(RECORDS, meteor, no_change=NO_CHANGE, training=None, authors=records, resamples=20)[
         "released"
     ]
     assert [found[part]["pairs"] for part in PARTS] == [3, 2, 1]
@@ -241,8 +242,8 @@ def test_released_column(meteor):
 
 def test_a_released_s_m_averages_the_same_metrics_as_ours(meteor):
     """Or has no value: here the stored captions of the only unchanged pair have no CIDEr, ours have one."""
-    stored = [ReleasedRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS[3:4]]
-    options = {**OPTIONS, "resamples": 2, "released": stored}
+    stored = [AuthorsRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS[3:4]]
+    options = {**OPTIONS, "resamples": 2, "authors": stored}
     released = score(RECORDS, meteor, **options)["released"]["all"]
     assert released["s_m"] is released["cider"] is None
     assert released["reasons"]["s_m"] == "not without cider"
@@ -267,7 +268,7 @@ def as_ids(sentence: str) -> str:
     return " ".join(str(list(known).index(word) + 1) for word in sentence.split())
 
 
-def stored_pair(number: int) -> ReleasedRecord:
+def stored_pair(number: int) -> AuthorsRecord:
     """A caption and five stored ones, with repeats; every third pair has not changed."""
     draw = random.Random(number)
 
@@ -279,7 +280,7 @@ def stored_pair(number: int) -> ReleasedRecord:
         own = ["no change has occurred"] if number % 2 else draw.sample(FIVE, 3)
     stored = [own[place % len(own)] for place in range(5)]
     caption = draw.choice([*stored, sentence(), sentence(), ""])
-    return ReleasedRecord(caption, stored, as_ids(caption), [as_ids(text) for text in stored])
+    return AuthorsRecord(caption, stored, as_ids(caption), [as_ids(text) for text in stored])
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +294,7 @@ def packaged_meteor():
         pipe.close()
 
 
-def packaged_scores(chosen: list[ReleasedRecord], oracle: PackagedMeteor) -> dict[str, float]:
+def packaged_scores(chosen: list[AuthorsRecord], oracle: PackagedMeteor) -> dict[str, float]:
     """The released scorer: pycocoevalcap's classes on words, METEOR on ids; x 100."""
     references = {place: list(record.references) for place, record in enumerate(chosen)}
     captions = {place: [record.caption] for place, record in enumerate(chosen)}
@@ -318,9 +319,9 @@ def test_released_column_equals_the_released_scorer(meteor, packaged_meteor):
         "unchanged": [record for record, flag in zip(stored, same, strict=True) if flag],
     }
     records = [Record("", record.caption, record.references, True) for record in stored]
-    found = score(
-        records, meteor, no_change=NO_CHANGE_SENTENCES, training=None, released=stored, resamples=2
-    )["released"]
+    found = score(records, meteor, no_change=NO_CHANGE_SENTENCES, training=None, authors=stored, resamples=2)[
+        "released"
+    ]
     for part, chosen in parts.items():
         assert found[part]["pairs"] == len(chosen) > 5
         expected = packaged_scores(chosen, packaged_meteor)
@@ -330,8 +331,8 @@ def test_released_column_equals_the_released_scorer(meteor, packaged_meteor):
 
 
 def test_without_human_words_the_released_column_and_the_decision_stand(result, meteor):
-    stored = [ReleasedRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS]
-    found = score(RECORDS, meteor, **OPTIONS, released=stored, human_words=False)
+    stored = [AuthorsRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS]
+    found = score(RECORDS, meteor, **OPTIONS, authors=stored, human_words=False)
     assert found["ours"] is found["floor"] is found["floor_oracle"] is found["margin"] is None
     assert set(found["reasons"]) == {"ours", "floor", "floor_oracle", "margin"}
     assert "--data.annotations" in found["reasons"]["ours"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from tools.scoring.bootstrap import (
 from tools.scoring.meteor import Meteor
 from tools.scoring.metric import Segment
 from tools.scoring.metrics import measure
+from tools.scoring.results import Rate
 from tools.scoring.table import aligned
 
 MEASURES = {
@@ -36,8 +37,26 @@ MEANS = {  # name of a mean -> the groups of perturbations it covers
 }
 BOOTSTRAP = {"resamples": 1000, "seed": 0, "percent": PERCENT}
 
-Intervals = dict[str, dict[str, float] | None]  # measure -> interval and n; None if n is 0
+Intervals = dict[str, Rate | None]  # by measure; None if n is 0
 Curve = dict[int, Intervals]  # by severity
+
+
+class Curves(TypedDict):
+    """The measures on clean pairs, and of each perturbation and mean at each severity."""
+
+    clean: Intervals
+    curves: dict[str, Curve]
+
+
+class Run(Curves):
+    """A checkpoint in robustness.json. difference: to the first one, with p-values ("p")."""
+
+    label: str
+    checkpoint: str
+    sha256: str
+    augment: list[str]
+    settings: dict[str, object]
+    difference: NotRequired[Curves]
 
 
 class Cell(NamedTuple):
@@ -129,18 +148,16 @@ def means(scores: Mapping[Cell, Samples]) -> dict[Cell, Samples]:
 
     If a perturbation altered none of the pairs that a rate counts, it is left out of the mean of that rate.
     """
+    members: dict[Cell, list[Samples]] = {}
+    for mean, groups in MEANS.items():
+        for cell, samples in scores.items():
+            if cell != CLEAN and PERTURBATIONS[cell.name].group in groups:
+                members.setdefault(Cell(mean, cell.severity), []).append(samples)
     mean_scores = {}
-    severities = dict.fromkeys(cell.severity for cell in scores)
-    for (mean, groups), severity in product(MEANS.items(), severities):
-        members = [
-            samples
-            for cell, samples in scores.items()
-            if cell != CLEAN and cell.severity == severity and PERTURBATIONS[cell.name].group in groups
-        ]
-        if members:
-            mean_scores[Cell(mean, severity)] = {
-                name: _mean([member[name] for member in members]) for name in MEASURES
-            }
+    for mean_cell, samples_of in members.items():
+        mean_scores[mean_cell] = {}
+        for name in MEASURES:
+            mean_scores[mean_cell][name] = _mean([samples[name] for samples in samples_of])
     return mean_scores
 
 
@@ -156,12 +173,8 @@ def _mean(members: Sequence[Sample]) -> Sample:
     return Sample(mean, sum(member.n for member in counted))
 
 
-def as_intervals(scores: Mapping[Cell, Samples]) -> dict[str, Any]:
-    """{"clean": {measure: INTERVAL}, "curves": {perturbation or mean: {severity: {measure: INTERVAL}}}}
-
-    INTERVAL has value, low, high and n; None where no pair counts. Rates of one perturbation have exact
-    binomial intervals, all others those of the bootstrap.
-    """
+def as_intervals(scores: Mapping[Cell, Samples]) -> Curves:
+    """The scores with intervals: exact binomial ones for rates of one perturbation, else by the bootstrap."""
     curves: dict[str, Curve] = {}
     for cell, samples in scores.items():
         intervals = {name: _interval(sample) for name, sample in samples.items()}
@@ -169,7 +182,7 @@ def as_intervals(scores: Mapping[Cell, Samples]) -> dict[str, Any]:
     return {"clean": curves.pop(CLEAN.name)[CLEAN.severity], "curves": curves}
 
 
-def _interval(sample: Sample) -> dict[str, float] | None:
+def _interval(sample: Sample) -> Rate | None:
     if not sample.n:
         return None
     if sample.flags is not None:
@@ -177,8 +190,8 @@ def _interval(sample: Sample) -> dict[str, float] | None:
     return {**interval(sample.values), "n": sample.n}
 
 
-def differences(first: Mapping[Cell, Samples], second: Mapping[Cell, Samples]) -> dict[str, Any]:
-    """second - first for each cell and measure, in the form of `as_intervals`, with p-values.
+def differences(first: Mapping[Cell, Samples], second: Mapping[Cell, Samples]) -> Curves:
+    """second - first for each cell and measure, with p-values.
 
     Both models are tested on the same perturbed pairs: intervals and p-values are those of the paired
     bootstrap. The p-values of rates of a single perturbation are those of the exact McNemar test.
@@ -190,7 +203,7 @@ def differences(first: Mapping[Cell, Samples], second: Mapping[Cell, Samples]) -
     return {"clean": curves.pop(CLEAN.name)[CLEAN.severity], "curves": curves}
 
 
-def _difference(first: Sample, second: Sample) -> dict[str, float] | None:
+def _difference(first: Sample, second: Sample) -> Rate | None:
     """The paired difference of a measure; None if it does not count the same pairs for both models."""
     if not first.n or first.n != second.n:
         return None
@@ -214,7 +227,7 @@ def trained_on(name: str, augment: Collection[str]) -> str:
     return " (trained)" if count == len(members) else " (partly trained)"
 
 
-def tables(run: Mapping[str, Any]) -> list[str]:
+def tables(run: Run) -> list[str]:
     """A table for each measure of a run: a row per perturbation and mean, a column per severity."""
     augment = run.get("augment", ())
     rows = {}
@@ -223,7 +236,7 @@ def tables(run: Mapping[str, Any]) -> list[str]:
     return [_table(title, name, rows) for name, title in MEASURES.items()]
 
 
-def comparison(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def comparison(runs: Sequence[Run]) -> list[str]:
     """A table for each mean and headline measure: a row per checkpoint, then differences to the first."""
     texts = []
     for mean, (name, title) in product(MEANS, HEADLINES.items()):
@@ -238,7 +251,7 @@ def comparison(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return texts
 
 
-def _difference_lines(runs: Sequence[Mapping[str, Any]], mean: str, measure: str) -> list[str]:
+def _difference_lines(runs: Sequence[Run], mean: str, measure: str) -> list[str]:
     """A line per later checkpoint and severity: the difference to the first, its interval and p-value."""
     lines = []
     for run in runs[1:]:
@@ -259,9 +272,11 @@ def _table(title: str, measure: str, rows: Mapping[str, tuple[Intervals, Curve]]
     severities = next(iter(rows.values()))[1]
     cells = [[title, CLEAN.name, *map(str, severities), "n"]]
     for name, (clean, curve) in rows.items():
-        intervals = [scores[measure] for scores in (clean, *curve.values())]
-        values = [f"{interval['value']:.1f}" if interval else "-" for interval in intervals]
-        numbers = sorted({interval["n"] if interval else 0 for interval in intervals[1:]})
-        n = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-        cells.append([name, *values, n])
+        row, numbers = [name], []
+        for scores in (clean, *curve.values()):
+            interval = scores[measure]
+            row.append(f"{interval['value']:.1f}" if interval else "-")
+            numbers.append(interval["n"] if interval else 0)
+        least, most = min(numbers[1:]), max(numbers[1:])
+        cells.append([*row, str(least) if least == most else f"{least}-{most}"])
     return aligned(cells)
