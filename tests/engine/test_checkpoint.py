@@ -1,4 +1,4 @@
-"""Checkpoints: plain content, whole files, clear refusals."""
+"""Checkpoints: content, atomic writing, loading and errors."""
 
 import lzma
 import os
@@ -39,7 +39,7 @@ def tiny_state(**changes: Any) -> dict[str, torch.Tensor]:
 
 
 def tiny_content(**changes: Any) -> dict[str, Any]:
-    """What a checkpoint of a tiny captioning model holds."""
+    """The content of a checkpoint of a tiny captioning model."""
     return {
         "model": dict(tiny_state(**changes)),
         "config": Config(model=tiny_config(**changes)).to_dict(),
@@ -50,7 +50,7 @@ def tiny_content(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("variant", [{}, AUTHORS], ids=["paper", "authors"])
-def test_a_saved_model_comes_back(tmp_path, variant):
+def test_saved_model_is_restored(tmp_path, variant):
     model = tiny_model(**variant).eval()
     save_checkpoint(tmp_path / "best.pt", tiny_content(**variant))
     restored, vocabulary = restore_model(load_checkpoint(tmp_path / "best.pt"), fold=False)
@@ -60,9 +60,8 @@ def test_a_saved_model_comes_back(tmp_path, variant):
     views, expected = random_views(2), model.encode(random_views(2))
     torch.testing.assert_close(restored.encode(views), expected, rtol=0, atol=0)
     torch.testing.assert_close(folded.encode(views), expected, rtol=1e-4, atol=1e-4)
-    norms = [sum(isinstance(m, nn.BatchNorm2d) for m in one.modules()) for one in (restored, folded)]
-    assert norms[0] > 0
-    assert norms[1] == 0
+    assert any(isinstance(module, nn.BatchNorm2d) for module in restored.modules())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
 
 
 def test_restoring_needs_no_trunk_weights():
@@ -71,7 +70,7 @@ def test_restoring_needs_no_trunk_weights():
     restore_model(content)
 
 
-def test_settings_that_an_older_checkpoint_lacks_have_their_defaults(tmp_path):
+def test_settings_missing_in_an_older_checkpoint_have_defaults(tmp_path):
     content = tiny_content()
     for name in ("modalities", "cmca", "udca", "mgca"):
         del content["config"]["model"][name]
@@ -90,7 +89,7 @@ def old_checkpoint(tmp_path) -> Path:
     return path
 
 
-def test_a_checkpoint_of_an_earlier_commit_gives_the_captions_that_it_gave_then(old_checkpoint):
+def test_checkpoint_of_an_earlier_commit_gives_the_same_captions(old_checkpoint):
     model, vocabulary = restore_model(load_checkpoint(old_checkpoint))
     views = torch.arange(4 * 3 * 32 * 32).reshape(1, 4, 3, 32, 32).remainder(251).byte()
     answers = model.caption(views, start=vocabulary.start, end=vocabulary.end, beam_size=4)
@@ -108,7 +107,7 @@ def test_a_run_of_an_earlier_commit_can_be_resumed(old_checkpoint):
     assert sum(moment.any().item() for moment in moments) > 10
 
 
-def test_a_file_is_replaced_whole(tmp_path):
+def test_checkpoint_is_replaced_atomically(tmp_path):
     path = tmp_path / "last.pt"
     save_checkpoint(path, {**tiny_content(), "epoch": 1})
     with pytest.raises(AttributeError):  # a local function cannot be pickled: writing breaks off
@@ -264,7 +263,7 @@ def test_content_that_does_not_fit_is_named(tmp_path, change, reason):
     assert "give another best.pt or last.pt, or use the version that wrote it" in str(error.value)
 
 
-def test_a_network_of_the_other_task_is_named_with_its_file(tmp_path):
+def test_model_of_another_task_is_refused_with_its_file(tmp_path):
     detector = Config(
         model=tiny_config(name="change_detector", width=8), train=TrainConfig(select_on="sek")
     ).to_dict()

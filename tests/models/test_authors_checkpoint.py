@@ -20,7 +20,7 @@ WORDS = ["<pad>", *(f"w{i}" for i in range(4)), "<unk>", "<start>", "<end>"]
 
 
 def content() -> dict[str, Any]:
-    """A checkpoint that fits WORDS."""
+    """The content of a checkpoint for WORDS."""
     return authors_modules.checkpoint(authors_modules.build(len(WORDS), layers=1))
 
 
@@ -112,7 +112,7 @@ def with_a_list_of_parameters(content: dict) -> None:
         (with_a_list_of_parameters, r"decoder.wdc of the checkpoint is not a pickled module: its _buffers"),
     ],
 )
-def test_what_does_not_fit_is_named(change, message, tmp_path):
+def test_parameter_that_does_not_fit_is_named(change, message, tmp_path):
     bad = content()
     change(bad)
     refuse(authors_modules.save(bad, tmp_path / "bad.pt"), message)
@@ -161,7 +161,7 @@ class Hostile:
         return os.mkdir, (str(self.path),)
 
 
-def test_the_command_ends_in_one_line(tmp_path):
+def test_errors_of_the_command_are_one_line(tmp_path):
     torch.save(Hostile(tmp_path / "mark"), tmp_path / "bad.pt")
     argv = [sys.executable, "tools/import_authors.py", *command(tmp_path / "bad.pt")]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=CONFIGS.parent)

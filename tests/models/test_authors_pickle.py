@@ -95,7 +95,7 @@ def tar_of_torch_0_1(content: Any, path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_attacks_would_run_if_they_were_let(name, tmp_path):
+def test_attacks_work_with_plain_pickle(name, tmp_path):
     zip_file(ATTACKS[name](tmp_path / "mark"), tmp_path / "bad.pt")
     torch.load(tmp_path / "bad.pt", weights_only=False)
     assert (tmp_path / "mark").exists()
@@ -104,7 +104,7 @@ def test_the_attacks_would_run_if_they_were_let(name, tmp_path):
 @pytest.mark.parametrize(
     "place", [in_scores, in_an_adams_state, in_a_modules_attribute, in_place_of_a_module, under_another_key]
 )
-def test_no_attack_runs_wherever_it_stands(place, tmp_path):
+def test_attacks_anywhere_in_the_file_do_not_run(place, tmp_path):
     bad = content()
     place(bad, ATTACKS["posix.system"](tmp_path / "mark"))
     path = authors_modules.save(bad, tmp_path / "bad.pth.tar")
@@ -119,7 +119,7 @@ def test_no_attack_runs_wherever_it_stands(place, tmp_path):
     "save", [zip_file, file_before_torch_1_6, plain_pickle, newest_pickle, tar_of_torch_0_1]
 )
 @pytest.mark.parametrize("name", ATTACKS)
-def test_no_attack_runs_in_any_form_of_file(name, save, tmp_path):
+def test_attacks_in_any_file_format_do_not_run(name, save, tmp_path):
     save({"epoch": ATTACKS[name](tmp_path / "mark")}, tmp_path / "bad.pth.tar")
     named = save in (zip_file, file_before_torch_1_6, plain_pickle)
     refuse(

@@ -27,9 +27,9 @@ FROZEN = ("net.0.", "net.1.", "net.4.")  # conv1, bn1, layer1
 def checkpoint(tmp_path_factory):
     """An imported checkpoint's content, and the authors' parameters by name."""
     folder, modules = tmp_path_factory.mktemp("step"), authors_modules.build(len(WORDS))
-    theirs = authors_modules.save(authors_modules.checkpoint(modules), folder / "theirs.pth.tar")
+    reference = authors_modules.save(authors_modules.checkpoint(modules), folder / "theirs.pth.tar")
     (folder / "words.json").write_text(json.dumps({word: index for index, word in enumerate(WORDS)}))
-    argv = [str(theirs), "--word_map", str(folder / "words.json"), "--output", str(folder / "ours.pt")]
+    argv = [str(reference), "--word_map", str(folder / "words.json"), "--output", str(folder / "ours.pt")]
     import_authors.main(argv)
     return load_checkpoint(folder / "ours.pt"), authors_modules.tensors_of(modules)
 
@@ -71,7 +71,7 @@ def naive_step(tensors, batch):
 
 
 def without_zero_gradients(name, gradient):
-    """A gradient without biases whose true one is 0: those of keys and of convolutions before BatchNorm."""
+    """Gradients without those that are exactly 0: biases of keys and of convolutions before BatchNorm."""
     if name.endswith("in_proj_bias"):
         query, _, value = gradient.chunk(3)
         return torch.cat([query, value])
@@ -88,15 +88,15 @@ def test_gradients_of_a_step(checkpoint, batch, clip_value):
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     compared = clamped = 0
     for name, parameter in model.named_parameters():
-        theirs = authors_name(name)
-        gradient = expected[theirs].grad
+        reference = authors_name(name)
+        gradient = expected[reference].grad
         assert (parameter.grad is None) == (gradient is None), name
         if gradient is not None:
             scale = gradient.abs().max()
-            if clip_value and not theirs.startswith("encoder_feat"):
+            if clip_value and not reference.startswith("encoder_feat"):
                 clamped += int((gradient.abs() > clip_value).sum())
                 gradient = gradient.clamp(-clip_value, clip_value)
-            ours, right = (without_zero_gradients(theirs, g) for g in (parameter.grad, gradient))
+            ours, right = (without_zero_gradients(reference, g) for g in (parameter.grad, gradient))
             torch.testing.assert_close(ours, right, rtol=1e-5, atol=1e-6 * scale, msg=name)
             compared += right.numel()
     assert compared > 1_000_000

@@ -1,4 +1,4 @@
-"""Files that would take more memory than they have bytes are refused before they do."""
+"""Files that would need more memory than their size are refused before the memory is allocated."""
 
 import subprocess
 import sys
@@ -47,7 +47,7 @@ def refuse(load: Callable, path: Path, rule: str) -> None:
     ],
     ids=["bytearray", "tensor", "storage", "sparse"],
 )
-def test_what_makes_memory_is_refused_by_name(load, zipped, call, name, tmp_path):
+def test_objects_that_allocate_memory_are_refused_by_name(load, zipped, call, name, tmp_path):
     path = saved(
         {"format": "mmodalcc-1", "epoch": call}, tmp_path / "bad.pt", _use_new_zipfile_serialization=zipped
     )
@@ -61,7 +61,7 @@ def test_a_tensor_without_its_values_is_refused(load, tmp_path):
     refuse(load, path, r"it holds a tensor of shape \(5000000, 1, 32\) without its values")
 
 
-def test_positions_that_only_claim_their_rows_are_refused(tmp_path):
+def test_positions_with_unstored_rows_are_refused(tmp_path):
     bad = content()
     bad["decoder"].position_encoding.pe = torch.zeros(1).expand(10**12, 1, 32)
     path = authors_modules.save(bad, tmp_path / "bad.pt")

@@ -51,7 +51,7 @@ class Progress:
                 raise TypeError(f"progress.{key} is not a number but {value!r}")
         return cls(**state)
 
-    def judge(self, score: float) -> bool:
+    def end_epoch(self, score: float) -> bool:
         """Whether an epoch's validation score is the best so far. Counts stale epochs and starts the next."""
         improved = score > self.best
         self.best, self.stale = max(score, self.best), 0 if improved else self.stale + 1

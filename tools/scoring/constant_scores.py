@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from pycocoevalcap.cider.cider_scorer import precook
@@ -26,13 +27,11 @@ def constant_scores(parts: Sequence[Part], candidates: Sequence[str]) -> list[di
 
     One dict for each part, (candidates,) each, times 100; equal to those of metrics.py except for rounding.
     """
-    sets, texts = {}, {}
-    for part in parts:
-        for references in part:
-            sets.setdefault(references, len(sets))
-            for text in references:
-                texts.setdefault(text, len(texts))
-    set_texts = [[texts[text] for text in references] for references in sets]
+    sets, texts, set_texts = {}, {}, []
+    for references in chain.from_iterable(parts):
+        if references not in sets:
+            sets[references] = len(sets)
+            set_texts.append([texts.setdefault(text, len(texts)) for text in references])
     counts = np.zeros((len(parts), len(sets)))
     for row, part in zip(counts, parts, strict=True):
         row[[sets[references] for references in part]] = list(part.values())
