@@ -49,13 +49,7 @@ from tools.engine.kept_features import keep_features, trunk_features
 from tools.engine.optimiser import decay_decoder, make_optimiser, make_scheduler
 from tools.engine.progress_bar import progress_bar
 from tools.engine.run_folder import RunFolder
-from tools.engine.run_state import (
-    check_same_progress,
-    restore,
-    seed_everything,
-    start_from,
-    training_state,
-)
+from tools.engine.run_state import check_same_progress, restore, seed_everything, start_from, training_state
 from tools.engine.training_data import open_samples, step_sampler
 from tools.engine.training_steps import Progress, TrainingSteps
 

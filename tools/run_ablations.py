@@ -14,7 +14,6 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypedDict
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -49,24 +48,6 @@ TITLES = {
     "cider": "CIDEr",
     "decision": "change-decision accuracy, %",
 }
-
-
-class Summary(TypedDict):
-    """The values of a score, one per seed, with mean and standard deviation."""
-
-    values: list[float]
-    mean: float
-    std: float | None
-
-
-class Report(TypedDict):
-    """The content of runs/<name>_ablations.json. ablations: name -> its "settings" and its "scores"."""
-
-    config: str
-    settings: list[str]
-    seeds: list[int]
-    ablations: dict[str, dict]
-    floor: dict[str, float]
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -121,8 +102,8 @@ def as_options(settings: dict[str, object]) -> list[str]:
     return options
 
 
-def summary(results: Sequence[AnyScores]) -> dict[str, Summary]:
-    """The summary of each score that all seeds have."""
+def summary(results: Sequence[AnyScores]) -> dict[str, dict]:
+    """Values, mean and standard deviation of each score that all seeds have."""
     scores = []
     for result in results:
         accuracy = result["decision"]["caption"]["all"]["value"]
@@ -133,7 +114,7 @@ def summary(results: Sequence[AnyScores]) -> dict[str, Summary]:
     return summaries
 
 
-def table(report: Report) -> str:
+def table(report: dict) -> str:
     """A row of means for each ablation and for the floor; S*m with its standard deviation."""
     scores_of = {}
     for name, ablation in report["ablations"].items():

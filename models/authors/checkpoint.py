@@ -12,6 +12,7 @@ from models.authors.pickle_reader import AuthorsCheckpoint
 from models.decoder import sinusoids
 from models.encoder import Encoder
 from models.mmodalcc import Settings
+from models.state_dict import first_misfit
 from models.trunks import RESNETS, TrunkSettings
 
 NAMES = (  # our and the authors' names; # is the number of a layer. Shared modules have their first name
@@ -129,26 +130,12 @@ def our_state(authors: AuthorsCheckpoint, config: Settings, vocabulary_size: int
             ours[authors_name(name)] = name
             expected[authors_name(name)] = stored[name]
     given = {n: t for n, t in authors.tensors.items() if n != POSITIONS and not UNUSED.fullmatch(n)}
-    if difference := _difference(expected, given):
+    if reason := first_misfit(expected, given):
         raise UserError(
-            f"the checkpoint {difference}: it is not a model of the authors' code with a {config.trunk} trunk"
+            f"the checkpoint {reason}: it is not a model of the authors' code with a {config.trunk} trunk"
         )
     model.load_state_dict({ours[name]: given[name] for name in expected}, strict=False, assign=True)
     return model.state_dict()
-
-
-def _difference(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
-    """The first difference between two sets of tensors as a phrase; None if all fit."""
-    for name in sorted(expected.keys() - given.keys()):
-        return f"lacks {name}"
-    for name in sorted(given.keys() - expected.keys()):
-        return f"has the unknown parameter {name}"
-    for name, tensor in expected.items():
-        actual = given[name]
-        if (actual.shape, actual.dtype) != (tensor.shape, tensor.dtype):
-            needed = f"{tuple(tensor.shape)} {tensor.dtype}"
-            return f"has {name} as {tuple(actual.shape)} {actual.dtype}, not {needed}"
-    return None
 
 
 def _check_positions(authors: AuthorsCheckpoint, width: int) -> None:

@@ -227,23 +227,29 @@ MISFITS = {
     "another task's settings": (with_setting("train", "select_on", "sek"), "train.select_on must be one of"),
     "renamed weights": (
         renamed("decoder.", "speaker."),
-        r"missing, the first is decoder.\S+ and \d+ of its weights are unknown, the first is speaker",
+        r"its model lacks decoder.\S+ \(\d+ in all\)",
     ),
     "missing weight": (
         lambda content: content["model"].popitem(),
-        "1 of its weights are missing, the first is",
+        r"its model lacks \S+ \(1 in all\)",
     ),
-    "extra weight": (with_weight("more", torch.ones(1)), "1 of its weights are unknown, the first is more"),
-    "other shape": (with_setting("model", "feedforward", 16), r"weight fusion.\S+ is float32 of shape"),
+    "extra weight": (with_weight("more", torch.ones(1)), r"has the unknown weight more \(1 in all\)"),
+    "other shape": (
+        with_setting("model", "feedforward", 16),
+        r"has \S+ as float32 of shape .* expected float32",
+    ),
     "other precision": (
         with_weight("decoder.output.bias", torch.ones(VOCABULARY_SIZE).half()),
-        "decoder.output.bias is float16",
+        "decoder.output.bias as float16",
     ),
     "weight without values": (
         with_weight("decoder.output.bias", torch.ones(VOCABULARY_SIZE, device="meta")),
-        "decoder.output.bias has a shape but no values",
+        "has decoder.output.bias without its values",
     ),
-    "weight no tensor": (with_weight("decoder.output.bias", 1), "decoder.output.bias is a int, not a tensor"),
+    "weight no tensor": (
+        with_weight("decoder.output.bias", 1),
+        "has decoder.output.bias as int, expected float32",
+    ),
 }
 
 

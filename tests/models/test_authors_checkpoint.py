@@ -96,12 +96,12 @@ def with_a_list_of_parameters(content: dict) -> None:
     ("change", "message"),
     [
         (without_a_parameter, r"lacks encoder_feat.projection2.bias"),
-        (with_one_more, r"has the unknown parameter decoder.extra.weight"),
+        (with_one_more, r"has the unknown weight decoder.extra.weight"),
         (
             of_another_shape,
-            r"has encoder_feat.LN.0.weight as \(8,\) torch.float32, not \(32,\) torch.float32",
+            r"has encoder_feat.LN.0.weight as float32 of shape \(8,\), expected float32 of shape \(32,\)",
         ),
-        (of_another_type, r"has decoder.wdc.weight as \(8, 32\) torch.float16, not \(8, 32\) torch.float32"),
+        (of_another_type, r"has decoder.wdc.weight as float16 of shape \(8, 32\), expected float32"),
         (with_other_positions, r"decoder.position_encoding.pe of the checkpoint are not the sinusoids"),
         (with_other_heads, r"same number of heads: decoder.transformer.layers.0.multihead_attn has 4"),
         (without_heads, r"same number of heads: encoder_feat.transformer.0.attention2 has two"),

@@ -22,6 +22,7 @@ from models.captioner import Captioner
 from models.change_detector import ChangeDetector
 from models.fuse_batchnorm import fold_batchnorm
 from models.safe_load import safe_load, why_unreadable
+from models.state_dict import first_misfit
 
 FORMAT = "mmodalcc-1"
 TEXTS = ("vocabulary", "common_captions", "train_captions", "no_change")  # parts that are lists of texts
@@ -247,28 +248,6 @@ def load_weights(model: nn.Module, content: Content, *, assign: bool = False) ->
 
     assign: the tensors of the checkpoint replace those of the model, which may be on torch's "meta" device.
     """
-    expected, given = model.state_dict(), content["model"]
-    differences = {
-        "missing": [name for name in expected if name not in given],
-        "unknown": [name for name in given if name not in expected],
-    }
-    problems = []
-    for kind, names in differences.items():
-        if names:
-            problems.append(f"{len(names)} of its weights are {kind}, the first is {names[0]}")
-    if problems:
-        raise misfit(content, " and ".join(problems))
-    for name, weight in expected.items():
-        if not isinstance(given[name], Tensor):
-            raise misfit(content, f"its weight {name} is a {type(given[name]).__name__}, not a tensor")
-        if given[name].is_meta:
-            raise misfit(content, f"its weight {name} has a shape but no values")
-        actual, needed = _describe(given[name]), _describe(weight)
-        if actual != needed:
-            raise misfit(content, f"its weight {name} is {actual}, its settings and vocabulary need {needed}")
-    model.load_state_dict(given, assign=assign)
-
-
-def _describe(tensor: Tensor) -> str:
-    """ "float32 of shape (16, 3)"."""
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+    if reason := first_misfit(model.state_dict(), content["model"]):
+        raise misfit(content, f"its model {reason}")
+    model.load_state_dict(content["model"], assign=assign)

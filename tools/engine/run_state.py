@@ -69,11 +69,7 @@ def training_state(
 
 
 def restore(
-    content: Content,
-    model: nn.Module,
-    optimiser: Optimizer,
-    scaler: GradScaler,
-    processes: Processes,
+    content: Content, model: nn.Module, optimiser: Optimizer, scaler: GradScaler, processes: Processes
 ) -> Progress:
     """Restore a run from the content of last.pt; UserError if another number of processes wrote it.
 

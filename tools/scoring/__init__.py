@@ -21,13 +21,7 @@ import numpy as np
 
 from data.errors import UserError
 from data.sources import changed_as_authors
-from tools.scoring.baselines import (
-    Constant,
-    TrainingCaptions,
-    best_constants,
-    floor_and_oracle,
-    split_parts,
-)
+from tools.scoring.baselines import Constant, TrainingCaptions, best_constants, floor_and_oracle, split_parts
 from tools.scoring.bootstrap import PERCENT, interval, rate_interval, resampling_counts
 from tools.scoring.garbled import find_garbled
 from tools.scoring.meteor import Meteor

@@ -182,10 +182,7 @@ def _inverse_norms(ngrams: _Ngrams, idf: np.ndarray) -> np.ndarray:
 
 
 def _rouge_l(
-    candidates: Sequence[str],
-    texts: Sequence[str],
-    set_texts: Sequence[Sequence[int]],
-    counts: np.ndarray,
+    candidates: Sequence[str], texts: Sequence[str], set_texts: Sequence[Sequence[int]], counts: np.ndarray
 ) -> np.ndarray:
     """(parts, candidates) ROUGE-L (0..1): mean F-measure of the largest precision and recall of a pair.
 

@@ -52,22 +52,6 @@ Column = dict[str, PartScores | None]  # by part; None for a part without pairs
 Rates = dict[str, Rate | None]  # by part; None for a part without pairs
 
 
-class TrainingSource(TypedDict):
-    """The number of training captions that the floors were chosen from, and the file that they are from."""
-
-    number: int
-    source: str
-
-
-class Bootstrap(TypedDict):
-    """How the intervals were computed; sources: the number of source images."""
-
-    resamples: int
-    seed: int
-    percent: int
-    sources: int
-
-
 class Evaluation(TypedDict):
     """What scores belong to.
 
@@ -90,9 +74,10 @@ class Evaluation(TypedDict):
 class CaptionScores(TypedDict):
     """The scores of captions beside their floors (see tools/scoring/__init__.py).
 
-    A column is None if it cannot be computed, for the reason in `reasons`, or was not asked for. released:
-    the scores by the authors' procedure. decision: name of a predictor of change -> its accuracy. garbled:
-    the share of garbled captions.
+    A column that cannot be computed is None, for the reason in `reasons`. released: by the authors'
+    procedure. training_captions: the candidates of the floors, "number" and "source". decision: predictor of
+    change -> its accuracy. garbled: the share of garbled captions. bootstrap: "resamples", "seed", "percent"
+    and "sources".
     """
 
     ours: Column | None
@@ -101,11 +86,11 @@ class CaptionScores(TypedDict):
     margin: Column | None
     released: Column | None
     reasons: dict[str, str]
-    training_captions: TrainingSource | None
+    training_captions: dict[str, int | str] | None
     decision: dict[str, Rates]
     garbled: Rates | None
     no_change: list[str]
-    bootstrap: Bootstrap
+    bootstrap: dict[str, int]
     evaluation: NotRequired[Evaluation]
 
 
@@ -120,7 +105,7 @@ class DetectionScores(TypedDict):
 
 
 class CaptionEntry(TypedDict):
-    """A captioned pair; scores: its own bleu_4, meteor, rouge_l and cider."""
+    """A captioned pair; scores: bleu_4, meteor, rouge_l and cider of this pair."""
 
     filename: str
     caption: str

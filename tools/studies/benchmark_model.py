@@ -21,12 +21,7 @@ from tools.engine.device import pick_device
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
 from tools.engine.training_steps import Progress, TrainingSteps
-from tools.studies.authors_procedure import (
-    authors_captions,
-    authors_copy,
-    authors_optimiser,
-    authors_step,
-)
+from tools.studies.authors_procedure import authors_captions, authors_copy, authors_optimiser, authors_step
 from tools.studies.benchmark_subject import Subject
 from tools.studies.stopwatch import Row, Work, count_operations, time_side_by_side
 
