@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from data.perturbations import MAPS, PERTURBATIONS
-from tools.studies.perturbation_scores import IMAGES_MEAN, trained_on
+from tools.studies.perturbation_scores import IMAGES_MEAN
+from tools.studies.perturbation_tables import trained_on
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"

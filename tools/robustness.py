@@ -57,12 +57,11 @@ from tools.studies.perturbation_scores import (
     Samples,
     Truth,
     as_intervals,
-    comparison,
     differences,
     s_m,
     score_cells,
-    tables,
 )
+from tools.studies.perturbation_tables import comparison, tables
 from tools.studies.robustness_subject import Subject, caption_cells, common_truth, labels
 
 

@@ -26,9 +26,8 @@ from tools.studies.perturbation_scores import (
     as_intervals,
     differences,
     score_cells,
-    tables,
-    trained_on,
 )
+from tools.studies.perturbation_tables import tables, trained_on
 from tools.studies.perturbed_pairs import PerturbedPairs, batches, perturbation_seed, show_cells
 from tools.studies.robustness_subject import Subject, caption_cells, common_truth
 

@@ -1,7 +1,6 @@
-"""The scores of tools/robustness.py: change-decision rates and S*m of each cell, means, and tables."""
+"""The scores of tools/robustness.py: change-decision rates and S*m of each cell, and their means."""
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import product
 from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
@@ -20,7 +19,6 @@ from tools.scoring.meteor import Meteor
 from tools.scoring.metric import Segment
 from tools.scoring.metrics import measure
 from tools.scoring.results import Rate
-from tools.scoring.table import aligned
 
 MEASURES = {
     "false_change": "false-change rate, %",
@@ -166,19 +164,22 @@ def _mean(members: Sequence[Sample]) -> Sample:
     counted = [member for member in members if member.n]
     if len(counted) < 2:
         return (counted or members)[0]
-    values = np.stack([member.values for member in counted])
-    present = ~np.isnan(values)
-    total = np.where(present, values, 0).sum(axis=0)
-    mean = np.divide(total, present.sum(axis=0), out=np.full(len(total), np.nan), where=present.any(axis=0))
-    return Sample(mean, sum(member.n for member in counted))
+    values = np.ma.masked_invalid([member.values for member in counted])
+    return Sample(values.mean(axis=0).filled(np.nan), sum(member.n for member in counted))
 
 
 def as_intervals(scores: Mapping[Cell, Samples]) -> Curves:
     """The scores with intervals: exact binomial ones for rates of one perturbation, else by the bootstrap."""
-    curves: dict[str, Curve] = {}
+    intervals = {}
     for cell, samples in scores.items():
-        intervals = {name: _interval(sample) for name, sample in samples.items()}
-        curves.setdefault(cell.name, {})[cell.severity] = intervals
+        intervals[cell] = {name: _interval(sample) for name, sample in samples.items()}
+    return _curves(intervals)
+
+
+def _curves(intervals: Mapping[Cell, Intervals]) -> Curves:
+    curves: dict[str, Curve] = {}
+    for cell, measures in intervals.items():
+        curves.setdefault(cell.name, {})[cell.severity] = measures
     return {"clean": curves.pop(CLEAN.name)[CLEAN.severity], "curves": curves}
 
 
@@ -196,11 +197,10 @@ def differences(first: Mapping[Cell, Samples], second: Mapping[Cell, Samples]) -
     Both models are tested on the same perturbed pairs: intervals and p-values are those of the paired
     bootstrap. The p-values of rates of a single perturbation are those of the exact McNemar test.
     """
-    curves: dict[str, Curve] = {}
+    intervals = {}
     for cell, samples in first.items():
-        intervals = {name: _difference(samples[name], second[cell][name]) for name in MEASURES}
-        curves.setdefault(cell.name, {})[cell.severity] = intervals
-    return {"clean": curves.pop(CLEAN.name)[CLEAN.severity], "curves": curves}
+        intervals[cell] = {name: _difference(samples[name], second[cell][name]) for name in MEASURES}
+    return _curves(intervals)
 
 
 def _difference(first: Sample, second: Sample) -> Rate | None:
@@ -213,70 +213,3 @@ def _difference(first: Sample, second: Sample) -> Rate | None:
     if first.flags is not None:
         difference["p"] = mcnemar_test(first.flags, second.flags)
     return difference
-
-
-def trained_on(name: str, augment: Collection[str]) -> str:
-    """A suffix for titles: whether a model was trained on a perturbation, or on those of a mean."""
-    if not set(augment) & set(PERTURBATIONS):
-        return ""
-    groups = MEANS.get(name, ())
-    members = [member for member in PERTURBATIONS if PERTURBATIONS[member].group in groups] or [name]
-    count = sum(member in augment for member in members)
-    if count == 0:
-        return " (held out)"
-    return " (trained)" if count == len(members) else " (partly trained)"
-
-
-def tables(run: Run) -> list[str]:
-    """A table for each measure of a run: a row per perturbation and mean, a column per severity."""
-    augment = run.get("augment", ())
-    rows = {}
-    for name, curve in run["curves"].items():
-        rows[name + trained_on(name, augment)] = (run["clean"], curve)
-    return [_table(title, name, rows) for name, title in MEASURES.items()]
-
-
-def comparison(runs: Sequence[Run]) -> list[str]:
-    """A table for each mean and headline measure: a row per checkpoint, then differences to the first."""
-    texts = []
-    for mean, (name, title) in product(MEANS, HEADLINES.items()):
-        if mean not in runs[0]["curves"]:
-            continue
-        rows = {}
-        for run in runs:
-            label = run["label"] + trained_on(mean, run.get("augment", ()))
-            rows[label] = (run["clean"], run["curves"][mean])
-        table = _table(f"{title}: {mean}", name, rows)
-        texts.append("\n".join([table, *_difference_lines(runs, mean, name)]))
-    return texts
-
-
-def _difference_lines(runs: Sequence[Run], mean: str, measure: str) -> list[str]:
-    """A line per later checkpoint and severity: the difference to the first, its interval and p-value."""
-    lines = []
-    for run in runs[1:]:
-        for severity, intervals in run["difference"]["curves"][mean].items():
-            if difference := intervals[measure]:
-                title = f"{run['label']} - {runs[0]['label']}, severity {severity}"
-                span = f"[{difference['low']:.1f}, {difference['high']:.1f}]"
-                lines.append(f"{title}: {difference['value']:+.1f} {span}, p {difference['p']:.3f}")
-    return lines
-
-
-def _table(title: str, measure: str, rows: Mapping[str, tuple[Intervals, Curve]]) -> str:
-    """Format a measure as a table.
-
-    rows: name -> clean scores and a curve; all curves have the same severities. The last column is n, or its
-    range over the severities.
-    """
-    severities = next(iter(rows.values()))[1]
-    cells = [[title, CLEAN.name, *map(str, severities), "n"]]
-    for name, (clean, curve) in rows.items():
-        row, numbers = [name], []
-        for scores in (clean, *curve.values()):
-            interval = scores[measure]
-            row.append(f"{interval['value']:.1f}" if interval else "-")
-            numbers.append(interval["n"] if interval else 0)
-        least, most = min(numbers[1:]), max(numbers[1:])
-        cells.append([*row, str(least) if least == most else f"{least}-{most}"])
-    return aligned(cells)
