@@ -1,34 +1,31 @@
-"""Caption a split with a checkpoint's model and score the captions beside their floor; where the checkpoint
-holds a change detector, find the split's maps and score those.
+"""Caption a split with a model and score the captions beside their floors, or score the maps of a detector.
 
 python eval.py --checkpoint runs/second_cc/best.pt
 python eval.py --checkpoint runs/second_cc/best.pt --split val test --decode.beam_size 1
-python eval.py --checkpoint runs/second_cc/best.pt --data.maps void       control: what the maps give
+python eval.py --checkpoint runs/second_cc/best.pt --data.maps void       control: the effect of the maps
 python eval.py --checkpoint runs/second_cc/best.pt --data.maps detected   after tools/detect_maps.py
-python eval.py --checkpoint runs/second_cc/best.pt --shuffle_images       control: what the images give
+python eval.py --checkpoint runs/second_cc/best.pt --shuffle_images       control: the effect of the images
 python eval.py --checkpoint runs/change_detector/best.pt                  OA, mIoU, SeK, F_scd
 
---output DIR gets scores.json and captions.json; by default a folder beside the checkpoint: `test` for the
-standard evaluation, other settings add what differs, as in test_beam_size_1 or test_void_maps. scores.json
-records checkpoint, data and settings (`evaluation`). --shuffle_images captions each pair from the images of
-another one.
+Writes scores.json and captions.json to --output DIR. By default this is a folder beside the checkpoint:
+`test` for the standard evaluation; other settings are appended, as in test_beam_size_1 or test_void_maps.
+scores.json records checkpoint, data and settings (`evaluation`). --shuffle_images captions each pair from the
+images of another pair.
 """
 
 from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from configs import Config
 from configs.command_line import CommandLine
-from data.atomic_write import check_writable, write_text
+from data.atomic_write import check_writable
 from data.dataset import ChangeCaptions
 from data.errors import UserError
 from data.hdf5 import VIEWS
@@ -39,14 +36,15 @@ from data.vocabulary import Vocabulary
 from models.precision import tune_convolutions
 from tools.engine import detection_task
 from tools.engine.captioning import predict, to_captions
-from tools.engine.checkpoint import read_over_checkpoint, restore_model, stored_config
+from tools.engine.checkpoint import Content, read_over_checkpoint, restore_model, stored_config
 from tools.engine.device import pick_device
 from tools.engine.distributed import Processes
 from tools.engine.provenance import describe_evaluation, folder_name
-from tools.scoring import Record, ReleasedRecord, pair_scores, score
+from tools.scoring import AuthorsRecord, Record, pair_scores, score
 from tools.scoring.baselines import TrainingCaptions, training_captions
 from tools.scoring.meteor import Meteor
 from tools.scoring.metrics import optional_metrics
+from tools.scoring.results import CaptionEntry, CaptionScores, Evaluation, write_captions, write_scores
 from tools.scoring.table import format_table
 
 
@@ -71,9 +69,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def evaluate(
-    content: dict[str, Any], config: Config, evaluation: dict[str, Any], output: Path, *, shuffled: bool
+    content: Content, config: Config, evaluation: Evaluation, output: Path, *, shuffled: bool
 ) -> None:
-    """Caption the splits of `evaluation` with a checkpoint's model, score the captions, and write both."""
+    """Caption the splits of `evaluation` with the model of a checkpoint, score the captions, write both."""
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
     tune_convolutions(device)
@@ -85,7 +83,7 @@ def evaluate(
     for reader, rows in splits:
         check_size(reader, content["image_size"])
         if shuffled:
-            other_pairs(rows)  # a split that cannot be shuffled is refused before any is captioned
+            other_pairs(rows)  # fail before captioning if a split cannot be shuffled
     with Meteor() if processes.writes else nullcontext() as meteor:
         captions = []
         for reader, rows in splits:
@@ -103,47 +101,42 @@ def evaluate(
 
 
 def score_captions(
-    captions: list[dict[str, Any]],
+    captions: list[CaptionEntry],
     splits: Sequence[tuple[Reader, list[int]]],
-    content: dict[str, Any],
+    content: Content,
     config: Config,
     meteor: Meteor,
-) -> dict[str, Any]:
-    """The content of scores.json; each of `captions` gets its own scores too.
+) -> CaptionScores:
+    """The content of scores.json. Adds each pair's own scores to `captions`.
 
     captions: of the pairs in use of all splits, in order.
     """
-    readers = [reader for reader, _ in splits]
-    pairs = [(reader, row) for reader, rows in splits for row in rows]
-    records, released, map_changed = [], [], []
-    for caption, (reader, row) in zip(captions, pairs, strict=True):
-        text, references = caption["caption"], caption["references"]
-        source = reader.sources[row]
-        records.append(Record(caption["filename"], text, references, caption["changed"], source))
-        released.append(released_record(text, reader, row))
+    pairs, data_sentences = [], {}
+    for reader, rows in splits:
+        pairs += [(reader, row) for row in rows]
+        data_sentences |= dict.fromkeys(reader.no_change)
+    records, authors, map_changed = [], [], []
+    for entry, (reader, row) in zip(captions, pairs, strict=True):
+        caption, source = entry["caption"], reader.sources[row]
+        records.append(Record(entry["filename"], caption, entry["references"], entry["changed"], source))
+        authors.append(authors_record(caption, reader, row))
         map_changed.append(bool(reader.views(row)[VIEWS.index("sem_b")].any()))
-    human_words = have_human_words(readers)
+    human_words = all(reader.has_human_words for reader, _ in splits)
     training, no_training = floor_candidates(content, config, human_words, meteor)
-    of_data = dict.fromkeys(sentence for reader in readers for sentence in reader.no_change)
     scores = score(
         records,
         meteor,
-        no_change=sentences_in_use(config.data.no_change, content, tuple(of_data)),
+        no_change=sentences_in_use(config.data.no_change, content, tuple(data_sentences)),
         training=training,
         no_training=no_training,
-        released=released,
+        authors=authors,
         decisions={'rule "the given map B is not empty"': map_changed},
         human_words=human_words,
         optional=optional_metrics(),
     )
-    for caption, scores_of_pair in zip(captions, pair_scores(records, meteor), strict=True):
-        caption["scores"] = scores_of_pair
+    for entry, scores_of_pair in zip(captions, pair_scores(records, meteor), strict=True):
+        entry["scores"] = scores_of_pair
     return scores
-
-
-def have_human_words(readers: Sequence[Reader]) -> bool:
-    """Whether the references of every split are what people wrote."""
-    return all(reader.has_human_words for reader in readers)
 
 
 def make_parser() -> CommandLine:
@@ -151,14 +144,14 @@ def make_parser() -> CommandLine:
     parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a run folder")
     parser.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
     parser.add_argument(
-        "--shuffle_images", action="store_true", help="control: show each pair another one's images"
+        "--shuffle_images", action="store_true", help="control: caption pairs from the images of others"
     )
     parser.add_argument("--output", type=Path | None, help="folder for scores.json and captions.json")
     return parser
 
 
-def refuse_other_data(path: Path, evaluation: dict[str, Any]) -> None:
-    """UserError where a scores.json of the same checkpoint on other data would be replaced."""
+def refuse_other_data(path: Path, evaluation: Evaluation) -> None:
+    """UserError if a scores.json of the same checkpoint on other data would be replaced."""
     if not path.is_file():
         return
     scores = read_json(path, "delete it, or name another folder with --output")
@@ -171,26 +164,24 @@ def refuse_other_data(path: Path, evaluation: dict[str, Any]) -> None:
 
 
 def other_pairs(rows: Sequence[int]) -> list[int]:
-    """For each pair another one of them, each once: a random permutation that maps no pair to itself."""
+    """A random permutation of the pairs that maps no pair to itself."""
     if len(rows) < 2:
-        raise UserError(
-            "--shuffle_images shows each pair the images of another one, the split has one pair: leave it out"
-        )
+        raise UserError("--shuffle_images needs at least two pairs, the split has one: leave it out")
     order = np.random.default_rng(0).permutation(len(rows))
-    shown = np.empty_like(order)
-    shown[order] = np.roll(order, 1)
-    return [rows[index] for index in shown]
+    others = np.empty_like(order)
+    others[order] = np.roll(order, 1)
+    return [rows[index] for index in others]
 
 
 def publish(
-    scores: dict[str, Any], captions: list[dict[str, Any]], evaluation: dict[str, Any], output: Path
+    scores: CaptionScores, captions: list[CaptionEntry], evaluation: Evaluation, output: Path
 ) -> None:
     """Write scores.json and captions.json, and print the table."""
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_text(output / "captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
-        write_text(output / "scores.json", json.dumps({**scores, "evaluation": evaluation}, indent=1))
-    finally:  # also where the disk is full
+        write_captions(output / "captions.json", captions)
+        write_scores(output / "scores.json", {**scores, "evaluation": evaluation})
+    finally:  # print the scores even if the disk is full
         print(format_table(scores))
     warn_of_other_sentences(captions, scores["no_change"])
     distinct = len({entry["caption"] for entry in captions})
@@ -200,12 +191,12 @@ def publish(
 
 
 def floor_candidates(
-    content: dict[str, Any], config: Config, human_words: bool, meteor: Meteor
+    content: Content, config: Config, human_words: bool, meteor: Meteor
 ) -> tuple[TrainingCaptions | None, str]:
-    """The training captions that the floors are chosen from, or why there are none.
+    """The training captions that the floors are chosen from, or None and the reason.
 
-    Checkpoints of earlier versions and imported ones hold none: then they are those of the train split in
-    `data.dir`. Without human words there are no floors.
+    For imported checkpoints and those of earlier versions, which hold no training captions, they are read
+    from the train split in `data.dir`. Without human words there are no floors.
     """
     if content.get("train_captions"):
         return TrainingCaptions(content["train_captions"], content["train_constants"], "the checkpoint"), ""
@@ -221,8 +212,8 @@ def floor_candidates(
     return training_captions(reader, rows, meteor), ""
 
 
-def warn_of_other_sentences(captions: list[dict[str, Any]], no_change: list[str]) -> None:
-    """Print a warning where no unchanged pair has a no-change sentence among its references."""
+def warn_of_other_sentences(captions: list[CaptionEntry], no_change: list[str]) -> None:
+    """Print a warning if no unchanged pair has a no-change sentence among its references."""
     unchanged = [entry["references"] for entry in captions if not entry["changed"]]
     if unchanged and not any(set(no_change) & set(references) for references in unchanged):
         print(
@@ -232,14 +223,13 @@ def warn_of_other_sentences(captions: list[dict[str, Any]], no_change: list[str]
         )
 
 
-def released_record(caption: str, reader: Reader, row: int) -> ReleasedRecord:
-    """A pair as the released code scores it: references read back from the stored ids, METEOR over ids as
-    text."""
+def authors_record(caption: str, reader: Reader, row: int) -> AuthorsRecord:
+    """A pair as the authors' code scores it: references decoded from stored ids, METEOR on ids as text."""
     references = [reader.vocabulary.decode(ids) for ids in reader.tokens[row]]
     caption_ids, *reference_ids = (
         id_string(sentence, reader.vocabulary) for sentence in [caption, *references]
     )
-    return ReleasedRecord(caption, references, caption_ids, reference_ids, reader.sources[row])
+    return AuthorsRecord(caption, references, caption_ids, reference_ids, reader.sources[row])
 
 
 def id_string(sentence: str, vocabulary: Vocabulary) -> str:

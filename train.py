@@ -1,57 +1,55 @@
-"""Train MModalCC, or the change detector, on the HDF5 files that tools/create_input_files.py wrote.
+"""Train a captioning model or the change detector on the HDF5 files of tools/create_input_files.py.
 
 python train.py --config configs/second_cc.yaml
 python train.py --config configs/second_cc.yaml --run_dir runs/short --train.epochs 2
 python train.py --resume --run_dir runs/second_cc                          with the settings of the run folder
-torchrun --nproc_per_node 4 train.py --config configs/second_cc.yaml       the same batch, shared out
+torchrun --nproc_per_node 4 train.py --config configs/second_cc.yaml       the same batch, divided among GPUs
 python train.py --config configs/change_detector.yaml                      maps from images alone
 
-The run folder (default runs/<name of the config>) gets config.yaml, environment.jsonl, log.jsonl (a line an
+The run folder (default runs/<name of the config>) gets config.yaml, environment.jsonl, log.jsonl (a line per
 epoch), TensorBoard events, val_captions.json, best.pt (the best validation score) and last.pt, from which
---resume goes on as if nothing had happened. Ctrl-C and SIGTERM write last.pt and end the run.
+--resume continues with the same result as an uninterrupted run. Ctrl-C and SIGTERM write last.pt and stop.
 """
 
 from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
-import random
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from configs import Config
-from configs.command_line import CommandLine, early_option, read_stored, read_yaml
+from configs.command_line import CommandLine, Stored, early_option, read_stored, read_yaml
 from data.dataset import fewer_workers_remark, make_loader
 from data.errors import UserError
 from data.vocabulary import Vocabulary
 from models import build_model
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
-from models.precision import autocast, make_scaler, precision_line, tune_convolutions
+from models.precision import make_scaler, precision_line, tune_convolutions
 from tools.engine.captioning_task import CaptioningTask
-from tools.engine.checkpoint import load_weights, misfit, random_state, set_random_state, start_from
 from tools.engine.compiling import compile_fixed
 from tools.engine.detection_task import DetectionTask
 from tools.engine.device import pick_device
 from tools.engine.distributed import Processes, in_parallel
 from tools.engine.folder_lock import locked
 from tools.engine.interrupts import Interruption, deferred_interrupts
-from tools.engine.kept_features import keep_features
-from tools.engine.optimiser import decay_decoder, load_optimiser, make_optimiser, make_scheduler
+from tools.engine.kept_features import keep_features, trunk_features
+from tools.engine.optimiser import decay_decoder, make_optimiser, make_scheduler
 from tools.engine.progress_bar import progress_bar
 from tools.engine.run_folder import RunFolder
+from tools.engine.run_state import check_same_progress, restore, seed_everything, start_from, training_state
 from tools.engine.training_data import open_samples, step_sampler
 from tools.engine.training_steps import Progress, TrainingSteps
 
@@ -71,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def train(config: Config, run_dir: Path, resume: bool, device: torch.device, processes: Processes) -> None:
-    """Train in a folder that no other process writes to."""
+    """Train a model; no other command may write to `run_dir` meanwhile."""
     samples, val_samples = open_samples("train", config), open_samples("val", config)
     sampler = step_sampler(samples, config, rank=processes.rank, count=processes.count)
     folder = RunFolder(run_dir, config, resume=resume, writes=processes.writes)
@@ -111,7 +109,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
             started = time.monotonic()
             sampler.begin(progress.epoch, progress.step)
             train_epoch(run, loader, steps, scheduler)
-            run.save()  # a run that stops from here on goes on with this validation
+            run.save()  # a run that is stopped during validation resumes with it
             validate(run, started)
     processes.leave()
     if processes.writes:
@@ -122,19 +120,19 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
 def initial_model(
     config: Config, vocabulary: Vocabulary, folder: RunFolder, device: torch.device, processes: Processes
 ) -> Captioner | ChangeDetector:
-    """The model that a run begins with; a resumed run loads its weights later. Seeds all generators."""
+    """The model before the first step; a resumed run loads its weights later. Seeds all generators."""
     seed_everything(config.train.seed)
     start = None if folder.resumed else config.train.start_from
     model = build_model(config.model, len(vocabulary), pretrained=not (folder.resumed or start)).to(device)
     if start:
         start_from(start, model, config.model, vocabulary)
-    seed_everything(config.train.seed + processes.rank)  # processes drop out different values
+    seed_everything(config.train.seed + processes.rank)  # dropout differs between processes
     return model
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the epochs of a run share."""
+    """The objects that the epochs of a run share."""
 
     config: Config
     model: Captioner | ChangeDetector
@@ -160,7 +158,7 @@ class Run:
             self.folder.save(content, state, best=best)
 
     def agree(self, done: bool = False) -> bool:
-        """Whether any process is done; KeyboardInterrupt in all of them after a signal to one."""
+        """Whether any process is done. Raises KeyboardInterrupt in all if one has received a signal."""
         stop, done = self.processes.sum(self.interruption.arrived, done)
         if stop:
             self.stop()
@@ -171,7 +169,7 @@ class Run:
 
 
 def train_epoch(run: Run, loader: DataLoader, steps: TrainingSteps, scheduler: LRScheduler | None) -> None:
-    """Take the steps of an epoch that are left; last.pt is written every `train.checkpoint_minutes`."""
+    """Take the remaining steps of an epoch; last.pt is written every `train.checkpoint_minutes`."""
     config, progress = run.config.train, run.progress
     run.model.train()
     saved = time.monotonic()
@@ -185,7 +183,7 @@ def train_epoch(run: Run, loader: DataLoader, steps: TrainingSteps, scheduler: L
             saved = time.monotonic()
         if stop:
             run.stop()
-        if progress.step == 0:  # a run resumed within an epoch has decayed already
+        if progress.step == 0:  # a run resumed within an epoch has already decayed
             decay_decoder(run.optimiser, config, progress.stale)
         steps.take(batch)
         if scheduler:
@@ -194,16 +192,16 @@ def train_epoch(run: Run, loader: DataLoader, steps: TrainingSteps, scheduler: L
 
 
 def validate(run: Run, started: float) -> None:
-    """Score the validation pairs and write the epoch's line, its captions, last.pt and perhaps best.pt.
+    """Score the validation pairs; write a line of log.jsonl, the captions, last.pt and, if best, best.pt.
 
-    started: time.monotonic() at the beginning of the epoch.
+    started: time.monotonic() at the start of the epoch.
     """
     progress = run.progress
     with torch.compiler.set_stance("force_eager"):  # validation's batches have other shapes
         scores, captions = run.task.validate(run.model, run.agree)
     line = {"epoch": progress.epoch, "loss": progress.loss / progress.count, **scores}
     line["learning_rate"] = {group["part"]: group["lr"] for group in run.optimiser.param_groups}
-    line["best"] = best = progress.judge(scores["val"][run.config.train.select_on])
+    line["best"] = best = progress.end_epoch(scores["val"][run.config.train.select_on])
     line["seconds"] = round(time.monotonic() - started, 1)
     run.folder.write_epoch(progress.steps, line, captions)
     run.save(scores["val"], best)
@@ -212,7 +210,7 @@ def validate(run: Run, started: float) -> None:
 def read_command(argv: list[str] | None) -> tuple[Config, Path, bool]:
     """The configuration, the run folder and whether to resume its run.
 
-    A run is resumed with the settings in its folder where --config is absent.
+    Without --config, a run is resumed with the settings in its folder.
     """
     parser = CommandLine(__doc__)
     parser.add_argument("--config", action="config", help="a YAML file, see configs/")
@@ -234,8 +232,8 @@ def read_command(argv: list[str] | None) -> tuple[Config, Path, bool]:
     return config, options.run_dir or Path("runs") / Path(str(options.config[0])).stem, options.resume
 
 
-def stored_settings(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """The settings of the run in a folder; UserError where it holds none or they are not valid."""
+def stored_settings(run_dir: Path) -> Stored:
+    """The settings of the run in a folder; UserError if it holds none or they are invalid."""
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise UserError(f"{path} not found: give --config to start a run, or the --run_dir of another run")
@@ -245,80 +243,14 @@ def stored_settings(run_dir: Path) -> dict[str, dict[str, Any]]:
         raise UserError(f"{path}: {error}: give the run's --config") from None
 
 
-def seed_everything(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-@torch.inference_mode()
-def trunk_features(model: Captioner, precision: str, views: Tensor) -> Tensor:
-    """What the frozen trunks make of views (B, 4, 3, H, W) uint8, kept as bfloat16: (B, 4, C, grid, grid)."""
-    device = model.device
-    with autocast(device, precision):
-        return model.eval().features(views.to(device)).bfloat16()
-
-
-def training_state(
-    optimiser: Optimizer, scaler: GradScaler, progress: Progress, processes: Processes
-) -> dict[str, Any]:
-    """What --resume needs besides the model: optimiser, progress, each process's random generators, and the
-    scale of fp16's losses, {} for other precisions."""
-    return {
-        "optimiser": optimiser.state_dict(),
-        "scaler": scaler.state_dict(),
-        "progress": asdict(progress),
-        "random": processes.gather(random_state()),
-    }
-
-
-def restore(
-    content: dict[str, Any],
-    model: nn.Module,
-    optimiser: Optimizer,
-    scaler: GradScaler,
-    processes: Processes,
-) -> Progress:
-    """Put a run back to where last.pt was written; UserError where another number of processes wrote it.
-
-    A scaler begins anew where the run had none, as on another device or in older checkpoints.
-    """
-    training = content["training"]
-    if len(training["random"]) != processes.count:
-        raise UserError(
-            f"a run goes on with as many processes as it had, {len(training['random'])}: "
-            f"got {processes.count}, start as many"
-        )
-    load_weights(model, content)
-    del content["model"]  # its memory is not needed again
-    try:
-        load_optimiser(optimiser, training.pop("optimiser"))
-        if stored := training.get("scaler"):
-            scaler.load_state_dict(stored)
-        set_random_state(training["random"][processes.rank])
-        return Progress.restored(training["progress"])
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise misfit(content, f"its training state cannot be restored ({error})") from None
-
-
-def check_same_progress(progress: Progress, run_dir: Path, processes: Processes) -> None:
-    """UserError where processes go on from different places, as on machines without a common run folder."""
-    steps = [each.steps for each in processes.gather(progress)]
-    if len(set(steps)) > 1:
-        raise UserError(
-            f"all processes must go on after the same step, they are at {', '.join(map(str, steps))}: give a "
-            f"--run_dir that all machines share, or copy {run_dir / 'last.pt'} of the first one to the others"
-        )
-
-
 def parameters(model: nn.Module, device: torch.device) -> str:
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    every = sum(p.numel() for p in model.parameters())
-    return f"{learning / 1e6:.1f} of {every / 1e6:.1f} M parameters learn, on {device}"
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    total = sum(p.numel() for p in model.parameters())
+    return f"{trained / 1e6:.1f} of {total / 1e6:.1f} M parameters are trained, on {device}"
 
 
 def accumulate_remark(config: Config) -> list[str]:
-    """A line where `train.accumulate` changes what is trained, not only the memory that it takes."""
+    """A remark if `train.accumulate` changes the gradients and not only the memory."""
     if config.train.accumulate == 1 or not config.model.has_live_batchnorm:
         return []
     return [

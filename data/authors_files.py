@@ -21,7 +21,7 @@ import numpy as np
 
 from data.atomic_write import write_text
 from data.errors import UserError
-from data.hdf5 import ProcessHandle, fingerprint_of, new_file, open_complete
+from data.hdf5 import ProcessHandle, fingerprint_of, new_file, open_complete, references_of
 from data.json_file import read_json
 from data.no_change import no_change_of
 from data.packed_maps import PackedViews
@@ -117,7 +117,7 @@ class AuthorsReader:
             pairs = nameless_pairs(split, self)
         self.filenames = [pair.filename for pair in pairs]
         self.sources = [source_of(pair.filename, pair.source) for pair in pairs]
-        self.references = [[" ".join(words) for words in pair.captions] for pair in pairs]
+        self.references = references_of(pairs)
         self.raw = [list(pair.raw) for pair in pairs]
         self.changed = np.array([pair.changed for pair in pairs])
         self.augmented = np.array([pair.augmented for pair in pairs])

@@ -157,20 +157,33 @@ def _write_captions(
 
     Sources are not hashed because files of earlier versions lack them.
     """
-    references = [[" ".join(words) for words in pair.captions] for pair in pairs]
-    texts = {"references": _rectangle(references), "raw": _rectangle([pair.raw for pair in pairs])}
-    texts["filename"] = np.array([pair.filename for pair in pairs], dtype=object)
-    sources = np.array([source_of(pair.filename, pair.source) for pair in pairs], dtype=object)
+    sources = [source_of(pair.filename, pair.source) for pair in pairs]
     file.create_dataset("source", data=sources, dtype=h5py.string_dtype("utf-8"))
-    numbers = {"tokens": tokens.astype(np.int32), "lengths": lengths.astype(np.int32)}
-    numbers["changed"] = np.array([pair.changed for pair in pairs])
-    numbers["augmented"] = np.array([pair.augmented for pair in pairs])
+    texts = {
+        "references": _rectangle(references_of(pairs)),
+        "raw": _rectangle([pair.raw for pair in pairs]),
+        "filename": np.array([pair.filename for pair in pairs], dtype=object),
+    }
+    numbers = {
+        "tokens": tokens.astype(np.int32),
+        "lengths": lengths.astype(np.int32),
+        "changed": np.array([pair.changed for pair in pairs]),
+        "augmented": np.array([pair.augmented for pair in pairs]),
+    }
     for name, values in texts.items():
         file.create_dataset(name, data=values, dtype=h5py.string_dtype("utf-8"))
         content.update(json.dumps([name, values.tolist()]).encode())
     for name, values in numbers.items():
         file[name] = values
         content.update(json.dumps([name, values.shape]).encode() + values.tobytes())
+
+
+def references_of(pairs: Sequence[Pair]) -> list[list[str]]:
+    """The captions of each pair, words joined by spaces."""
+    references = []
+    for pair in pairs:
+        references.append([" ".join(words) for words in pair.captions])
+    return references
 
 
 def _rectangle(rows: Sequence[Sequence[str]]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from data.sources import NO_CHANGE_SENTENCES, Pair
 
@@ -23,10 +24,11 @@ def count_no_change(pairs: Sequence[Pair]) -> dict[str, int]:
     train = [pair for pair in flagged if pair.split == "train"]
     flagged = train if any(not pair.changed for pair in train) else flagged
     flagged = [pair for pair in flagged if not pair.augmented] or flagged
-    unchanged = [sentences_of(pair) for pair in flagged if not pair.changed]
-    changed = [sentences_of(pair) for pair in flagged if pair.changed]
-    on_unchanged = Counter(sentence for sentences in unchanged for sentence in sentences)
-    on_changed = Counter(sentence for sentences in changed for sentence in sentences)
+    unchanged, changed = [], []
+    for pair in flagged:
+        (changed if pair.changed else unchanged).append(sentences_of(pair))
+    on_unchanged = Counter(chain.from_iterable(unchanged))
+    on_changed = Counter(chain.from_iterable(changed))
 
     counts = {
         sentence: count

@@ -1,9 +1,9 @@
-"""Semantic change detection: where two images differ, and the land-cover class of each date there.
+"""Semantic change detection: where two images differ, and the land-cover classes of both dates there.
 
-The family of SSCD-l and Bi-SRNet (Ding et al., "Bi-Temporal Semantic Reasoning for the Semantic Change
-Detection in HR Remote Sensing Images", IEEE TGRS 2022): a shared trunk, a semantic head that both dates
-share, a change head on both dates' features, and a loss that ties the three together. The trunk's stages
-meet in a feature pyramid (Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017).
+The design follows SSCD-l and Bi-SRNet (Ding et al., "Bi-Temporal Semantic Reasoning for the Semantic Change
+Detection in HR Remote Sensing Images", IEEE TGRS 2022): a trunk and a semantic head that both dates share, a
+change head on the features of both dates, and a loss over all of them. A feature pyramid combines the stages
+of the trunk (Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017).
 """
 
 import math
@@ -28,8 +28,8 @@ class Detection(NamedTuple):
     """The output of the detector for B pairs of images.
 
     change (B, H, W): logits that a pixel has changed.
-    classes (B, 2, 7, H, W): each date's logits of data.palette.CLASSES, meant for changed pixels. There
-    void says that a map names nothing at that date (LEVIR-MCI's have no "before").
+    classes (B, 2, 7, H, W): logits of data.palette.CLASSES for each date, for changed pixels. For these, void
+    means that the map has no class at that date (LEVIR-MCI has no classes "before").
     """
 
     change: Tensor
@@ -49,9 +49,9 @@ class Settings(TrunkSettings):
 
 
 class ChangeDetector(nn.Module):
-    """Views of a pair, of which only the images rgb t0 and rgb t1 are read -> a Detection.
+    """Predicts a Detection from the images rgb t0 and rgb t1 of a pair, which may have any size.
 
-    Images may have any size. vocabulary_size is ignored: a detector has no words.
+    vocabulary_size: ignored, as a detector has no words.
     """
 
     Settings = Settings
@@ -71,11 +71,11 @@ class ChangeDetector(nn.Module):
         return self.mean.device
 
     def parts(self) -> dict[str, nn.Module]:
-        """The modules that the optimiser groups, as `Captioner.parts`."""
+        """The modules with a parameter group each, as in `Captioner.parts`."""
         return dict(self.named_children())
 
     def forward(self, views: Tensor, plain: Tensor | None = None) -> Detection:
-        """views (B, 2 or 4, 3, H, W) uint8, the images first; plain, as long: as in `Captioner.features`."""
+        """views (B, 2 or 4, 3, H, W) uint8, images first; plain, same length: see `Captioner.features`."""
         plain = (plain_colours(views[:, :2]) if plain is None else plain)[:, :2]
         images = (views[:, :2].to(self.mean.dtype) / 255 - self.mean) / self.std
         features = self.trunk.each_date(
@@ -92,15 +92,15 @@ class ChangeDetector(nn.Module):
     def detect(self, views: Tensor) -> Tensor:
         """views (B, 2 or 4, 3, H, W) uint8 -> maps (B, 2, 3, H, W) uint8 on the CPU.
 
-        In the palette's base colours, black where no change is found, as the given ones are.
+        Maps have the base colours of the palette and are black where nothing has changed.
         """
         return torch.from_numpy(paint_classes(self.classify(views).cpu().numpy()))
 
 
 class ChangeDecoder(nn.Module):
-    """A feature pyramid for each date and the heads on it, at stride 4; logits are enlarged bilinearly.
+    """A feature pyramid of each date, and heads at stride 4 whose logits are enlarged bilinearly.
 
-    channels: of the trunk's stages. width: of everything here.
+    channels: of the stages of the trunk. width: channels of pyramid and heads.
     """
 
     def __init__(self, *, channels: Sequence[int], width: int) -> None:
@@ -119,7 +119,7 @@ class ChangeDecoder(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """Stages of strides 4, 8, 16 as one feature map of stride 4: each adds its detail to the coarser ones."""
+    """Adds up stages of strides 4, 8 and 16, from coarse to fine, into a feature map of stride 4."""
 
     def __init__(self, channels: Sequence[int], width: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class Pyramid(nn.Module):
 
 
 def block(channels: int, width: int) -> nn.Sequential:
-    """3 x 3 convolution, GroupNorm, ReLU. No batch statistics: a pair's result depends on no other pair's."""
+    """3 x 3 convolution, GroupNorm, ReLU. Without batch statistics, pairs do not affect each other."""
     norm = nn.GroupNorm(math.gcd(width, NORM_GROUPS), width)
     return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), norm, nn.ReLU(inplace=True))
 
@@ -145,37 +145,36 @@ def enlarge(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def detection_loss(detection: Detection, truth: Tensor) -> Tensor:
-    """Each pair's loss (B), that of Bi-SRNet; truth (B, 2, H, W) holds the given maps' indices into CLASSES.
+    """The loss of Bi-SRNet for each pair (B,); truth (B, 2, H, W): the maps as indices into CLASSES.
 
         L = L_change + (L_t0 + L_t1) / 2 + L_consistency
 
-    A pixel has changed where either date's map is not void.
-    L_change: binary cross-entropy, BALANCE of it the mean over the changed, the rest over the unchanged
-    pixels.
-    L_t: cross-entropy of date t's classes, the mean over the changed pixels. Void is a class there: where a
-    set names no class at one date, the detector learns to name none.
-    L_consistency: p_t being date t's class probabilities, 1 - cos(p_t0, p_t1) at unchanged and cos(p_t0,
-    p_t1) at changed pixels, the mean over all.
-    Bi-SRNet takes each mean over a batch; a pair's own leave the gradients the same however a batch is
-    shared out.
+    A pixel has changed if the map of either date is not void.
+    L_change: binary cross-entropy; its mean over the changed pixels has weight BALANCE, its mean over the
+    unchanged pixels weight 1 - BALANCE.
+    L_t: cross-entropy of the classes of date t, the mean over the changed pixels. Void is one of the classes,
+    as some data sets have no class at one date.
+    L_consistency: with p_t the class probabilities of date t, 1 - cos(p_t0, p_t1) at unchanged pixels and
+    cos(p_t0, p_t1) at changed pixels, the mean over all.
+    Bi-SRNet averages over a batch; averages over each pair do not depend on how a batch is divided.
     """
     changed = (truth > 0).any(1)
     logits, classes = detection.change.float(), detection.classes.float()
     change = F.binary_cross_entropy_with_logits(logits, changed.float(), reduction="none")
-    wrong = F.cross_entropy(classes.flatten(0, 1), truth.flatten(0, 1), reduction="none")  # (2B, H, W)
-    alike = F.cosine_similarity(*classes.softmax(2).unbind(1), dim=1)
-    inconsistent = torch.where(changed, alike, 1 - alike)
+    semantic = F.cross_entropy(classes.flatten(0, 1), truth.flatten(0, 1), reduction="none")  # (2B, H, W)
+    similarity = F.cosine_similarity(*classes.softmax(2).unbind(1), dim=1)
+    inconsistency = torch.where(changed, similarity, 1 - similarity)
     return (
         BALANCE * mean_over(change, changed)
         + (1 - BALANCE) * mean_over(change, ~changed)
-        + mean_over(wrong.unflatten(0, (-1, 2)).mean(1), changed)
-        + inconsistent.mean((1, 2))
+        + mean_over(semantic.unflatten(0, (-1, 2)).mean(1), changed)
+        + inconsistency.mean((1, 2))
     )
 
 
-def mean_over(values: Tensor, chosen: Tensor) -> Tensor:
-    """Each pair's mean over its chosen pixels, 0 where it has none: (B, H, W) twice -> (B)."""
-    return (values * chosen).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1)
+def mean_over(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean of each pair over the pixels of a mask, 0 if it is empty: (B, H, W) twice -> (B,)."""
+    return (values * mask).sum((1, 2)) / mask.sum((1, 2)).clamp(min=1)
 
 
 MODEL = ChangeDetector

@@ -35,9 +35,9 @@ class CrossAttention(nn.Module):
 class EnhancementLayer(nn.ModuleDict):
     """CMCA (Cross-Modal Cross Attention), then UDCA (Unimodal Difference Cross Attention).
 
-    cmca, udca: False leaves that one out (an ablation). The layer holds a cross-attention for each
-    direction, such as rgb_from_sem; make: builds one. sharing: "separate", each direction has its own
-    (paper); "shared", one serves every call (authors' code).
+    The layer has a cross-attention for each direction, such as rgb_from_sem. make: creates one. sharing:
+    "separate", each direction has its own weights (paper); "shared", all have the same (authors' code).
+    cmca, udca: False leaves out this step (an ablation).
     """
 
     def __init__(
@@ -72,19 +72,19 @@ class EnhancementLayer(nn.ModuleDict):
 
     @staticmethod
     def _cmca(attend: CrossAttention, stream: Tensor, other: Tensor) -> Tensor:
-        """Each date attends to the same date of the other modality; dates are part of the batch dimension."""
+        """Each date attends to the same date of the other modality, with dates in the batch dimension."""
         return attend(stream.flatten(0, 1), other.flatten(0, 1)).unflatten(0, (-1, 2))
 
     @staticmethod
     def _udca(attend: CrossAttention, stream: Tensor, difference: Tensor) -> Tensor:
-        """Both dates attend to one difference (B, N, D), whose keys and values are computed once."""
+        """Both dates attend to their difference (B, N, D), whose keys and values are computed once."""
         return attend(stream.flatten(1, 2), difference).unflatten(1, (2, -1))
 
 
 class ConvolutionalBlock(nn.Module):
     """One step of the fusion over layers: O_l = LayerNorm(ReLU(u + Conv(u))) with u = O_{l-1} + z_l.
 
-    batchnorm: "live" as usual; "frozen" leaves the statistics as they begin.
+    batchnorm: "live" as usual; "frozen" keeps the initial statistics.
     """
 
     def __init__(self, channels: int, batchnorm: str) -> None:
@@ -101,7 +101,7 @@ class ConvolutionalBlock(nn.Module):
     def train(self, mode: bool = True) -> "ConvolutionalBlock":
         super().train(mode)
         if self.batchnorm == "frozen":
-            self.conv.eval()  # nothing in it but BatchNorm differs in training
+            self.conv.eval()  # only its BatchNorm depends on the mode
         return self
 
     def forward(self, u: Tensor) -> Tensor:
@@ -111,11 +111,12 @@ class ConvolutionalBlock(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Trunk features of each modality -> the memory that the decoder reads.
+    """Fuses the trunk features of the modalities into the memory of the decoder.
 
-    modalities: ("rgb", "sem") or one of them. layers: "chained", each layer takes the last one's streams
-    (paper); "parallel", each takes the first (released). sharing: "separate" or "shared" weights between
-    directions and between modalities. cmca, udca: ablations of the layers; CMCA needs both modalities.
+    modalities: ("rgb", "sem") or one of them. layers: "chained", the input of a layer is the output of the
+    previous one (paper); "parallel", all layers have the same input (authors' code). sharing: "separate" or
+    "shared" weights between directions and between modalities. cmca, udca: False for an ablation; CMCA needs
+    both modalities.
     """
 
     def __init__(
@@ -160,8 +161,10 @@ class Fusion(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def _tokens(self, name: str, features: Tensor) -> Tensor:
-        """A modality's features (B, 2, C, h, w) -> (B, 2, N, D) with learned 2-D positions: channels of the
-        column, then of the row."""
+        """Features (B, 2, C, h, w) of a modality -> tokens (B, 2, N, D) with learned 2-D positions.
+
+        The first half of the channels encodes the column, the second half the row.
+        """
         h, w = features.shape[-2:]
         positions = torch.cat(
             [self.columns.expand(h, w, -1), self.rows.unsqueeze(1).expand(h, w, -1)], dim=-1
@@ -171,7 +174,7 @@ class Fusion(nn.Module):
         return (x + positions.flatten(0, 1)).unflatten(0, (-1, 2))
 
     def _fuse(self, name: str, outputs: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
-        """A modality's layer outputs, each (B, 2, N, D), dates joined along channels -> X (B, N, 2D)."""
+        """The layer outputs of a modality, each (B, 2, N, D) -> X (B, N, 2D), dates concatenated."""
         fused = 0.0
         for block, stream in zip(self.get_submodule(f"blocks_{name}"), outputs, strict=True):
             z = stream.transpose(1, 2).flatten(2).unflatten(1, grid)  # (B, h, w, 2D)
@@ -179,7 +182,7 @@ class Fusion(nn.Module):
         return fused.flatten(2).transpose(1, 2)
 
     def forward(self, *features: Tensor) -> Tensor:
-        """features (B, 2, C, h, w) of each of the M modalities -> memory (B, M, N, 2D): their X."""
+        """features (B, 2, C, h, w) of each of the M modalities -> memory (B, M, N, 2D), the X of each."""
         grid = features[0].shape[-2:]
         named = zip(self.modalities, features, strict=True)
         first = streams = {name: self._tokens(name, dates) for name, dates in named}

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from data.errors import UserError
 from data.views import SEVERAL
+from models.state_dict import first_misfit
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 TIMM = "timm:"  # prefix of a timm model's name
@@ -310,26 +311,16 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
 
 
 def load_trunk(trunk: ResNetTrunk, state: dict[str, Tensor], source: str) -> None:
-    """Copy a ResNet's state dict into a trunk; every parameter must be there, in its shape.
-
-    Layers behind the trunk's last one are ignored.
-    """
+    """Copy the state dict of a ResNet into a trunk; layers after the trunk's last one are ignored."""
+    later = tuple(f"{part}." for part in (*LAYERS, "fc") if not hasattr(trunk, part))
+    given = {name: value for name, value in state.items() if not name.startswith(later)}
     expected = trunk.state_dict()
-    behind = tuple(f"{part}." for part in (*LAYERS, "fc") if not hasattr(trunk, part))
-    given = {name: value for name, value in state.items() if not name.startswith(behind)}
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    missing = sorted(expected.keys() - given.keys() - counters)
-    surplus = sorted(given.keys() - expected.keys())
-    common = sorted(expected.keys() & given.keys())
-    shapes = [name for name in common if expected[name].shape != given[name].shape]
-    problems = {"lacks": missing, "has the unknown weight": surplus, "has in another shape": shapes}
-    for rule, names in problems.items():
-        if names:
-            raise UserError(
-                f"model.weights: {source} {rule} {names[0]} ({len(names)} in all): "
-                "model.trunk must name its network"
-            )
-    trunk.load_state_dict(given, strict=False)
+    for name in expected.keys() - given.keys():
+        if name.endswith("num_batches_tracked"):  # missing in old files
+            given[name] = expected[name]
+    if reason := first_misfit(expected, given):
+        raise UserError(f"model.weights: {source} {reason}: model.trunk must name its network")
+    trunk.load_state_dict(given)
 
 
 def _out_channels(layer: nn.Sequential) -> int:

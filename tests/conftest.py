@@ -1,4 +1,4 @@
-"""What several test files share: tiny dataset folders in SECOND-CC's layout, and the way to the real data."""
+"""Shared fixtures: tiny dataset folders in SECOND-CC's layout, input files, a run, and the real data."""
 
 import json
 import subprocess
@@ -36,7 +36,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def entry(filename: str, split: str, *captions: str, **fields) -> dict:
-    """One entry of the JSON, with `fields` added to the usual ones or replacing them; changed by default."""
+    """An entry of the JSON, changed by default; `fields` override or extend the usual ones."""
     sentences = [{"raw": f" {caption} .", "tokens": caption.split()} for caption in captions]
     usual = {"filename": filename, "filepath": split, "split": split, "changeflag": 1, "sentences": sentences}
     return {**usual, **fields}
@@ -55,7 +55,7 @@ ENTRIES = [
 
 
 def write_views(root: Path, item: dict, size: int, with_maps: bool) -> None:
-    """Noise for the images, and for the maps white with a building where the pair has changed."""
+    """Write noise as images, and white maps with a building if the pair has changed."""
     for date in "AB":
         noise = np.random.default_rng(zlib.crc32((item["filename"] + date).encode()))
         save(root / "rgb" / date / item["filename"], noise.integers(0, 256, (size, size, 3), dtype=np.uint8))
@@ -67,7 +67,7 @@ def write_views(root: Path, item: dict, size: int, with_maps: bool) -> None:
 
 
 def save(path: Path, image: np.ndarray) -> None:
-    """Write an image, and the folders that lead to it."""
+    """Write an image; creates missing folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     iio.imwrite(path, image)
 
@@ -98,7 +98,7 @@ def second_cc_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def meteor() -> Iterator[Meteor]:
-    """One METEOR for all tests, whose Java was started with nothing on the PATH."""
+    """A METEOR for all tests, whose Java was started with an empty PATH."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PATH", "")
         started = Meteor()
@@ -117,7 +117,7 @@ def real_data() -> Path:
 
 @pytest.fixture(scope="session")
 def real_pairs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The 555 real pairs as PNG files in SECOND-CC's layout; read them only, all tests share them."""
+    """The 555 real pairs as PNG files in SECOND-CC's layout; do not modify them, all tests share them."""
     root = tmp_path_factory.mktemp("real") / "SECOND_CC_dataset"
     subprocess.run(
         [sys.executable, real_data / "levir_pairs" / "unpack.py", root], check=True, capture_output=True
@@ -127,7 +127,7 @@ def real_pairs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def demo_input(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Input files of a small demo set, 32 x 32; the dataset folder stands beside them as `dataset`."""
+    """Input files of a small demo set, 32 x 32; the dataset folder `dataset` is beside them."""
     root = tmp_path_factory.mktemp("demo")
     make_demo_dataset.main(["--output", str(root / "dataset"), "--pairs", "30", "--seed", "3"])
     argv = ["--dataset_dir", str(root / "dataset"), "--output_dir", str(root / "input"), "--image_size", "32"]
@@ -137,7 +137,7 @@ def demo_input(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_run(demo_input: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder of two epochs on `demo_input`; read it only, all tests share it."""
+    """A run folder of two epochs on `demo_input`; do not modify it, all tests share it."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
     train.main(
         ["--config", str(CONFIGS / "second_cc.yaml"), *tiny_settings(demo_input), "--run_dir", str(run)]

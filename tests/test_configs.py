@@ -1,4 +1,4 @@
-"""Settings: one place for defaults, every file loads, mistakes are named."""
+"""Settings: defaults, YAML files and error messages."""
 
 from dataclasses import asdict
 from pathlib import Path

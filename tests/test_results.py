@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from data.perturbations import MAPS, PERTURBATIONS
-from tools.studies.perturbation_scores import IMAGES_MEAN, trained_on
+from tools.studies.perturbation_scores import IMAGES_MEAN
+from tools.studies.perturbation_tables import trained_on
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -24,7 +25,7 @@ def span(interval: dict) -> str:
 
 
 def score_row(title: str, scores: dict, decision: dict | None = None) -> str:
-    """A row of the table of scores: metrics, S*m with its interval, change-decision accuracy with its own."""
+    """A row of the table of scores: metrics, S*m and change-decision accuracy with their intervals."""
     values = [f"{scores[metric]['value']:.1f}" for metric in METRICS]
     accuracy = f"{span(decision['caption']['all'])} %" if decision else ""
     return f"| {' | '.join([title, *values, span(scores['s_m']), accuracy])} |"
@@ -90,7 +91,7 @@ def test_every_row_of_the_results_is_quoted_from_its_file():
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/results.md"])
-def test_no_table_holds_rows_of_other_origin(name):
+def test_rows_of_a_table_have_the_same_origin(name):
     page = (ROOT / name).read_text(encoding="utf-8")
     known = set(expected_rows())
     rows = [line for line in page.splitlines() if line.startswith("| ") and re.search(r"\[-?\d", line)]
@@ -104,11 +105,11 @@ def test_the_table_of_perturbations_has_their_groups_and_levels():
     expected = []
     for name, perturbation in PERTURBATIONS.items():
         levels = [level if isinstance(level, tuple) else (level,) for level in perturbation.levels]
-        cell = ", ".join(" / ".join(f"{part:g}" for part in level) for level in levels)
+        cell = ", ".join([" / ".join(map("{:g}".format, level)) for level in levels])
         expected.append([f"| `{name}`", perturbation.group, cell])
     assert rows == expected
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in RESULTS.glob("demo_test*.json")))
-def test_results_say_what_they_belong_to(name):
+def test_results_record_their_evaluation(name):
     assert set(result(name)["evaluation"]) >= {"checkpoint", "data", "splits", "settings"}

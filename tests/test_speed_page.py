@@ -18,7 +18,7 @@ def part(name: str, of: str) -> dict:
 
 
 def rate(row: dict) -> str:
-    """Units a second: the median, and that of the slowest and the fastest run."""
+    """Units per second: the median, the slowest and the fastest run."""
     return f"{1 / row['seconds']:.3g} [{1 / row['slowest']:.3g}, {1 / row['fastest']:.3g}]"
 
 
@@ -41,8 +41,8 @@ def training_rows() -> list[str]:
 
 def estimate_rows() -> list[str]:
     gflop = part("training_cpu.json", "training")["found"][GFLOP]
-    found = part("loading.json", "loading")["found"]
-    plain, augmented = (found[COMPUTED + name] for name in ("plain", "all of data.augment"))
+    actual = part("loading.json", "loading")["found"]
+    plain, augmented = (actual[COMPUTED + name] for name in ("plain", "all of data.augment"))
     rows = []
     for gpus, worth in GPUS.items():
         for precision, speed in CARDS.items():
@@ -66,7 +66,7 @@ def test_every_table_of_the_page_is_quoted_or_computed_from_its_files():
     assert f"{gflop:.0f} GFLOP for each caption" in " ".join(page.split())
 
 
-def test_the_files_say_where_they_were_measured():
+def test_result_files_record_the_machine():
     for name in ("loading.json", "training_cpu.json"):
         assert {"machine", "config", "repeats"} <= json.loads(
             (Path(ROOT) / "docs/results" / name).read_text()

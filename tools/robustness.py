@@ -22,10 +22,9 @@ their perturbations; map noise is applied to the maps of the clean images. Maps 
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -33,7 +32,6 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 
 # isort: split
 import numpy as np
-import torch
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt
 
@@ -45,10 +43,6 @@ from data.errors import UserError
 from data.no_change import sentences_in_use
 from data.perturbations import PERTURBATIONS, SEVERITIES
 from data.splits import check_size, open_split
-from data.vocabulary import Vocabulary
-from models.captioner import Captioner
-from models.change_detector import ChangeDetector
-from models.precision import autocast
 from tools.engine.checkpoint import load_checkpoint, open_detector, restore_model
 from tools.engine.device import pick_device
 from tools.engine.provenance import seen_in_training, sha256_of
@@ -59,33 +53,16 @@ from tools.studies.perturbation_scores import (
     CLEAN,
     HEADLINES,
     Cell,
+    Run,
     Samples,
     Truth,
     as_intervals,
-    comparison,
     differences,
     s_m,
     score_cells,
-    tables,
 )
-from tools.studies.perturbed_pairs import show_cells
-
-
-class Subject(NamedTuple):
-    """A tested checkpoint.
-
-    config: its settings with those of the command line. pairs: by split. maps: "given", "void" or "detected".
-    """
-
-    path: Path
-    model: Captioner
-    vocabulary: Vocabulary
-    config: Config
-    pairs: dict[str, ChangeCaptions]
-    maps: str
-    detector: ChangeDetector | None
-    no_change: tuple[str, ...]
-    sha256: str
+from tools.studies.perturbation_tables import comparison, tables
+from tools.studies.robustness_subject import Subject, caption_cells, common_truth, labels
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -93,12 +70,12 @@ def main(argv: list[str] | None = None) -> None:
     severities = sorted(set(options.severities))
     perturbations = dict.fromkeys(options.perturbations)
     cells = [CLEAN, *(Cell(name, severity) for name, severity in product(perturbations, severities))]
-    subjects = [open_subject(path, argv) for path in options.checkpoint]  # all first: errors show at once
+    subjects = [open_subject(path, argv) for path in options.checkpoint]  # errors before any work
     folder = "robustness" if subjects[0].maps == "given" else f"robustness_{subjects[0].maps}_maps"
     output = options.output or options.checkpoint[0].parent / folder
     check_writable(output, "--output", folder=True)
     truth = common_truth(subjects)
-    runs: list[dict[str, Any]] = []
+    runs: list[Run] = []
     first: dict[Cell, Samples] = {}
     with Meteor() as meteor:
         s_m([("a", ("a",))], meteor, np.ones(1))  # fail now, not after hours, if METEOR's Java cannot start
@@ -124,8 +101,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def describe_run(
     subject: Subject, label: str, scores: dict[Cell, Samples], first: dict[Cell, Samples]
-) -> dict[str, Any]:
-    """An entry of "runs" in robustness.json; all but the first checkpoint have a difference to the first."""
+) -> Run:
+    """An entry of "runs" in robustness.json. All checkpoints except the first have a difference to it."""
     run = {
         "label": label,
         "checkpoint": str(subject.path),
@@ -167,17 +144,6 @@ def read_command(argv: list[str] | None, stored: dict | None = None) -> tuple[Co
     return config, options
 
 
-def labels(subjects: Sequence[Subject]) -> list[str]:
-    """The names of the run folders, or the full paths if names repeat, with the kind of maps if not given."""
-    names = [subject.path.resolve().parent.name for subject in subjects]
-    if len(set(names)) < len(names):
-        names = [str(subject.path) for subject in subjects]
-    for index, subject in enumerate(subjects):
-        if subject.maps != "given":
-            names[index] += f", {subject.maps} maps"
-    return names
-
-
 def open_subject(path: Path, argv: list[str] | None) -> Subject:
     """Load a checkpoint's model, the pairs to caption, and the detector, if any."""
     content = load_checkpoint(path)
@@ -199,76 +165,7 @@ def open_subject(path: Path, argv: list[str] | None) -> Subject:
     return Subject(path, model.to(device), vocabulary, config, pairs, maps, detector, no_change, digest)
 
 
-def common_truth(subjects: Sequence[Subject]) -> Truth:
-    """The ground truth of the pairs, which must be the same for all subjects.
-
-    Raises UserError if the pairs differ, or if there are no changed or no unchanged ones.
-    """
-    truths = [truth_of(subject.pairs.values()) for subject in subjects]
-    for subject, truth in zip(subjects, truths, strict=True):
-        if truth.references != truths[0].references:
-            raise UserError(
-                f"checkpoints must be compared on the same pairs, {subject.path} has others than "
-                f"{subjects[0].path}: give one --data.dir"
-            )
-    changed = truths[0].changed
-    if changed.all() or not changed.any():
-        raise UserError(
-            f"changed and unchanged pairs are needed, got {changed.sum()} changed of {len(changed)}: "
-            "give another --split"
-        )
-    return truths[0]
-
-
-def truth_of(splits: Iterable[ChangeCaptions]) -> Truth:
-    """The references, change flags and sources of all pairs."""
-    rows = [(pairs.reader, row) for pairs in splits for row in pairs.rows]
-    return Truth(
-        references=[tuple(reader.references[row]) for reader, row in rows],
-        changed=np.array([bool(reader.changed[row]) for reader, row in rows]),
-        sources=[reader.sources[row] for reader, row in rows],
-    )
-
-
-@torch.inference_mode()
-def caption_cells(
-    subject: Subject, cells: Sequence[Cell], seed: int, meteor: Meteor
-) -> Iterator[tuple[Cell, list[str], list[bool]]]:
-    """Caption a batch of pairs in every cell, the clean cell first, then the next batch of pairs.
-
-    Yields the cell, the captions, and which pairs its perturbation altered (all for the clean cell). meteor:
-    scores captions while the next ones are decoded.
-    """
-    model, vocabulary, config = subject.model, subject.vocabulary, subject.config
-    for split, pairs in subject.pairs.items():
-        batches = show_cells(
-            pairs,
-            cells,
-            split=split,
-            seed=seed,
-            config=config,
-            device=model.device,
-            detector=subject.detector,
-        )
-        for cell, rows, views, differs in batches:
-            with autocast(views.device, config.decode.precision):
-                if cell == CLEAN:
-                    clean = model.features(views)
-                features = model.mixed_features(clean, views, differs)
-                answers = model.caption(
-                    None,
-                    features=features,
-                    start=vocabulary.start,
-                    end=vocabulary.end,
-                    beam_size=config.decode.beam_size,
-                )
-            captions = [vocabulary.decode(ranked[0].tokens) for ranked in answers]
-            references = (tuple(pairs.reader.references[row]) for row in rows)
-            meteor.submit(zip(captions, references, strict=True))
-            yield cell, captions, [True] * len(rows) if cell == CLEAN else differs.any(1).tolist()
-
-
-def write(output: Path, options: Namespace, truth: Truth, runs: Sequence[dict[str, Any]]) -> None:
+def write(output: Path, options: Namespace, truth: Truth, runs: Sequence[Run]) -> None:
     """Write robustness.json and robustness.png."""
     content = {
         "split": options.split,

@@ -5,8 +5,8 @@ python tools/run_ablations.py --config configs/second_cc.yaml --seeds 1 --only f
 python tools/run_ablations.py --config configs/demo.yaml --seeds 1 2 3 --name short -- --train.epochs 3
 
 Settings after `--` are passed to train.py. Seed 2 of rgb_only runs in runs/<name>_rgb_only_seed2, that of
-full in runs/<name>_seed2 (name: the config's). Runs that have been tested are not repeated, and interrupted
-ones are resumed. The scores are also written to runs/<name>_ablations.json.
+full in runs/<name>_seed2 (name: the config's). Tested runs are not repeated, interrupted ones are resumed.
+The scores are also written to runs/<name>_ablations.json.
 """
 
 import json
@@ -14,7 +14,6 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,7 +25,17 @@ import yaml
 import configs
 from data.atomic_write import check_writable, write_text
 from data.errors import UserError
-from tools.run_seeds import all_scores, make_parser, read_options, read_settings, run_seed, spread
+from tools.run_seeds import (
+    AnyScores,
+    all_scores,
+    common_scores,
+    format_score,
+    make_parser,
+    read_options,
+    read_settings,
+    run_seed,
+    spread,
+)
 from tools.scoring.table import aligned
 
 ABLATIONS = Path(configs.__file__).parent / "ablations.yaml"
@@ -48,8 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     check_model(options.config, options.settings)
     ablations = read_ablations(options.only)
     settings = {name: [*options.settings, *as_options(changes)] for name, changes in ablations.items()}
-    for words in settings.values():  # invalid settings are refused before hours of training
-        read_settings(options.config, words)
+    for changed in settings.values():  # report invalid settings before hours of training
+        read_settings(options.config, changed)
     output = Path("runs") / f"{options.name}_ablations.json"
     check_writable(output, "--name")
     report = {"config": str(options.config), "settings": options.settings, "seeds": options.seeds}
@@ -61,13 +70,13 @@ def main(argv: list[str] | None = None) -> None:
         report["floor"] = all_scores(results[0], "floor")
     try:
         write_text(output, json.dumps(report, indent=1))
-    finally:  # also where the disk is full
+    finally:  # print the table even if the disk is full
         print(table(report))
     print(f"\nwritten to {output}")
 
 
 def check_model(config: Path, settings: Sequence[str]) -> None:
-    """UserError where the model writes no captions."""
+    """UserError if the model is not a captioning model."""
     model = read_settings(config, settings).model
     if model.task != "captioning":
         raise UserError(
@@ -76,8 +85,8 @@ def check_model(config: Path, settings: Sequence[str]) -> None:
         )
 
 
-def read_ablations(only: Sequence[str] | None) -> dict[str, dict[str, Any]]:
-    """Name -> settings by their dotted names; UserError where one of `only` is no ablation."""
+def read_ablations(only: Sequence[str] | None) -> dict[str, dict[str, object]]:
+    """Name -> settings by their dotted names; UserError if `only` has an unknown name."""
     ablations = yaml.safe_load(ABLATIONS.read_text())
     for name in only or ():
         if name not in ablations:
@@ -85,27 +94,28 @@ def read_ablations(only: Sequence[str] | None) -> dict[str, dict[str, Any]]:
     return {name: ablations[name] for name in only or ablations}
 
 
-def as_options(settings: dict[str, Any]) -> list[str]:
+def as_options(settings: dict[str, object]) -> list[str]:
     """{"model.cmca": False} -> ["--model.cmca", "False"]."""
-    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+    options = []
+    for key, value in settings.items():
+        options += [f"--{key}", str(value)]
+    return options
 
 
-def summary(results: Sequence[dict]) -> dict[str, dict[str, Any]]:
-    """Each score that every seed has: the seeds' values, their mean and standard deviation."""
+def summary(results: Sequence[AnyScores]) -> dict[str, dict]:
+    """Values, mean and standard deviation of each score that all seeds have."""
     scores = []
     for result in results:
         accuracy = result["decision"]["caption"]["all"]["value"]
         scores.append({**all_scores(result), "decision": accuracy})
     summaries = {}
-    for name in scores[0]:
-        values = [of_seed[name] for of_seed in scores if name in of_seed]
-        if len(values) == len(scores):
-            summaries[name] = {"values": values, "mean": statistics.mean(values), "std": spread(values)}
+    for name, values in common_scores(scores).items():
+        summaries[name] = {"values": values, "mean": statistics.mean(values), "std": spread(values)}
     return summaries
 
 
-def table(report: dict[str, Any]) -> str:
-    """A row for each ablation, the means over its seeds, and the floor's; S*m with its standard deviation."""
+def table(report: dict) -> str:
+    """A row of means for each ablation and for the floor; S*m with its standard deviation."""
     scores_of = {}
     for name, ablation in report["ablations"].items():
         scores = ablation["scores"]
@@ -115,8 +125,7 @@ def table(report: dict[str, Any]) -> str:
     scores_of["floor"] = report["floor"]
     rows = [[f"mean of seeds {' '.join(map(str, report['seeds']))}", *TITLES.values()]]
     for name, scores in scores_of.items():
-        values = [scores.get(column) for column in TITLES]
-        rows.append([name, *("-" if value is None else f"{value:.1f}" for value in values)])
+        rows.append([name, *(format_score(scores.get(column)) for column in TITLES)])
     return aligned(rows)
 
 

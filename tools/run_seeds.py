@@ -3,9 +3,9 @@
 python tools/run_seeds.py --config configs/second_cc.yaml --seeds 1 2 3
 python tools/run_seeds.py --config configs/demo.yaml --seeds 1 2 3 --name all -- --train.captions_per_step all
 
-Settings after `--` are passed to train.py. Seed 2 runs in runs/<name>_seed2 (name: the config's). Seeds that
-have been tested are not repeated, and interrupted ones are resumed. A run is tested again where its scores
-belong to another checkpoint, test set or setting; a run that was trained on other data is refused.
+Settings after `--` are passed to train.py. Seed 2 runs in runs/<name>_seed2 (name: the config's). Tested
+seeds are not repeated, interrupted ones are resumed. A run is tested again if its scores belong to another
+checkpoint, test set or setting. A run that was trained on other data raises an error.
 """
 
 import argparse
@@ -30,10 +30,13 @@ from tools.engine.provenance import data_fingerprints, describe_evaluation, diff
 from tools.engine.run_folder import MAY_CHANGE, changed_settings
 from tools.scoring.detection import HEADLINES
 from tools.scoring.metrics import METRIC_TITLES
+from tools.scoring.results import CaptionScores, DetectionScores
 from tools.scoring.table import aligned
 
+AnyScores = CaptionScores | DetectionScores
+
 TITLES = {"captioning": METRIC_TITLES, "detection": HEADLINES}  # score -> its title in the table
-# Settings that may differ between the tested run and the one that is asked for.
+# Settings that may differ between the tested run and the requested one.
 MAY_DIFFER = MAY_CHANGE - {"train.epochs", "train.early_stop"}
 
 
@@ -57,7 +60,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
 
 
 def read_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The options of `make_parser`; UserError where a seed is given twice."""
+    """The options of `make_parser`; UserError if a seed is given twice."""
     options = parser.parse_args(argv)
     if len(set(options.seeds)) < len(options.seeds):
         raise UserError(f"--seeds takes each seed once, got {options.seeds}")
@@ -66,68 +69,69 @@ def read_options(parser: argparse.ArgumentParser, argv: list[str] | None) -> arg
 
 
 def read_settings(config: Path, settings: Sequence[str]) -> Config:
-    """What train.py would train; UserError names a setting that is wrong."""
+    """The configuration that train.py would use; UserError names an invalid setting."""
     parser = CommandLine(None)
     parser.add_argument("--config", action="config")
     return parser.read(["--config", str(config), *settings])[0]
 
 
-def run_seed(config: Path, name: str, seed: int, settings: Sequence[str]) -> dict:
-    """One seed's scores.json, trained and tested if it is not there; tested anew if it belongs to another
-    checkpoint, data set or setting.
+def run_seed(config: Path, name: str, seed: int, settings: Sequence[str]) -> AnyScores:
+    """The scores.json of a seed; trains and tests it if necessary.
 
-    UserError where it is there and was trained with other settings or on other data.
+    UserError if the run exists and was trained with other settings or on other data.
     """
     run, settings = Path("runs") / f"{name}_seed{seed}", [*settings, "--train.seed", str(seed)]
-    scores, asked = run / "test" / "scores.json", read_settings(config, settings)
+    scores, requested = run / "test" / "scores.json", read_settings(config, settings)
     remedy = "delete it and run the same command again"
     if not scores.exists():
         call("train.py", "--config", config, "--run_dir", run, "--resume", *settings)
-        score_run(run, asked)
+        score_run(run, requested)
     else:
-        if changed := changed_settings(load(run / "config.yaml"), asked, MAY_DIFFER):
+        if changed := changed_settings(load(run / "config.yaml"), requested, MAY_DIFFER):
             raise UserError(
                 f"{run} was made with other settings, {', '.join(changed)}: choose another --name"
             )
-        check_training_data(run, asked)
-        if other := outdated(read_json(scores, remedy), run, asked):
+        check_training_data(run, requested)
+        if other := outdated(read_json(scores, remedy), run, requested):
             print(f"{scores} belongs to {', '.join(other)}: testing anew", file=sys.stderr)
-            score_run(run, asked)
+            score_run(run, requested)
     return read_json(scores, remedy)
 
 
-def score_run(run: Path, asked: Config) -> None:
+def score_run(run: Path, config: Config) -> None:
     """Write the run's test/scores.json."""
-    data = ("--data.dir", asked.data.dir, "--data.no_change", json.dumps(asked.data.no_change))
+    data = ("--data.dir", config.data.dir, "--data.no_change", json.dumps(config.data.no_change))
     call("eval.py", "--checkpoint", run / "best.pt", "--output", run / "test", *data)
 
 
-def check_training_data(run: Path, asked: Config) -> None:
-    """UserError where the files in `data.dir` are not those that the run was trained on."""
+def check_training_data(run: Path, config: Config) -> None:
+    """UserError if the run was trained on other files than those in `data.dir`."""
     path = run / "environment.jsonl"
     lines = read_json_lines(path, f"choose another --name, or delete {run}") if path.is_file() else []
-    known = lines[-1].get("data") if lines else None
-    now = data_fingerprints(asked.data, ["train", "val"])
-    if isinstance(known, str):  # an earlier version kept that of the training file alone
-        known = {next(iter(now)): known}
-    for name, fingerprint in (known or {}).items():
-        if now.get(name) != fingerprint:
+    stored = lines[-1].get("data") if lines else None
+    current = data_fingerprints(config.data, ["train", "val"])
+    if isinstance(stored, str):  # earlier versions stored the fingerprint of train alone
+        stored = {next(iter(current)): stored}
+    for name, fingerprint in (stored or {}).items():
+        if current.get(name) != fingerprint:
             raise UserError(
-                f"{run} was trained on other data than {Path(asked.data.dir, name)}: choose another --name"
+                f"{run} was trained on other data than {Path(config.data.dir, name)}: choose another --name"
             )
 
 
-def outdated(scores: dict, run: Path, asked: Config) -> list[str]:
-    """How the run's test scores differ from those asked for; [] where an earlier version wrote them or where
-    the checkpoint is gone."""
+def outdated(scores: AnyScores, run: Path, config: Config) -> list[str]:
+    """How the record of a run's test scores differs from the requested evaluation.
+
+    [] if the scores have no record (earlier versions) or the run has no checkpoint.
+    """
     record = recorded(scores, run / "test" / "scores.json")
     if not record or not (run / "best.pt").is_file():
         return []
-    return differences(record, describe_evaluation(run / "best.pt", asked, ["test"]))
+    return differences(record, describe_evaluation(run / "best.pt", config, ["test"]))
 
 
 def call(script: str, *arguments: object) -> None:
-    """Run train.py or eval.py, which print their own errors; UserError where one fails."""
+    """Run train.py or eval.py, which print their own errors; UserError if it fails."""
     done = subprocess.run([sys.executable, ROOT / script, *map(str, arguments)])
     if done.returncode:
         raise UserError(
@@ -135,11 +139,8 @@ def call(script: str, *arguments: object) -> None:
         )
 
 
-def all_scores(result: dict, column: str = "ours") -> dict[str, float]:
-    """The scores of all test pairs, without those that could not be computed.
-
-    result: the content of scores.json, for captions or for a change detector.
-    """
+def all_scores(result: AnyScores, column: str = "ours") -> dict[str, float]:
+    """The scores of a column on all test pairs that have a value."""
     if "confusion" in result:  # a change detector's scores are plain numbers
         return {name: result[column][name] for name in HEADLINES}
     scores = (result[column] or {}).get("all") or {}
@@ -151,16 +152,27 @@ def spread(values: Sequence[float]) -> float | None:
     return statistics.stdev(values) if len(values) > 1 else None
 
 
-def table(seeds: list[int], results: list[dict], titles: Mapping[str, str]) -> str:
-    """A row for each score that every seed has: each seed, mean, standard deviation, and the floor."""
+def common_scores(scores: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """The values of each score that all seeds have."""
+    values = {}
+    for name in scores[0]:
+        if all(name in of_seed for of_seed in scores):
+            values[name] = [of_seed[name] for of_seed in scores]
+    return values
+
+
+def table(seeds: list[int], results: list[AnyScores], titles: Mapping[str, str]) -> str:
+    """A row for each score that all seeds have: each seed, mean, standard deviation, and the floor."""
     rows = [["", *(f"seed {seed}" for seed in seeds), "mean", "std", "floor"]]
-    scores, floor = [all_scores(result) for result in results], all_scores(results[0], "floor")
-    for name, title in titles.items():
-        values = [of_seed[name] for of_seed in scores if name in of_seed]
-        if len(values) == len(seeds):
-            shown = (*values, statistics.mean(values), spread(values), floor.get(name))
-            rows.append([title, *("-" if value is None else f"{value:.1f}" for value in shown)])
+    floor = all_scores(results[0], "floor")
+    for name, values in common_scores([all_scores(result) for result in results]).items():
+        numbers = (*values, statistics.mean(values), spread(values), floor.get(name))
+        rows.append([titles[name], *map(format_score, numbers)])
     return aligned(rows)
+
+
+def format_score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Reading the authors' released checkpoints."""
+"""Reading checkpoints of the authors' code."""

@@ -1,4 +1,4 @@
-"""Converts an authors' checkpoint: settings from its shapes, and its tensors as our state dict."""
+"""Converts a checkpoint of the authors: settings from its shapes, and its tensors to our state dict."""
 
 import re
 from dataclasses import replace
@@ -8,13 +8,14 @@ from torch import Tensor
 
 from data.errors import UserError
 from models import build_model
-from models.authors.pickle_reader import Released
+from models.authors.pickle_reader import AuthorsCheckpoint
 from models.decoder import sinusoids
 from models.encoder import Encoder
 from models.mmodalcc import Settings
+from models.state_dict import first_misfit
 from models.trunks import RESNETS, TrunkSettings
 
-NAMES = (  # ours and theirs; # is a layer's number. What ours shares stands under the first of its names
+NAMES = (  # our and the authors' names; # is the number of a layer. Shared modules have their first name
     ("encoder_rgb.trunk.conv1", "encoder_image.net.0"),
     ("encoder_rgb.trunk.bn1", "encoder_image.net.1"),
     ("encoder_rgb.trunk.layer1", "encoder_image.net.4"),
@@ -54,14 +55,14 @@ RULES = [
 ]
 
 POSITIONS = "decoder.position_encoding.pe"
-UNUSED = re.compile(  # what no forward pass of the released code reads
+UNUSED = re.compile(  # parameters that the forward pass of the authors' code does not use
     r"(encoder_feat\.transformer\.\d+\.(attention|linear1|linear2|norm1|norm2)|encoder_feat\.embedding_1D"
     r"|decoder\.transformer\.layers\.0\.(multihead_attn2|norm2)|decoder\.position_encoding\.embedding_1D)\..+"
 )
 
 
-def released_name(name: str) -> str:
-    """The released name of our parameter."""
+def authors_name(name: str) -> str:
+    """The authors' name of our parameter."""
     for ours, theirs in RULES:
         if match := ours.match(name):
             *layer, rest = match.groups()
@@ -70,87 +71,79 @@ def released_name(name: str) -> str:
     raise AssertionError(name)
 
 
-def model_settings(released: Released, base: Settings) -> Settings:
+def model_settings(authors: AuthorsCheckpoint, base: Settings) -> Settings:
     """`base` with the settings that a checkpoint's names, shapes and attention heads determine."""
     layer = re.compile(r"encoder_feat\.transformer\.\d+\.linear3\.weight")
     return replace(
         base,
-        trunk=_trunk(released),
-        grid=released.size("encoder_feat.w_embedding.weight", 0),
-        width=released.size("encoder_feat.projection.weight", 0),
-        heads=_heads(released),
-        feedforward=released.size("encoder_feat.transformer.0.linear3.weight", 0),
-        fusion_layers=sum(bool(layer.fullmatch(name)) for name in released.tensors),
+        trunk=_trunk(authors),
+        grid=authors.size("encoder_feat.w_embedding.weight", 0),
+        width=authors.size("encoder_feat.projection.weight", 0),
+        heads=_heads(authors),
+        feedforward=authors.size("encoder_feat.transformer.0.linear3.weight", 0),
+        fusion_layers=sum(bool(layer.fullmatch(name)) for name in authors.tensors),
     )
 
 
-def _trunk(released: Released) -> str:
-    """The ResNet whose parameter names come nearest to the file's."""
-    given = {name for name in released.tensors if name.startswith("encoder_image.")}
+def _trunk(authors: AuthorsCheckpoint) -> str:
+    """The ResNet whose parameter names differ least from those of the file."""
+    given = {name for name in authors.tensors if name.startswith("encoder_image.")}
     differing = {}
     for trunk in RESNETS:
         settings = TrunkSettings(trunk=trunk, trained_from="conv1", trunk_batchnorm="live")
-        with torch.device("meta"):  # names alone, no values
+        with torch.device("meta"):  # only the names are needed
             encoder = Encoder(settings, grid=1)
-        names = {released_name(f"encoder_rgb.{name}") for name in encoder.state_dict()}
+        names = {authors_name(f"encoder_rgb.{name}") for name in encoder.state_dict()}
         differing[trunk] = len(names ^ given)
     return min(differing, key=differing.__getitem__)
 
 
-def _heads(released: Released) -> int:
-    """The number of heads that every attention in use has."""
-    if not released.heads:
+def _heads(authors: AuthorsCheckpoint) -> int:
+    """The number of heads, which must be the same for all attention modules in use."""
+    if not authors.heads:
         raise UserError("the checkpoint lacks encoder_feat.transformer.0.attention2")
-    first = next(iter(released.heads.values()))
-    for name, heads in released.heads.items():
+    first = next(iter(authors.heads.values()))
+    for name, heads in authors.heads.items():
         if heads != first or type(heads) is not int or heads < 1:
             raise UserError(f"every attention has the same number of heads: {name} has {heads}")
     return first
 
 
-def our_state(released: Released, config: Settings, vocabulary_size: int) -> dict[str, Tensor]:
-    """A checkpoint's tensors as the state dict of the model of `config`.
+def our_state(authors: AuthorsCheckpoint, config: Settings, vocabulary_size: int) -> dict[str, Tensor]:
+    """The tensors of a checkpoint as the state dict of the model of `config`.
 
-    UserError names the parameter that is missing, unknown or of another shape.
+    UserError names a parameter that is missing, unknown or of another shape.
     """
-    rows = released.size("decoder.vocab_embedding.weight", 0)
+    rows = authors.size("decoder.vocab_embedding.weight", 0)
     if rows != vocabulary_size:
         raise UserError(
             f"decoder.vocab_embedding.weight is for {rows} words, the word map has {vocabulary_size}: "
             "give the word map that the checkpoint was trained with"
         )
-    _check_positions(released, released.size("decoder.vocab_embedding.weight", 1))
-    with torch.device("meta"):  # shapes alone: the values come from the file
+    _check_positions(authors, authors.size("decoder.vocab_embedding.weight", 1))
+    with torch.device("meta"):  # only the shapes are needed: the values come from the file
         model = build_model(config, vocabulary_size, pretrained=False)
     stored = model.state_dict()
-    parts = [*model.named_parameters(), *model.named_buffers()]  # what is shared stands here once
-    theirs = {name: released_name(name) for name, _ in parts if name in stored}
-    given = {n: t for n, t in released.tensors.items() if n != POSITIONS and not UNUSED.fullmatch(n)}
-    if difference := _misfit({theirs[name]: stored[name] for name in theirs}, given):
-        raise UserError(f"the checkpoint {difference}: it is no released model with a {config.trunk} trunk")
-    model.load_state_dict({name: given[theirs[name]] for name in theirs}, strict=False, assign=True)
+    expected, ours = {}, {}
+    for name, _ in (*model.named_parameters(), *model.named_buffers()):  # shared tensors only once
+        if name in stored:
+            ours[authors_name(name)] = name
+            expected[authors_name(name)] = stored[name]
+    given = {n: t for n, t in authors.tensors.items() if n != POSITIONS and not UNUSED.fullmatch(n)}
+    if reason := first_misfit(expected, given):
+        raise UserError(
+            f"the checkpoint {reason}: it is not a model of the authors' code with a {config.trunk} trunk"
+        )
+    model.load_state_dict({ours[name]: given[name] for name in expected}, strict=False, assign=True)
     return model.state_dict()
 
 
-def _misfit(expected: dict[str, Tensor], given: dict[str, Tensor]) -> str | None:
-    """The first difference: "lacks X", "has X besides", "has X as ..."; None where all fit."""
-    for name in sorted(expected.keys() - given.keys()):
-        return f"lacks {name}"
-    for name in sorted(given.keys() - expected.keys()):
-        return f"has {name} besides"
-    for name, tensor in expected.items():
-        if (given[name].shape, given[name].dtype) != (tensor.shape, tensor.dtype):
-            actual, right = (f"{tuple(t.shape)} {t.dtype}" for t in (given[name], tensor))
-            return f"has {name} as {actual}, not {right}"
-    return None
-
-
-def _check_positions(released: Released, width: int) -> None:
-    """The released decoder stores its sinusoids; they must be those, to float32's rounding of the angle."""
-    rows = released.size(POSITIONS, 0)
-    positions = released.tensors[POSITIONS]
+def _check_positions(authors: AuthorsCheckpoint, width: int) -> None:
+    """UserError if the stored position encoding is not sinusoidal, up to float32 rounding of the angle."""
+    rows = authors.size(POSITIONS, 0)
+    positions = authors.tensors[POSITIONS]
     if positions.shape != (rows, 1, width) or not positions.is_floating_point():
         raise UserError(f"the checkpoint has {POSITIONS} as {tuple(positions.shape)}, not (n, 1, {width})")
     tolerance = 1e-6 * (1 + torch.arange(rows)).unsqueeze(1)
     if not ((positions[:, 0] - sinusoids(rows, width)).abs() <= tolerance).all():
-        raise UserError(f"{POSITIONS} of the checkpoint are not the sinusoids of the released code")
+        raise UserError(f"{POSITIONS} of the checkpoint are not the sinusoids of the authors' code")

@@ -43,7 +43,7 @@ HEADS = re.compile(  # the attention modules in use
 
 
 class Saved:
-    """Stands in for a pickled module or optimiser: keeps its state, has no other behaviour."""
+    """Replaces a pickled module or optimiser and only keeps its state."""
 
     state: Any = None
 
@@ -52,7 +52,7 @@ class Saved:
 
 
 class NumpyType(Saved):
-    """Stands in for numpy.dtype, whose state is the byte order and what only arrays of records need."""
+    """Replaces numpy.dtype; its state, the byte order and fields of record arrays, is not needed."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self.code = code
@@ -64,7 +64,7 @@ def numpy_scalar(kind: NumpyType, raw: bytes) -> Any:
 
 
 def plain_dict(*_: Any) -> dict:
-    """Stands in for collections.defaultdict, which the unpickler would not fill."""
+    """Replaces collections.defaultdict, which torch's unpickler does not fill."""
     return {}
 
 
@@ -79,11 +79,11 @@ STAND_INS = (
 
 
 @dataclass(frozen=True)
-class Released:
-    """What a released checkpoint holds.
+class AuthorsCheckpoint:
+    """The content of a checkpoint of the authors' code.
 
-    tensors: parameters and buffers by owner and name. heads: those of each attention in use, unchecked.
-    scores: those of the validation captions.
+    tensors: parameters and buffers by owner and name. heads: the number of heads of each attention module in
+    use, unchecked. scores: of the validation captions.
     """
 
     tensors: dict[str, Tensor]
@@ -92,7 +92,7 @@ class Released:
     scores: dict[str, float]
 
     def size(self, name: str, dimension: int) -> int:
-        """A parameter's length along `dimension`; UserError where it is missing or has none."""
+        """The size of a parameter along `dimension`; UserError if the parameter or dimension is missing."""
         if name not in self.tensors:
             raise UserError(f"the checkpoint lacks {name}")
         shape = self.tensors[name].shape
@@ -103,32 +103,36 @@ class Released:
         return shape[dimension]
 
 
-def read_released(path: Path) -> Released:
-    """Read a released checkpoint; nothing in it is executed.
+def read_authors_checkpoint(path: Path) -> AuthorsCheckpoint:
+    """Read a checkpoint of the authors' code without executing code from it.
 
-    Raises FileNotFoundError; UserError where the file holds a class or function besides the known ones
-    (it is named) or is no released checkpoint.
+    Raises FileNotFoundError; UserError if the file holds an unknown class or function, which the message
+    names, or is not a checkpoint of the authors' code.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} not found: give a checkpoint of the released code")
+        raise FileNotFoundError(f"{path} not found: give a checkpoint of the authors' code")
     try:
         with _nothing_but(STAND_INS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of strange files, which an error follows
+            warnings.simplefilter("ignore")  # about invalid files, for which an error is raised
             content = safe_load(path)
-    except Exception as error:  # a foreign, damaged or hostile file makes the unpickler fail in a dozen ways
+    except (
+        Exception
+    ) as error:  # the unpickler raises many kinds of errors for foreign, damaged or hostile files
         raise UserError(
-            f"{path} is refused ({why_unreadable(error)}): only tensors and the released classes may be in it"
+            f"{path} is refused ({why_unreadable(error)}): it may hold only tensors and the authors' classes"
         ) from None
-    absent = [owner for owner in OWNERS if not isinstance(content, dict) or owner not in content]
-    if absent:
-        raise UserError(f"{path} is no checkpoint of the released code: it has no {absent[0]}")
-    modules = []
+    tensors, heads = {}, {}
     for owner in OWNERS:
-        modules += _modules(owner, content[owner])
+        if not isinstance(content, dict) or owner not in content:
+            raise UserError(f"{path} is not a checkpoint of the authors' code: it has no {owner}")
+        for module, state in _modules(owner, content[owner]):
+            tensors |= _tensors(module, state)
+            if HEADS.fullmatch(module):
+                heads[module] = state.get("num_heads")
     epoch = content.get("epoch")
-    return Released(
-        tensors={name: value for module, state in modules for name, value in _tensors(module, state)},
-        heads={module: state.get("num_heads") for module, state in modules if HEADS.fullmatch(module)},
+    return AuthorsCheckpoint(
+        tensors=tensors,
+        heads=heads,
         epoch=epoch if isinstance(epoch, int) else 0,
         scores=_numbers(content.get("bleu-4")),
     )
@@ -136,7 +140,7 @@ def read_released(path: Path) -> Released:
 
 @contextmanager
 def _nothing_but(stand_ins: Sequence[tuple[Any, str]]) -> Iterator[None]:
-    """While this lasts torch's unpickler admits these besides tensors, and nothing that others allowed."""
+    """In this context torch's unpickler accepts tensors and `stand_ins`, and no other registered classes."""
     allowed = torch.serialization.get_safe_globals()
     torch.serialization.clear_safe_globals()
     try:
@@ -147,12 +151,12 @@ def _nothing_but(stand_ins: Sequence[tuple[Any, str]]) -> Iterator[None]:
 
 
 def _modules(name: str, module: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Name and state of a pickled module and of all below it, each once."""
+    """Name and state of a pickled module and of all its submodules, each once."""
     waiting, seen = [(name, module)], set()
     while waiting:
         name, module = waiting.pop()
         if not isinstance(module, Saved) or not isinstance(module.state, dict):
-            raise UserError(f"{name} of the checkpoint is no pickled module")
+            raise UserError(f"{name} of the checkpoint is not a pickled module")
         if id(module) not in seen:
             seen.add(id(module))
             yield name, module.state
@@ -160,22 +164,24 @@ def _modules(name: str, module: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             waiting += [(f"{name}.{key}", child) for key, child in children if child is not None]
 
 
-def _tensors(name: str, state: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    """A module's own parameters and buffers by name."""
+def _tensors(name: str, state: dict[str, Any]) -> dict[str, Tensor]:
+    """The parameters and buffers of a module by name, without those of submodules."""
+    tensors = {}
     for key, value in (*_entries(name, state, "_parameters"), *_entries(name, state, "_buffers")):
         if value is not None:
             if not isinstance(value, Tensor) or value.is_meta:
-                raise UserError(f"{name}.{key} of the checkpoint is no tensor")
+                raise UserError(f"{name}.{key} of the checkpoint is not a tensor")
             try:
                 check_stored(value)
             except ValueError as error:
                 raise UserError(f"{name}.{key} of the checkpoint is refused: {error}") from None
-            yield f"{name}.{key}", value.detach()
+            tensors[f"{name}.{key}"] = value.detach()
+    return tensors
 
 
 def _entries(name: str, state: dict[str, Any], field: str) -> list[tuple[Any, Any]]:
     if not isinstance(state.get(field, {}), dict):
-        raise UserError(f"{name} of the checkpoint is no pickled module: its {field} are no dictionary")
+        raise UserError(f"{name} of the checkpoint is not a pickled module: its {field} is not a dictionary")
     return list(state.get(field, {}).items())
 
 

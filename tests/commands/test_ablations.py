@@ -1,4 +1,4 @@
-"""Ablations: what is left out is neither built nor looked at, and what is left works as the whole does."""
+"""Ablations: removed parts are not built, removed views are not used, the rest works as before."""
 
 import json
 
@@ -19,10 +19,10 @@ EACH = pytest.mark.parametrize("name", ABLATED)
 ALONE = pytest.mark.parametrize(("name", "own", "others"), [("rgb", [0, 1], [2, 3]), ("sem", [2, 3], [0, 1])])
 
 
-def with_other(views: torch.Tensor, places: list[int]) -> torch.Tensor:
-    """Copies in which the views at `places` are other pictures."""
+def with_other(views: torch.Tensor, positions: list[int]) -> torch.Tensor:
+    """Copies of the views in which those at `positions` are replaced."""
     changed = views.clone()
-    changed[:, places] = 255 - changed[:, places]
+    changed[:, positions] = 255 - changed[:, positions]
     return changed
 
 
@@ -39,8 +39,8 @@ def test_every_parameter_gets_a_gradient(name, sharing):
 @EACH
 def test_a_captions_score_is_its_teacher_forced_log_probability(name):
     model, views = tiny_model(**ABLATED[name]).eval(), random_views(4)
-    found = model.caption(views, start=START, end=END, beam_size=3, best=3)
-    for pair, answers in enumerate(found):
+    actual = model.caption(views, start=START, end=END, beam_size=3, best=3)
+    for pair, answers in enumerate(actual):
         for answer in answers:
             target = answer.tokens + [END] * answer.finished
             logits = model(views[pair : pair + 1], torch.tensor([[START, *target[:-1]]]))[0]
@@ -50,12 +50,12 @@ def test_a_captions_score_is_its_teacher_forced_log_probability(name):
 
 @torch.no_grad()
 @ALONE
-def test_a_modality_alone_looks_at_its_own_views_only(name, own, others):
+def test_single_modality_depends_only_on_its_views(name, own, others):
     model, views, tokens = tiny_model(modalities=name).eval(), random_views(2), random_tokens(2, 6)
     logits = model(views, tokens)
     torch.testing.assert_close(model(with_other(views, others), tokens), logits, rtol=0, atol=0)
-    for place in own:
-        assert not torch.allclose(model(with_other(views, [place]), tokens), logits, atol=1e-4)
+    for index in own:
+        assert not torch.allclose(model(with_other(views, [index]), tokens), logits, atol=1e-4)
     features = model.features(views)
     assert features.shape[1] == 2
     torch.testing.assert_close(model.fuse(features), model.encode(views))
@@ -63,7 +63,7 @@ def test_a_modality_alone_looks_at_its_own_views_only(name, own, others):
 
 
 @ALONE
-def test_nothing_of_an_absent_modality_is_built(name, own, others):
+def test_absent_modality_has_no_modules(name, own, others):
     absent = {"rgb": "sem", "sem": "rgb"}[name]
     model = tiny_model(modalities=name)
     assert not [parameter for parameter in model.state_dict() if absent in parameter]
@@ -72,7 +72,7 @@ def test_nothing_of_an_absent_modality_is_built(name, own, others):
 
 @torch.no_grad()
 @pytest.mark.parametrize("name", ["full", "without_cmca", "without_udca", "without_cmca_udca"])
-def test_a_memory_depends_on_the_other_modality_through_cmca_alone(name):
+def test_memory_depends_on_the_other_modality_only_through_cmca(name):
     model, views = tiny_model(**ABLATED[name]).eval(), random_views(1)
     rgb, sem = model.encode(views).unbind(1)
     same_rgb, other_sem = model.encode(with_other(views, [2, 3])).unbind(1)
@@ -90,22 +90,22 @@ def test_without_cmca_and_udca_the_blocks_take_the_projected_features():
 
 @torch.no_grad()
 @pytest.mark.parametrize("modalities", ["both", "rgb"])
-def test_without_mgca_it_is_the_cross_attention_of_a_transformer_decoder(modalities):
+def test_decoder_without_mgca_equals_a_transformer_decoder_layer(modalities):
     decoder = tiny_model(mgca=False, modalities=modalities).eval().decoder
-    theirs = torch.nn.TransformerDecoderLayer(32, 2, 64, dropout=0.0, batch_first=True).eval()
+    reference = torch.nn.TransformerDecoderLayer(32, 2, 64, dropout=0.0, batch_first=True).eval()
     for ours, other in (
-        (decoder.self_attention, theirs.self_attn),
-        (decoder.mgca.attend, theirs.multihead_attn),
+        (decoder.self_attention, reference.self_attn),
+        (decoder.mgca.attend, reference.multihead_attn),
     ):
         other.in_proj_weight.data, other.in_proj_bias.data = ours.in_proj.weight, ours.in_proj.bias
         other.out_proj = ours.out_proj
-    theirs.linear1, theirs.linear2 = decoder.feedforward[0], decoder.feedforward[3]
-    theirs.norm1, theirs.norm2 = decoder.self_attention_norm, decoder.mgca.norm
-    theirs.norm3 = decoder.feedforward_norm
+    reference.linear1, reference.linear2 = decoder.feedforward[0], decoder.feedforward[3]
+    reference.norm1, reference.norm2 = decoder.self_attention_norm, decoder.mgca.norm
+    reference.norm3 = decoder.feedforward_norm
     tokens, memory = random_tokens(3, 1, 6), torch.randn(3, 2 if modalities == "both" else 1, 9, 32)
     words = decoder.embedding(tokens[:, 0]) + decoder.positions[:6]
     mask = torch.nn.Transformer.generate_square_subsequent_mask(6)
-    expected = decoder.output(theirs(words, memory.flatten(1, 2), tgt_mask=mask))
+    expected = decoder.output(reference(words, memory.flatten(1, 2), tgt_mask=mask))
     torch.testing.assert_close(decoder(tokens, memory)[:, 0], expected, rtol=1e-4, atol=1e-5)
 
 
@@ -132,19 +132,19 @@ def test_pictures_of_attention_need_both_modalities_and_mgca(name, has):
 
 
 @pytest.mark.parametrize("config", ["demo.yaml", "second_cc_authors.yaml"])
-def test_every_ablation_is_a_valid_setting_of_its_own(config):
-    found = [read_settings(CONFIGS / config, as_options(own)).model for own in read_ablations(None).values()]
+def test_ablations_are_valid_and_distinct(config):
+    actual = [read_settings(CONFIGS / config, as_options(own)).model for own in read_ablations(None).values()]
     released = config == "second_cc_authors.yaml"  # side by side already
-    assert len({str(model) for model in found}) == len(found) - released
-    assert found[0] == read_settings(CONFIGS / config, []).model
+    assert len({str(model) for model in actual}) == len(actual) - released
+    assert actual[0] == read_settings(CONFIGS / config, []).model
 
 
-def test_a_name_that_is_no_ablation_is_refused():
+def test_unknown_ablation_is_refused():
     with pytest.raises(ValueError, match=f"--only takes names of {ABLATIONS.name} .full, .*got rbg"):
         run_ablations.main(["--config", str(CONFIGS / "demo.yaml"), "--seeds", "1", "--only", "rbg"])
 
 
-def test_settings_are_wrong_before_anything_is_trained():
+def test_invalid_settings_are_reported_before_training():
     with pytest.raises(ValueError, match="train.epochs"):
         run_ablations.main(
             ["--config", str(CONFIGS / "demo.yaml"), "--seeds", "1", "--", "--train.epochs", "0"]
@@ -152,7 +152,7 @@ def test_settings_are_wrong_before_anything_is_trained():
 
 
 @pytest.mark.parametrize("only", [[], ["--only", "full"]])
-def test_ablations_refuse_a_change_detector_before_anything_is_trained(only, tmp_path, monkeypatch):
+def test_ablations_of_a_change_detector_are_refused_before_training(only, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = CONFIGS / "demo_detector.yaml"
     message = "need a captioning model, .*demo_detector.yaml has model.name change_detector: give another"
@@ -162,7 +162,7 @@ def test_ablations_refuse_a_change_detector_before_anything_is_trained(only, tmp
 
 
 def scored(s_m: float, cider: float | None, right: float) -> dict:
-    """What a scores.json says, as far as the tables read it."""
+    """The keys of scores.json that the tables read."""
     own = {"s_m": {"value": s_m}, "cider": None if cider is None else {"value": cider}}
     floor = {"s_m": {"value": 40.0}, "cider": {"value": 80.0}}
     return {"ours": {"all": own}, "floor": {"all": floor}, "decision": {"caption": {"all": {"value": right}}}}
@@ -200,7 +200,7 @@ def test_scores_without_a_floor_keep_their_rows():
 
 
 def detected(sek: float) -> dict:
-    """The scores.json of a change detector, as far as the table reads it."""
+    """The keys of a change detector's scores.json that the table reads."""
     ours = {"oa": 90.0, "miou": 70.0, "sek": sek, "f_scd": 55.0, "p_scd": 50.0, "r_scd": 60.0}
     return {"ours": ours, "floor": {**dict.fromkeys(ours, 0.0), "oa": 80.0, "miou": 40.0}, "confusion": []}
 
@@ -237,7 +237,7 @@ def test_one_seed_has_no_deviation():
 
 
 @pytest.mark.slow
-def test_the_command_trains_tests_and_prints_a_row_for_each(demo_input, tmp_path, monkeypatch, capsys):
+def test_command_trains_tests_and_prints_each_ablation(demo_input, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     argv = [
         "--config",

@@ -1,4 +1,4 @@
-"""The benchmark through its command line on a tiny model, and the stopwatch it measures with."""
+"""The benchmark command on a tiny model, and its stopwatch."""
 
 import json
 import subprocess
@@ -11,13 +11,14 @@ import torch
 from data.perturbations import PERTURBATIONS
 from tests.helpers.tiny import tiny_settings
 from tools import benchmark
+from tools.studies.benchmark_model import precisions
 from tools.studies.stopwatch import Work, count_operations, format_rows, product_speed, time_side_by_side
 
 CPU = torch.device("cpu")
 
 
 def run(output, *argv):
-    """The benchmark once -> the parts of the JSON that it writes, rows by their names."""
+    """Run the benchmark once and return the parts of its JSON file, with rows by name."""
     benchmark.main([*map(str, argv), "--data.workers", "0", "--repeats", "1", "--output", str(output)])
     report = json.loads(output.read_text())
     assert {"machine", "config", "repeats", "parts"} <= report.keys()
@@ -28,8 +29,8 @@ def run(output, *argv):
 
 
 def check_ratios(rows):
-    """Rows in both precisions, beside the released procedure and beside the trunks alone."""
-    for precision in benchmark.precisions(torch.device("cpu")):
+    """Check the speed relative to the authors' procedure and to the trunks, in all precisions."""
+    for precision in precisions(torch.device("cpu")):
         ours, trunks = rows[precision], rows[f"trunks alone, {precision}"]
         assert ours["times_released"] == pytest.approx(rows["released"]["seconds"] / ours["seconds"])
         assert ours["above_limit"] == pytest.approx(ours["seconds"] / trunks["seconds"] - 1)
@@ -41,9 +42,9 @@ def test_networks_with_random_weights(tmp_path, capsys):
     parts = run(tmp_path / "b.json", *settings, "--pairs", 2, "--parts", "evaluation", "training")
     for part in ("evaluation", "training"):
         check_ratios(parts[part]["rows"])
-    found = parts["evaluation"]["found"]
-    assert found["words in a caption"] == pytest.approx(8, abs=2)
-    assert found["share of captions that equal the released ones, float32"] == 1
+    actual = parts["evaluation"]["found"]
+    assert actual["words in a caption"] == pytest.approx(8, abs=2)
+    assert actual["share of captions that equal the released ones, float32"] == 1
     every, one = (parts["training"]["rows"][name] for name in ("all captions of a pair, float32", "float32"))
     share = parts["training"]["found"]["epoch with captions_per_step all, share of one's, float32"]
     assert share == pytest.approx(every["seconds"] / one["seconds"])
@@ -113,7 +114,7 @@ def test_works_run_in_turn():
 
 
 def test_peak_memory_is_reset_between_works():
-    """200 MB are held during the first work only, and the peak begins anew for the second."""
+    """Only the first work allocates 200 MB; the peak of the second does not include them."""
     works = {
         "large": Work(lambda: float(torch.ones(50_000_000).sum()), units=1),
         "small": Work(lambda: None, units=1),
@@ -125,5 +126,5 @@ def test_peak_memory_is_reset_between_works():
 def test_operations_and_speed_of_a_product():
     a = torch.ones(32, 16)
     assert count_operations(lambda: a @ a.T) == 2 * 32 * 32 * 16
-    for precision in benchmark.precisions(torch.device("cpu")):
+    for precision in precisions(torch.device("cpu")):
         assert product_speed(CPU, precision) > 1e6

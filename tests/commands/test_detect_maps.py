@@ -1,4 +1,4 @@
-"""Maps that a change detector finds: written beside the splits, taken for given ones, found for one pair."""
+"""Maps predicted by a change detector: files beside the splits, their use, and maps of a single pair."""
 
 import csv
 import json
@@ -27,7 +27,7 @@ from tools.engine.training_data import open_samples
 
 @pytest.fixture(scope="module")
 def data(demo_input, tmp_path_factory) -> Path:
-    """A copy of the demo set's input files, for this file's maps."""
+    """A copy of the demo set's input files, for the maps of these tests."""
     return Path(shutil.copytree(demo_input, tmp_path_factory.mktemp("detected") / "input"))
 
 
@@ -54,7 +54,7 @@ def pair(demo_input) -> list[str]:
 
 
 @pytest.fixture
-def say(tiny_run, capsys):
+def run_caption(tiny_run, capsys):
     """Runs caption.py's main and returns standard output and standard error."""
 
     def run(*argv: object) -> tuple[str, str]:
@@ -74,9 +74,9 @@ def test_maps_equal_those_of_the_detector(written, detector):
     views = torch.stack([sample["views"] for sample in given])
     maps = restore_detector(load_checkpoint(detector)).detect(views)
     assert maps.any()
-    for place, found in enumerate(maps):
-        torch.testing.assert_close(detected[place]["views"][:2], views[place, :2])
-        torch.testing.assert_close(detected[place]["views"][2:], found)
+    for index, actual in enumerate(maps):
+        torch.testing.assert_close(detected[index]["views"][:2], views[index, :2])
+        torch.testing.assert_close(detected[index]["views"][2:], actual)
     assert torch.equal(samples(written, maps="detected", images_of=[2, 0, 1])[0]["views"][2:], maps[2])
 
 
@@ -129,11 +129,11 @@ def test_authors_files_work_with_detected_maps(data, detector, demo_input, tmp_p
     )
 
 
-def test_captioner_and_detector_are_not_interchangeable(tiny_run, detector, pair, say):
+def test_captioner_and_detector_are_not_interchangeable(tiny_run, detector, pair, run_caption):
     with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc"):
         detect_maps.main(["--checkpoint", str(tiny_run / "best.pt")])
     with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc"):
-        say(*pair[:2], "--detector", tiny_run / "best.pt")
+        run_caption(*pair[:2], "--detector", tiny_run / "best.pt")
     with pytest.raises(ValueError, match="a captioning model is needed, .* holds change_detector"):
         caption.main([*pair, "--checkpoint", str(detector)])
 
@@ -154,35 +154,40 @@ def test_scores_are_printed_with_the_floor(detector, data, tmp_path, capsys):
         evaluation.main(["--checkpoint", str(detector), "--shuffle_images"])
 
 
-def test_captions_from_images_equal_those_from_saved_maps(say, pair, detector, tmp_path):
-    out, err = say(*pair[:2], "--detector", detector, "--maps_to", tmp_path, "--picture", tmp_path / "p.png")
+def test_captions_from_images_equal_those_from_saved_maps(run_caption, pair, detector, tmp_path):
+    out, err = run_caption(
+        *pair[:2], "--detector", detector, "--maps_to", tmp_path, "--picture", tmp_path / "p.png"
+    )
     assert "no maps given: both are detected" in err
     name = Path(pair[0]).name
     maps = [tmp_path / date / name for date in "AB"]
     assert all(f"map in {path}" in err for path in maps)
     assert iio.imread(maps[0]).shape == (256, 256, 3)
     assert iio.imread(tmp_path / "p.png").std() > 10
-    assert out == say(*pair[:2], *maps)[0]
+    assert out == run_caption(*pair[:2], *maps)[0]
 
 
-def test_missing_maps_of_a_table_are_predicted(say, pair, detector, tmp_path):
+def test_missing_maps_of_a_table_are_predicted(run_caption, pair, detector, tmp_path):
     rows = [",".join(pair), ",".join([*pair[:2], "", ""])]
     (tmp_path / "pairs.csv").write_text("\n".join(["img_A,img_B,seg_A,seg_B", *rows]))
-    out, err = say("--pairs", tmp_path / "pairs.csv", "--detector", detector)
+    out, err = run_caption("--pairs", tmp_path / "pairs.csv", "--detector", detector)
     assert "no maps given for 1 of 2 pairs: they are detected" in err
     captions = [row["caption"] for row in csv.DictReader(out.splitlines())]
-    assert captions == [say(*pair)[0].strip(), say(*pair[:2], "--detector", detector)[0].strip()]
+    assert captions == [
+        run_caption(*pair)[0].strip(),
+        run_caption(*pair[:2], "--detector", detector)[0].strip(),
+    ]
     (tmp_path / "pairs.csv").write_text("\n".join(["img_A,img_B,seg_A,seg_B", rows[1], rows[1]]))
     with pytest.raises(ValueError, match="--maps_to needs images of different names, 2 would give "):
-        say("--pairs", tmp_path / "pairs.csv", "--detector", detector, "--maps_to", tmp_path / "maps")
+        run_caption("--pairs", tmp_path / "pairs.csv", "--detector", detector, "--maps_to", tmp_path / "maps")
 
 
-def test_unused_options_are_refused(say, pair, detector, tmp_path):
+def test_unused_options_are_refused(run_caption, pair, detector, tmp_path):
     with pytest.raises(ValueError, match="--maps_to saves the maps of a change detector: add --detector"):
-        say(*pair[:2], "--maps_to", tmp_path)
+        run_caption(*pair[:2], "--maps_to", tmp_path)
     with pytest.raises(ValueError, match="--detector predicts missing maps, but all are given"):
-        say(*pair, "--detector", detector)
+        run_caption(*pair, "--detector", detector)
     content = {**load_checkpoint(detector), "image_size": [48, 48]}
     save_checkpoint(tmp_path / "large.pt", content)
-    with pytest.raises(ValueError, match=r"must have learnt on \(32, 32\) images .* got \(48, 48\)"):
-        say(*pair[:2], "--detector", tmp_path / "large.pt")
+    with pytest.raises(ValueError, match=r"must be trained on \(32, 32\) images .* got \(48, 48\)"):
+        run_caption(*pair[:2], "--detector", tmp_path / "large.pt")

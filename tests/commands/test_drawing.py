@@ -1,4 +1,4 @@
-"""Pictures: they are written in full, heat lies where the attention is, long captions take several bands."""
+"""Figures: complete files, attention overlays at the right position, and rows for long captions."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_each_word_has_a_column_and_long_captions_wrap(tmp_path: Path):
     assert sizes[9][0] > 1.9 * sizes[8][0]
 
 
-def test_picture_for_print(tmp_path: Path):
+def test_attention_is_drawn_as_pdf(tmp_path: Path):
     draw_attention(tmp_path / "words.pdf", VIEWS, *words_with_attention(3))
     assert (tmp_path / "words.pdf").read_bytes().startswith(b"%PDF")
 
@@ -77,14 +77,16 @@ def texts_of(svg: str) -> list[str]:
 
 
 def robustness_texts(path: Path, **curves: Sequence[float]) -> list[str]:
-    """What stands in the plot of two runs with the same change accuracies, the first the clean one."""
+    """The texts in the plot of two runs with the same accuracies, of which the first is the clean one."""
 
     def scores(value: float) -> dict:
         return {"accuracy": dict.fromkeys(("value", "low", "high"), value)}
 
-    found = {name: {str(i): scores(x) for i, x in enumerate(line, 1)} for name, line in curves.items()}
+    by_severity = {}
+    for name, line in curves.items():
+        by_severity[name] = {str(severity): scores(value) for severity, value in enumerate(line, 1)}
     clean = scores(next(iter(curves.values()))[0])
-    runs = [{"label": label, "clean": clean, "curves": found} for label in ("plain", "augmented")]
+    runs = [{"label": label, "clean": clean, "curves": by_severity} for label in ("plain", "augmented")]
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         draw_robustness(path, runs, {"accuracy": "accuracy, %"})
     return texts_of(path.read_text())

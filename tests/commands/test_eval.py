@@ -1,4 +1,4 @@
-"""Evaluation through its command line: files, controls, refusals."""
+"""The command eval.py: files, controls and errors."""
 
 import json
 import shutil
@@ -29,13 +29,13 @@ def read(folder):
 
 @pytest.fixture(scope="module")
 def evaluated(tiny_run, tmp_path_factory):
-    """scores.json and captions.json of both splits, and what was printed."""
+    """The content of scores.json and captions.json of both splits."""
     output = tmp_path_factory.mktemp("eval")
     evaluate(tiny_run, "--split", "val", "test", "--output", str(output))
     return read(output)
 
 
-def test_captions_stand_in_split_order_with_all_there_is_to_know(evaluated, demo_input):
+def test_captions_are_complete_and_in_split_order(evaluated, demo_input):
     captions = evaluated[1]
     annotations = json.loads((demo_input.parent / "dataset" / "SECOND-CC-AUG.json").read_text())["images"]
     expected = [e for split in ("val", "test") for e in annotations if e["split"] == split]
@@ -46,7 +46,7 @@ def test_captions_stand_in_split_order_with_all_there_is_to_know(evaluated, demo
     assert set(captions[0]["scores"]) == {"bleu_4", "meteor", "rouge_l", "cider"}
 
 
-def test_scores_stand_beside_their_floor(evaluated):
+def test_scores_have_floors(evaluated):
     scores = evaluated[0]
     for column in ("ours", "released", "floor", "floor_oracle", "margin"):
         assert set(scores[column]) == {"all", "changed", "unchanged"}
@@ -56,10 +56,10 @@ def test_scores_stand_beside_their_floor(evaluated):
     assert scores["decision"]['rule "the given map B is not empty"']["all"]["value"] == 100
 
 
-def test_a_checkpoint_without_training_captions_takes_those_of_data_dir(
+def test_checkpoint_without_training_captions_uses_those_of_data_dir(
     tiny_run, evaluated, demo_input, tmp_path
 ):
-    """As those of earlier versions and imported ones are; without a train split there are no floors."""
+    """As checkpoints of earlier versions and imported ones; without a train split there are no floors."""
     content = load_checkpoint(tiny_run / "best.pt")
     old = {
         name: value for name, value in content.items() if name not in ("train_captions", "train_constants")
@@ -85,7 +85,7 @@ def test_a_checkpoint_without_training_captions_takes_those_of_data_dir(
     assert "train.hdf5 not found" in scores["reasons"]["floor"]
 
 
-def test_references_without_a_no_change_sentence_are_named(capsys):
+def test_references_without_a_no_change_sentence_cause_a_warning(capsys):
     pairs = [{"changed": True, "references": ["a road"]}, {"changed": False, "references": ["all alike"]}]
     evaluation.warn_of_other_sentences(pairs, ["no change"])
     assert "none of the unchanged pairs (1) has a no-change sentence" in capsys.readouterr().err
@@ -95,7 +95,7 @@ def test_references_without_a_no_change_sentence_are_named(capsys):
 
 
 @pytest.mark.parametrize("order", [(True, False), (False, True)])
-def test_one_split_without_human_words_leaves_the_evaluation_without(tiny_run, demo_input, meteor, order):
+def test_scores_need_human_words_in_all_splits(tiny_run, demo_input, meteor, order):
     content = load_checkpoint(tiny_run / "best.pt")
     config = Config.from_dict(content["config"])
     splits, captions = [], []
@@ -112,7 +112,7 @@ def test_one_split_without_human_words_leaves_the_evaluation_without(tiny_run, d
     assert scores["released"]["all"]["pairs"] == len(captions)
 
 
-def test_one_process_or_workers_one_batch_or_many_say_the_same(evaluated, tiny_run, tmp_path):
+def test_captions_do_not_depend_on_workers_and_batch_size(evaluated, tiny_run, tmp_path):
     more = [
         "--split",
         "val",
@@ -130,7 +130,7 @@ def test_one_process_or_workers_one_batch_or_many_say_the_same(evaluated, tiny_r
     assert [c["log_prob"] for c in captions] == pytest.approx([c["log_prob"] for c in evaluated[1]], abs=1e-4)
 
 
-def test_controls_have_folders_of_their_own(tiny_run, tmp_path):
+def test_controls_have_separate_folders(tiny_run, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(tiny_run / "best.pt", run)
@@ -189,14 +189,14 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=list(COMMANDS))
-def test_the_place_of_the_output_is_tried_before_the_work(tiny_run, demo_input, tmp_path, command):
+def test_output_path_is_checked_before_the_work(tiny_run, demo_input, tmp_path, command):
     data = broken_copy(demo_input, tmp_path / "data")
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file/results cannot be written .*: choose another .* --output"):
         command(tiny_run, data, str(tmp_path / "file" / "results"))
 
 
-def test_the_detectors_scores_are_tried_before_the_work(demo_input, tmp_path):
+def test_output_path_of_a_detector_is_checked_before_the_work(demo_input, tmp_path):
     detector = str(tmp_path / "detector.pt")
     save_tiny_detector(detector, demo_input)
     data = broken_copy(demo_input, tmp_path / "data")
@@ -204,7 +204,7 @@ def test_the_detectors_scores_are_tried_before_the_work(demo_input, tmp_path):
         evaluation.main(["--checkpoint", detector, "--data.dir", data, "--output", f"{detector}/results"])
 
 
-def test_the_table_is_printed_though_the_disk_is_full(tiny_run, tmp_path):
+def test_table_is_printed_if_the_disk_is_full(tiny_run, tmp_path):
     argv = [sys.executable, str(CONFIGS.parent / "eval.py"), "--checkpoint", str(tiny_run / "best.pt")]
     words = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *argv, "--output", str(tmp_path / "out")]
     done = subprocess.run(words, capture_output=True, text=True)
@@ -213,7 +213,7 @@ def test_the_table_is_printed_though_the_disk_is_full(tiny_run, tmp_path):
     assert any(line.startswith("all") and "ours" in line for line in done.stdout.splitlines())
 
 
-def test_a_split_that_is_missing_is_told_before_another_is_captioned(tiny_run, demo_input, tmp_path):
+def test_missing_split_is_reported_before_captioning(tiny_run, demo_input, tmp_path):
     data = broken_copy(demo_input, tmp_path / "data")
     (tmp_path / "data" / "val.hdf5").unlink()
     with pytest.raises(FileNotFoundError, match="val.hdf5 not found"):

@@ -1,4 +1,4 @@
-"""Importing released checkpoints: the same logits and captions, and all that eval, caption and train need."""
+"""Imported checkpoints of the authors: same logits, same captions; eval, caption and train accept them."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def importer(tmp_path):
 
 @pytest.fixture
 def import_modules(importer, tmp_path):
-    """A function that pickles modules as the released code does and imports them."""
+    """A function that pickles modules as the authors' code does and imports them."""
 
     def run(modules: dict[str, nn.Module], save=authors_modules.save) -> Path:
         return importer(save(authors_modules.checkpoint(modules), tmp_path / "theirs.pth.tar"))
@@ -57,11 +57,11 @@ def compare_logits(checkpoint: Path, modules: dict[str, nn.Module], heads: int, 
 def compare_captions(
     checkpoint: Path, modules: dict[str, nn.Module], heads: int, views: torch.Tensor
 ) -> list[int]:
-    """Beam 4 on every pair; another caption is accepted if its score is within 1e-5. The lengths."""
+    """Compare captions (beam size 4), up to scores within 1e-5, and return their lengths."""
     model, _ = restore_model(load_checkpoint(checkpoint))
     parameters, lengths = authors_modules.tensors_of(modules), []
-    found = model.caption(views, start=START, end=END, beam_size=4)
-    for pair, (ours, *_) in enumerate(found):
+    actual = model.caption(views, start=START, end=END, beam_size=4)
+    for pair, (ours, *_) in enumerate(actual):
         words, score = naive.caption(parameters, views[pair : pair + 1], heads, start=START, end=END, beams=4)
         assert ours.tokens == words or abs(ours.log_prob - score) < 1e-5
         assert ours.log_prob == pytest.approx(score, abs=1e-3)  # a sum over up to 51 words
@@ -78,14 +78,14 @@ def compare_captions(
     ],
     ids=lambda sizes: sizes["trunk"],
 )
-def test_logits_equal_the_released_ones(import_modules, sizes):
+def test_logits_equal_those_of_the_authors_model(import_modules, sizes):
     modules = authors_modules.build(len(WORDS), **sizes)
     path = import_modules(modules)
     assert load_checkpoint(path)["config"]["model"]["trunk"] == sizes["trunk"]
     compare_logits(path, modules, sizes.get("heads", 2), authors_modules.pictures(3, seed=1))
 
 
-def test_captions_equal_the_released_ones(import_modules):
+def test_captions_equal_those_of_the_authors_model(import_modules):
     lengths = []
     for seed in (4, 5, 8):
         modules = authors_modules.build(len(WORDS), seed=seed)
@@ -109,16 +109,19 @@ def test_full_size(import_modules, trunk):
 
 @pytest.mark.slow
 @pytest.mark.real
-def test_parameters_are_those_of_the_released_listing(real_data):
+def test_parameters_match_the_listing_of_an_authors_checkpoint(real_data):
     lines = (real_data / "released_checkpoint.tsv").read_text().splitlines()
-    listed = {f"{owner}.{name}": shape for owner, name, shape in (line.split("\t") for line in lines)}
+    listed = {}
+    for line in lines:
+        owner, name, shape = line.split("\t")
+        listed[f"{owner}.{name}"] = shape
     modules = authors_modules.build(7, trunk="resnet101", width=512, heads=8, inner=2048, grid=14)
     built = {name: str(tuple(t.shape)) for name, t in authors_modules.tensors_of(modules).items()}
     assert built == listed
 
 
 @pytest.mark.parametrize("save", [authors_modules.save, authors_modules.save_as_torch_1_10])
-def test_what_comes_along(import_modules, save, capsys):
+def test_epoch_and_scores_are_imported(import_modules, save, capsys):
     allowed = set(torch.serialization.get_safe_globals())
     content = load_checkpoint(import_modules(authors_modules.build(len(WORDS), seed=1), save))
     expected = load(SETTINGS).to_dict()
@@ -151,7 +154,7 @@ def imported(importer, second_cc_folder, tmp_path) -> tuple[Path, Path]:
     return folder, importer(authors_modules.save(content, tmp_path / "theirs.pth.tar"), words)
 
 
-def test_eval_and_caption_need_nothing_else(imported, tmp_path, capsys):
+def test_eval_and_caption_accept_an_imported_checkpoint(imported, tmp_path, capsys):
     folder, checkpoint = imported
     evaluation.main(
         ["--checkpoint", str(checkpoint), "--data.dir", str(tmp_path / "input"), "--data.workers", "0"]
@@ -164,7 +167,7 @@ def test_eval_and_caption_need_nothing_else(imported, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_training_starts_from_it(imported, tmp_path):
+def test_training_starts_from_an_imported_checkpoint(imported, tmp_path):
     _, checkpoint = imported
     settings = {f"model.{name}": value for name, value in SIZES.items()}
     settings |= {"data.dir": tmp_path / "input", "data.workers": 0, "train.start_from": checkpoint}

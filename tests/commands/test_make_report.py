@@ -1,4 +1,4 @@
-"""The report: what it holds, that the data cannot harm it, and that it works in a real browser."""
+"""The report: its content, escaping of data, and its behaviour in a real browser."""
 
 import base64
 import io
@@ -26,6 +26,9 @@ from data.sources import Pair, read_pairs
 from data.splits import open_split
 from tests.helpers.browser import Browser, find_browser
 from tools import make_report
+from tools.report.page import encode_views, learning_curves
+from tools.scoring.metrics import METRIC_TITLES
+from tools.scoring.results import read_log
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>" onclick="alert(1)'
 
@@ -62,7 +65,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def evaluated(tiny_run, tmp_path_factory) -> Path:
-    """What eval.py leaves of the test split; read it only."""
+    """The output folder of eval.py for the test split; do not modify it."""
     folder = tmp_path_factory.mktemp("eval")
     evaluation.main(["--checkpoint", str(tiny_run / "best.pt"), "--output", str(folder)])
     return folder
@@ -70,7 +73,7 @@ def evaluated(tiny_run, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def report(tiny_run, evaluated, tmp_path):
-    """Makes the report of changed captions, scores and options; returns its text."""
+    """A function that makes a report from changed captions and scores and returns its text."""
 
     def make(*options: str, captions=lambda entries: entries, scores=lambda scores: scores) -> str:
         changes = {"captions.json": captions, "scores.json": scores}
@@ -86,7 +89,7 @@ def own_score(entry: dict) -> float:
     return fmean(entry["scores"].values())
 
 
-def test_every_pair_is_there_the_worst_first(report, evaluated):
+def test_pairs_are_sorted_from_worst_to_best(report, evaluated):
     entries = json.loads((evaluated / "captions.json").read_text())
     worst = sorted(entries, key=own_score)
     page = Page(report())
@@ -99,7 +102,7 @@ def test_every_pair_is_there_the_worst_first(report, evaluated):
             assert reference in text
 
 
-def test_scores_stand_beside_the_floor(report, evaluated):
+def test_report_has_scores_and_floors(report, evaluated):
     scores = json.loads((evaluated / "scores.json").read_text())
     text = report()
     for part in ("all", "changed", "unchanged"):
@@ -111,19 +114,19 @@ def test_scores_stand_beside_the_floor(report, evaluated):
     assert "no cider: left out" in text
 
 
-def test_images_are_those_of_the_pairs(report, tiny_run, evaluated):
+def test_images_belong_to_their_pairs(report, tiny_run, evaluated):
     reader, _ = open_split("test", load(tiny_run / "config.yaml").data)
     page = Page(report())
     for text, images in zip(page.cards, page.images, strict=True):
         row = next(row for row, name in enumerate(reader.filenames) if name in text)
         for view, address in enumerate(images):
             content = base64.b64decode(address.removeprefix("data:image/webp;base64,"))
-            found = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).transpose(2, 0, 1)
-            difference = np.abs(found.astype(int) - reader.views(row)[view])
+            actual = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).transpose(2, 0, 1)
+            difference = np.abs(actual.astype(int) - reader.views(row)[view])
             assert difference.mean() < 12 if view < 2 else not difference.any()
 
 
-def test_void_maps_are_shown_void(report):
+def test_void_maps_are_shown(report):
     def void(scores: dict) -> dict:
         settings = {**scores["evaluation"]["settings"], "data.maps": "void"}
         return {**scores, "evaluation": {**scores["evaluation"], "settings": settings}}
@@ -132,17 +135,17 @@ def test_void_maps_are_shown_void(report):
     assert len({view for card in images for view in card[2:]}) == 1
 
 
-def test_the_page_needs_nothing_else_and_its_script_is_short(report):
+def test_page_needs_no_other_file_and_has_a_short_script(report):
     text = report()
     page = Page(text)
     assert not page.all("link")
-    links = [found.get(name) for _, found in page.elements for name in ("src", "href", "xlink:href")]
+    links = [actual.get(name) for _, actual in page.elements for name in ("src", "href", "xlink:href")]
     assert all(link.startswith("#") for link in links if link)  # parts of the page itself
     (script,) = re.findall(r"<script>(.*?)</script>", text, re.S)
     assert script.count("\n") < 150
 
 
-def test_what_the_data_says_is_shown_not_run(report):
+def test_text_from_the_data_is_escaped(report):
     def hostile(entries):
         return [{**entries[0], "caption": HOSTILE}, *entries[1:]]
 
@@ -157,7 +160,7 @@ def test_what_the_data_says_is_shown_not_run(report):
     assert any("<img" in text for text in page.cards)
 
 
-def test_attention_on_request_for_the_worst(report, evaluated):
+def test_attention_of_the_worst_pairs(report, evaluated):
     page = Page(report("--attention", "2"))
     words = [attributes for attributes in page.all("button") if "data-gates" in attributes]
     entries = json.loads((evaluated / "captions.json").read_text())
@@ -170,7 +173,7 @@ def test_attention_on_request_for_the_worst(report, evaluated):
     assert all(0 < float(gate) < 1 for word in words for gate in word["data-gates"].split())
 
 
-def test_a_score_that_failed_is_a_dash_and_its_pair_stands_last(report):
+def test_missing_scores_are_dashes_and_their_pair_is_last(report):
     def failed(entries):
         entries[0]["scores"] = dict.fromkeys(entries[0]["scores"])
         return entries
@@ -189,35 +192,35 @@ def test_scores_of_an_earlier_version_have_one_floor(report):
     assert "<th>oracle</th>" not in text
 
 
-def test_without_human_words_the_released_column_is_all_there_is(report):
-    def released_only(scores):
+def test_report_without_human_words_has_only_the_authors_column(report):
+    def only_authors(scores):
         return {
             **scores,
             **dict.fromkeys(("ours", "floor", "floor_oracle", "margin")),
             "reasons": {"ours": "no human words"},
         }
 
-    text = report(scores=released_only)
+    text = report(scores=only_authors)
     assert "no human words (ours)" in text
-    assert "<th>released</th>" in text
+    assert "<th>authors</th>" in text
     assert "<th>this run</th>" not in text
 
 
-def judged(caption: str, changed: bool) -> tuple[bool, list[bool]]:
+def decision_and_words(caption: str, changed: bool) -> tuple[bool, list[bool]]:
     entry = {"caption": caption, "changed": changed, "references": ["a house", "a new road"], "scores": {}}
-    found = make_report.judge(entry, no_change=["nothing new"])
-    return found["right"], [word["known"] for word in found["words"]]
+    actual = make_report.make_pair(entry, no_change=["nothing new"])
+    return actual["right"], [word["known"] for word in actual["words"]]
 
 
-def test_judging_a_pair():
-    assert judged("nothing new", changed=False) == (True, [False, True])
-    assert judged("nothing new", changed=True) == (False, [False, True])
-    assert judged("a road", changed=True) == (True, [True, True])
-    assert judged("", changed=False) == (False, [])
+def test_decision_and_words_of_a_pair():
+    assert decision_and_words("nothing new", changed=False) == (True, [False, True])
+    assert decision_and_words("nothing new", changed=True) == (False, [False, True])
+    assert decision_and_words("a road", changed=True) == (True, [True, True])
+    assert decision_and_words("", changed=False) == (False, [])
 
 
 def test_a_run_without_a_log_has_no_curves(tmp_path):
-    assert make_report.learning_curves(tmp_path / "log.jsonl") == []
+    assert learning_curves(read_log(tmp_path / "log.jsonl", "train anew")) == []
 
 
 def test_mistakes_are_named(tiny_run, evaluated, report, tmp_path):
@@ -240,7 +243,7 @@ def test_a_report_of_1227_pairs_stays_under_60_megabytes(real_pairs):
     sizes = []
     for pair in pairs:
         views = stack_views(read_views(pair.views, pair.label), (256, 256))
-        sizes.append(sum(map(len, make_report.encode_views(views))))
+        sizes.append(sum(map(len, encode_views(views))))
     assert 1227 * (np.mean(sizes) + 4000) < 60e6  # the text of a card takes less than 4000 bytes
 
 
@@ -253,12 +256,12 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
         yield opened
 
 
-def speak(entries: list[dict]) -> list[dict]:
+def with_decisions(entries: list[dict]) -> list[dict]:
     """Four changed pairs, of which one is missed, and two unchanged ones."""
     captions = ("a cat appears", "a catalogue appears", "a bobcat appears", *["there is no difference"] * 3)
     return [
-        {**entry, "caption": caption, "changed": place < 4}
-        for place, (entry, caption) in enumerate(zip(entries, captions, strict=True))
+        {**entry, "caption": caption, "changed": index < 4}
+        for index, (entry, caption) in enumerate(zip(entries, captions, strict=True))
     ]
 
 
@@ -273,15 +276,15 @@ def speak(entries: list[dict]) -> list[dict]:
         ("nonsense=1&change=", 6),
     ],
 )
-def test_the_address_chooses_pairs(report, browser, tmp_path, chosen, pairs):
-    report(captions=speak)
+def test_address_filters_pairs(report, browser, tmp_path, chosen, pairs):
+    report(captions=with_decisions)
     browser.open(f"{(tmp_path / 'report.html').as_uri()}#{chosen}")
     assert browser.run("document.querySelectorAll('.pair:not([hidden])').length") == pairs
     assert browser.run("document.querySelector('output').value") == f"{pairs} of 6"
 
 
-def test_words_and_buttons_choose_pairs_and_the_address_keeps_them(report, browser, tmp_path):
-    report(captions=speak)
+def test_form_filters_pairs_and_updates_the_address(report, browser, tmp_path):
+    report(captions=with_decisions)
     browser.open((tmp_path / "report.html").as_uri())
     browser.type_into("[type=search]", "cat")
     browser.run("document.querySelector('[name=decision][value=right]').click()")
@@ -293,7 +296,7 @@ def test_words_and_buttons_choose_pairs_and_the_address_keeps_them(report, brows
     assert sure == sorted(sure)
 
 
-def test_images_near_the_screen_are_drawn_and_what_captions_say_does_not_run(report, browser, tmp_path):
+def test_images_near_the_screen_are_loaded_and_captions_do_not_run(report, browser, tmp_path):
     report(captions=lambda entries: [{**entry, "caption": HOSTILE} for entry in entries * 20])
     browser.open((tmp_path / "report.html").as_uri())
     drawn = "[...document.images].filter(image => image.naturalWidth).length"
@@ -310,19 +313,19 @@ def test_pointing_at_a_word_shows_its_attention(report, browser, tmp_path):
     browser.open((tmp_path / "report.html").as_uri())
     browser.point_at(".caption button")
     browser.wait_for("document.querySelectorAll('.pair:first-child canvas').length === 4")
-    said = browser.run("document.querySelector('.gates').textContent")
-    assert re.search(r"image gate 0\.\d\d, map gate 0\.\d\d, word gate 0\.\d\d", said)
+    message = browser.run("document.querySelector('.gates').textContent")
+    assert re.search(r"image gate 0\.\d\d, map gate 0\.\d\d, word gate 0\.\d\d", message)
     browser.point_at("h1")
     browser.wait_for("!document.querySelector('canvas')")
 
 
 @pytest.mark.parametrize("width", [360, 1200])
-def test_nothing_reaches_out_of_the_window(report, browser, tmp_path, width):
+def test_page_fits_into_the_window(report, browser, tmp_path, width):
     def wide(scores):
         interval = dict.fromkeys(("value", "low", "high"), 888.8)
         for column in ("ours", "floor", "floor_oracle", "margin", "released"):
             for part in scores[column].values():
-                part.update(dict.fromkeys(make_report.METRIC_TITLES, interval))
+                part.update(dict.fromkeys(METRIC_TITLES, interval))
         return scores
 
     report(scores=wide, captions=lambda entries: [{**entry, "caption": "x" * 200} for entry in entries])
@@ -365,7 +368,7 @@ def test_a_report_of_10000_pairs_needs_less_than_500_megabytes(tiny_run, demo_in
     assert peak < 500e6, f"{peak / 1e6:.0f} MB"
 
 
-def test_torch_is_imported_for_attention_alone(tiny_run, evaluated, tmp_path):
+def test_torch_is_imported_only_for_attention(tiny_run, evaluated, tmp_path):
     argv = [str(tiny_run), "--eval", str(evaluated), "--output", str(tmp_path / "report.html")]
     script = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tools import make_report; "
     script += "make_report.main(sys.argv[1:]); print('torch' in sys.modules)"
@@ -393,20 +396,20 @@ def peak_memory(*argv: object) -> int:
 
 
 def write_split(folder: Path, source: Path, pairs: int) -> None:
-    """A test split of `pairs` pairs: those of the one in `source`, over and over."""
+    """Write a test split of `pairs` pairs, which repeat those in `source`."""
     reader = SplitReader(source / "test.hdf5")
     rows = [row % len(reader) for row in range(pairs)]
     described = [
         Pair(
-            filename=f"{place}.png",
+            filename=f"{index}.png",
             split="test",
             views=(None,) * 4,
-            captions=tuple(tuple(text.split()) for text in reader.references[row]),
+            captions=tuple(map(tuple, map(str.split, reader.references[row]))),
             raw=tuple(reader.raw[row]),
             changed=bool(reader.changed[row]),
             augmented=False,
         )
-        for place, row in enumerate(rows)
+        for index, row in enumerate(rows)
     ]
     hdf5.write_split(
         folder,
@@ -423,7 +426,7 @@ def write_split(folder: Path, source: Path, pairs: int) -> None:
     shutil.copy(source / "vocabulary.json", folder)
 
 
-def test_only_the_worst_pairs_are_shown_where_asked(tiny_run, evaluated, demo_input, tmp_path, capsys):
+def test_number_of_worst_pairs_can_be_limited(tiny_run, evaluated, demo_input, tmp_path, capsys):
     output = tmp_path / "report.html"
     options = [str(tiny_run), "--eval", str(evaluated), "--output", str(output), "--pairs", "2"]
     make_report.main(options)

@@ -1,4 +1,4 @@
-"""The robustness table: nothing computed twice, rates by hand, and the command from checkpoints to plot."""
+"""The robustness study: reuse of computations, rates computed by hand, and the command."""
 
 import json
 import shutil
@@ -26,10 +26,10 @@ from tools.studies.perturbation_scores import (
     as_intervals,
     differences,
     score_cells,
-    tables,
-    trained_on,
 )
+from tools.studies.perturbation_tables import tables, trained_on
 from tools.studies.perturbed_pairs import PerturbedPairs, batches, perturbation_seed, show_cells
+from tools.studies.robustness_subject import Subject, caption_cells, common_truth
 
 SAME = "the scene is the same as before"
 BUILT = "a house is built"
@@ -43,9 +43,9 @@ ALL = np.array([True, True, True])
 def test_only_altered_views_are_recomputed(modalities):
     model = tiny_model(modalities=modalities).eval()
     clean, views = random_views(3), random_views(3)
-    struck = random_views(3, seed=1)
+    perturbed = random_views(3, seed=1)
     differs = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]).bool()
-    views[differs] = struck[differs]
+    views[differs] = perturbed[differs]
     seen = []
     for encoder, _ in model.encoders():
         encoder.register_forward_hook(lambda *call: seen.append(call[1][0].shape[:2].numel()))
@@ -58,7 +58,7 @@ def test_only_altered_views_are_recomputed(modalities):
 
 
 @pytest.fixture(scope="module")
-def subject(tiny_run) -> robustness.Subject:
+def subject(tiny_run) -> Subject:
     best = str(tiny_run / "best.pt")
     return robustness.open_subject(best, ["--checkpoint", best])
 
@@ -76,12 +76,12 @@ def detector(demo_input, tmp_path_factory) -> Path:
 
 
 def shown(subject, pairs, cells, detector=None) -> dict[Cell, tuple[torch.Tensor, torch.Tensor]]:
-    """By cell: the views of all pairs, and which of them differ from the clean ones."""
-    found = {cell: [] for cell in cells}
+    """By cell: the views of all pairs, and flags of those that differ from the clean ones."""
+    actual = {cell: [] for cell in cells}
     settings = {"config": subject.config, "device": torch.device("cpu"), "detector": detector}
     for cell, _, *both in show_cells(pairs, cells, split="test", seed=4, **settings):
-        found[cell].append(both)
-    return {cell: tuple(map(torch.cat, zip(*both, strict=True))) for cell, both in found.items()}
+        actual[cell].append(both)
+    return {cell: tuple(map(torch.cat, zip(*both, strict=True))) for cell, both in actual.items()}
 
 
 def test_cells_contain_perturbed_pairs_and_flags_of_altered_views(subject, pairs):
@@ -97,8 +97,8 @@ def test_cells_contain_perturbed_pairs_and_flags_of_altered_views(subject, pairs
     assert torch.equal(void[1][:, 2:], drawn)
 
 
-def alike(views, expected):
-    """The same images; the same maps but for single pixels, as other batches round in another way."""
+def assert_same_views(views, expected):
+    """Assert equal images, and maps that differ in a few pixels at most, as rounding depends on the batch."""
     assert torch.equal(views[:, :2], expected[:, :2])
     assert (views == expected).float().mean() > 0.999
 
@@ -107,10 +107,10 @@ def test_detector_gets_perturbed_images_and_its_maps_get_map_noise(subject, pair
     network = restore_detector(load_checkpoint(detector))
     images = torch.stack([sample["views"][:2] for sample in pairs])
     cells = [CLEAN, Cell("haze", 5), Cell("registration", 5), Cell("map_invented", 3)]
-    found = shown(subject, pairs, cells, network)
+    actual = shown(subject, pairs, cells, network)
     clean = torch.cat([images, network.detect(images)], dim=1)
-    alike(found[CLEAN][0], clean)
-    for cell, (views, differs) in found.items():
+    assert_same_views(actual[CLEAN][0], clean)
+    for cell, (views, differs) in actual.items():
         rows = zip(clean.numpy(), pairs.rows, strict=True)
         classes = map_classes_of(pairs.reader, [cell.name])
         altered = [
@@ -121,8 +121,8 @@ def test_detector_gets_perturbed_images_and_its_maps_get_map_noise(subject, pair
         if cell.name in ("haze", "registration"):
             expected[:, 2:] = network.detect(expected)
             assert not torch.equal(expected[:, 2:], clean[:, 2:])
-        alike(views, expected)
-        assert torch.equal(differs, (views != found[CLEAN][0]).flatten(2).any(2))
+        assert_same_views(views, expected)
+        assert torch.equal(differs, (views != actual[CLEAN][0]).flatten(2).any(2))
 
 
 def test_captions_equal_those_of_separate_evaluation(subject, pairs, meteor):
@@ -132,37 +132,37 @@ def test_captions_equal_those_of_separate_evaluation(subject, pairs, meteor):
     with torch.no_grad():
         model.fusion.project_rgb.weight.mul_(10)  # captions that follow the images without any training
     cells = [CLEAN, Cell("noise", 5), Cell("map_void", 5), Cell("viewpoint", 5)]
-    found = {cell: [] for cell in cells}
+    actual = {cell: [] for cell in cells}
     altered = {cell: [] for cell in cells}
-    for cell, said, differs in robustness.caption_cells(subject._replace(model=model), cells, 0, meteor):
-        found[cell] += said
+    for cell, message, differs in caption_cells(subject._replace(model=model), cells, 0, meteor):
+        actual[cell] += message
         altered[cell] += differs
     assert all(altered[CLEAN])
     assert all(altered[Cell("noise", 5)])
     drawn = [bool(sample["views"][2:].any()) for sample in pairs]
     assert altered[Cell("map_void", 5)] == drawn  # void maps stay void
     expected = predict(model, pairs, vocabulary, config, Processes())
-    assert found[CLEAN] == [vocabulary.decode(hypothesis.tokens) for hypothesis in expected]
+    assert actual[CLEAN] == [vocabulary.decode(hypothesis.tokens) for hypothesis in expected]
     samples = PerturbedPairs(pairs, cells, split="test", seed=0)
     special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
     for number, cell in enumerate(cells):
         views = torch.stack([samples[number, pair]["views"] for pair in range(len(pairs))])
         answers = model.caption(views, **special)
-        assert found[cell] == [vocabulary.decode(ranked[0].tokens) for ranked in answers]
-    assert found[CLEAN] != found[Cell("noise", 5)]
+        assert actual[cell] == [vocabulary.decode(ranked[0].tokens) for ranked in answers]
+    assert actual[CLEAN] != actual[Cell("noise", 5)]
 
 
 def test_splits_and_perturbations_draw_independently(subject, pairs):
-    """The altered date is the same at all severities of a perturbation, and none other."""
+    """The altered date is the same at all severities of a perturbation."""
     names = ("brightness", "contrast", "haze", "noise")
     cells = [Cell(name, severity) for name in names for severity in (3, 5)]
 
     def dates(split: str) -> np.ndarray:
         samples = PerturbedPairs(pairs, cells, split=split, seed=0)
-        rows = [[samples[cell, pair]["views"] for pair in range(len(pairs))] for cell in range(len(cells))]
-        clean = [sample["views"] for sample in pairs]
-        changed = [[(views != own)[1].any() for views, own in zip(row, clean, strict=True)] for row in rows]
-        return np.array(changed)
+        changed = np.zeros((len(cells), len(pairs)), bool)
+        for cell, pair in np.ndindex(changed.shape):
+            changed[cell, pair] = (samples[cell, pair]["views"] != pairs[pair]["views"])[1].any()
+        return changed
 
     val, test = dates("val"), dates("test")
     assert np.array_equal(val[::2], val[1::2])
@@ -181,10 +181,9 @@ def test_rates_by_hand(meteor):
         Cell("jpeg", 1): [BUILT, BUILT, SAME],
     }
     result = as_intervals(score_cells(captions, dict.fromkeys(captions, ALL), TRUTH, [SAME], meteor))
-    values = {
-        name: {measure: found["value"] for measure, found in curve[1].items()}
-        for name, curve in result["curves"].items()
-    }
+    values = {}
+    for name, curve in result["curves"].items():
+        values[name] = {measure: interval["value"] for measure, interval in curve[1].items()}
     clean = result["clean"]["false_change"]
     assert (clean["value"], clean["low"], clean["n"]) == (0, 0, 2)
     assert clean["high"] == pytest.approx(84.19, abs=0.01)  # of two pairs none: the exact interval
@@ -197,7 +196,7 @@ def test_rates_by_hand(meteor):
 
 
 def test_rates_count_only_pairs_that_were_altered(meteor):
-    """Four kinds of map noise leave void maps alone: they must not dilute the rate of the fifth."""
+    """Four kinds of map noise do not alter void maps, which must not count in the rate."""
     captions = {
         CLEAN: [SAME, SAME, BUILT],
         Cell("map_invented", 3): [BUILT, SAME, BUILT],
@@ -232,16 +231,16 @@ def test_models_are_compared_pair_by_pair(meteor):
     right, wrong = [SAME] * 20 + [BUILT] * 20, [BUILT] * 6 + [SAME] * 14 + [BUILT] * 20
     plain = score_cells({CLEAN: right, cell: wrong}, every, truth, [SAME], meteor)
     better = score_cells({CLEAN: right, cell: right}, every, truth, [SAME], meteor)
-    found = differences(plain, better)
-    haze = found["curves"]["haze"][3]
+    actual = differences(plain, better)
+    haze = actual["curves"]["haze"][3]
     assert haze["false_change"]["value"] == -30
     assert haze["false_change"]["p"] == pytest.approx(2 / 2**6)  # six pairs differ, all in one direction
     assert haze["s_m"]["value"] > 0
-    assert found["clean"]["false_change"]["value"] == 0
-    assert found["clean"]["false_change"]["p"] == 1
+    assert actual["clean"]["false_change"]["value"] == 0
+    assert actual["clean"]["false_change"]["p"] == 1
 
 
-def test_rows_say_which_perturbations_were_trained_on():
+def test_rows_are_marked_as_trained_or_held_out():
     augment = ["flips", "haze", "gamma", "brightness", "contrast", "colour_cast", "noise"]
     assert trained_on("haze", augment) == " (trained)"
     assert trained_on("gaussian_blur", augment) == " (held out)"
@@ -324,22 +323,22 @@ def test_incompatible_maps_are_refused(tiny_run, detector, tmp_path):
     with pytest.raises(ValueError, match="a change detector is needed, .* holds mmodalcc"):
         run("--checkpoint", best, "--detector", best)
     save_checkpoint(tmp_path / "large.pt", {**load_checkpoint(detector), "image_size": [48, 48]})
-    with pytest.raises(ValueError, match=r"must have learnt on \(32, 32\) images .* got \(48, 48\)"):
+    with pytest.raises(ValueError, match=r"must be trained on \(32, 32\) images .* got \(48, 48\)"):
         run("--checkpoint", best, "--detector", tmp_path / "large.pt")
 
 
 def test_checkpoints_are_compared_on_the_same_pairs(subject):
-    assert robustness.common_truth([subject, subject]).changed.sum() > 0
+    assert common_truth([subject, subject]).changed.sum() > 0
     other = robustness.open_subject(subject.path, ["--checkpoint", subject.path, "--split", "val"])
     with pytest.raises(ValueError, match="on the same pairs.*give one --data.dir"):
-        robustness.common_truth([subject, other])
+        common_truth([subject, other])
 
 
 def test_changed_and_unchanged_pairs_are_needed(subject, pairs):
     changed = [row for row in pairs.rows if pairs.reader.changed[row]]
     alone = ChangeCaptions(pairs.reader, rows=changed, captions="none")
     with pytest.raises(ValueError, match="unchanged pairs are needed, got (\\d+) changed of \\1"):
-        robustness.common_truth([subject._replace(pairs={"test": alone})])
+        common_truth([subject._replace(pairs={"test": alone})])
 
 
 def test_pairs_that_differ_between_models_are_not_compared_one_by_one(meteor):
@@ -350,6 +349,6 @@ def test_pairs_that_differ_between_models_are_not_compared_one_by_one(meteor):
         score_cells(captions, {CLEAN: ALL, cell: np.array(altered)}, TRUTH, [SAME], meteor)
         for altered in ([True, False, True], [False, True, True])
     )
-    found = differences(first, second)["curves"]["map_missing"][3]
-    assert found["false_change"] is None
-    assert found["missed_change"]["value"] == 0
+    actual = differences(first, second)["curves"]["map_missing"][3]
+    assert actual["false_change"] is None
+    assert actual["missed_change"]["value"] == 0

@@ -1,4 +1,4 @@
-"""Training through its command line: what a run leaves, resuming, refusals, and the recipe's rules."""
+"""The command train.py: its files, resuming, errors, and the training recipe."""
 
 import json
 import shutil
@@ -31,6 +31,7 @@ from tools.engine.captioning_task import CaptionLoss
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import clip_gradients, decay_decoder, make_optimiser
+from tools.engine.run_state import check_same_progress
 from tools.engine.training_steps import Progress, TrainingSteps
 
 BASE = ["--config", str(CONFIGS / "second_cc.yaml")]
@@ -42,7 +43,9 @@ def run(folder: Path, run_dir: Path, *more: str, **changes) -> None:
 
 def log_of(run_dir: Path) -> list[dict]:
     lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    for line in lines:
+        del line["seconds"]
+    return lines
 
 
 def test_a_run_folder_explains_itself(tiny_run):
@@ -91,7 +94,7 @@ def test_one_cycle_ends_low_and_fixes_the_number_of_epochs(demo_input, tmp_path)
     run(demo_input, tmp_path / "longer", **{**longer, "train.start_from": best, "train.epochs": 1})
 
 
-def test_resume_takes_the_settings_of_the_run_folder_where_no_config_is_given(tiny_run, tmp_path):
+def test_resume_without_config_uses_the_settings_of_the_run_folder(tiny_run, tmp_path):
     shutil.copytree(tiny_run, tmp_path / "run")
     argv = ["--resume", "--run_dir", str(tmp_path / "run")]
     config, run_dir, resume = train.read_command(argv)
@@ -104,7 +107,7 @@ def test_resume_takes_the_settings_of_the_run_folder_where_no_config_is_given(ti
     assert [line["epoch"] for line in log_of(tmp_path / "run")] == [1, 2, 3]
 
 
-def test_resume_without_a_config_names_what_it_misses(tmp_path):
+def test_resume_without_config_needs_a_run_folder(tmp_path):
     with pytest.raises(UserError, match=r"run/config.yaml not found: give --config to start a run, or the"):
         train.read_command(["--resume", "--run_dir", str(tmp_path / "run")])
     for argv in ([], ["--resume"], ["--run_dir", str(tmp_path)]):
@@ -183,8 +186,8 @@ def test_resume_refuses_maps_of_another_detector(demo_input, tmp_path):
         run(tmp_path / "input", tmp_path / "run", "--resume", **{**settings, "train.epochs": 2})
 
 
-def test_a_run_stopped_before_validation_goes_on_with_it(tiny_run, demo_input, tmp_path):
-    """The state that train.py saves before it validates: all steps of the epoch done, no score yet."""
+def test_run_stopped_before_validation_resumes_with_it(tiny_run, demo_input, tmp_path):
+    """The state that train.py saves before validation: all steps of the epoch, but no score."""
     content = load_checkpoint(tiny_run / "last.pt")
     whole = content["training"]["progress"]
     run(demo_input, tmp_path / "run", **{"train.epochs": 1})
@@ -206,17 +209,17 @@ def test_progress_must_agree_over_processes(tmp_path):
             return [item, Progress(steps=3)]
 
     with pytest.raises(ValueError, match=r"same step, they are at 7, 3: give a --run_dir that all machines"):
-        train.check_same_progress(Progress(steps=7), tmp_path, Two())
+        check_same_progress(Progress(steps=7), tmp_path, Two())
 
 
-def test_resume_without_a_checkpoint_starts_and_says_so(demo_input, tmp_path, capsys):
+def test_resume_without_a_checkpoint_starts_with_a_remark(demo_input, tmp_path, capsys):
     run(demo_input, tmp_path / "run", "--resume", **{"train.epochs": 1})
-    assert "no " in (said := capsys.readouterr()).err
-    assert "last.pt: starting from the beginning" in said.err
-    assert said.out.endswith(" on val, epochs: 1\n")
+    assert "no " in (message := capsys.readouterr()).err
+    assert "last.pt: starting from the beginning" in message.err
+    assert message.out.endswith(" on val, epochs: 1\n")
 
 
-def test_the_command_ends_in_one_line():
+def test_errors_of_the_command_are_one_line():
     done = subprocess.run(
         [sys.executable, "train.py", *BASE, "--train.epochs", "0"],
         capture_output=True,
@@ -253,7 +256,7 @@ def test_all_captions_of_a_step_give_the_gradients_of_one_by_one():
         assert error <= 1e-4 * gradient.norm() + 1e-5, name
 
 
-def test_portions_of_a_step_keep_the_colours_of_their_plain_views():
+def test_micro_batches_keep_the_colours_of_plain_views():
     views, tokens = random_views(4), random_tokens(4, 1, 6)
     views[0, 2:], views[3, 2:] = 0, 128
     batch = collate(
@@ -303,7 +306,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(demo_input, tmp_path):
 
 
 @pytest.mark.slow
-def test_kept_features_train_like_a_trunk_called_again(demo_input, tmp_path):
+def test_training_on_kept_features_equals_training_with_the_trunk(demo_input, tmp_path):
     frozen = {"model.trained_from": "nothing", "model.dropout": 0.0, "model.embedding_dropout": 0.0}
     run(demo_input, tmp_path / "again", **frozen)
     run(demo_input, tmp_path / "kept", **frozen, **{"train.keep_features": "true"})

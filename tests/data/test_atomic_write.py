@@ -1,4 +1,4 @@
-"""Files appear complete or not at all, whatever ends the writing."""
+"""Files are written completely or not at all, even if writing is interrupted."""
 
 import json
 import os

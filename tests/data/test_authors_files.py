@@ -1,4 +1,4 @@
-"""The released set of files: written byte for byte, read as it stands, and trained and evaluated on."""
+"""The authors' files: identical content when written, reading, training and evaluation."""
 
 import json
 import multiprocessing
@@ -50,9 +50,9 @@ def dataset(second_cc_folder: Callable[..., Path]) -> Path:
 
 
 @pytest.fixture
-def released(dataset: Path, tmp_path: Path) -> Path:
-    """The released set of the entries above, 16 x 16."""
-    return prepare(dataset, tmp_path / "released", "--format", "released", "--image_size", "16")
+def authors_files(dataset: Path, tmp_path: Path) -> Path:
+    """The authors' files of the entries above, 16 x 16."""
+    return prepare(dataset, tmp_path / "authors_files", "--format", "released", "--image_size", "16")
 
 
 def annotations(dataset: Path) -> Path:
@@ -60,7 +60,7 @@ def annotations(dataset: Path) -> Path:
 
 
 def rewrite(path: Path, change: Callable) -> None:
-    """Replace the content of a JSON file by what `change` makes of it."""
+    """Apply `change` to the content of a JSON file."""
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
@@ -69,7 +69,7 @@ def naive_set(root: Path, threshold: int) -> tuple[dict, dict[str, tuple]]:
     images = json.loads((root / "SECOND-CC-AUG.json").read_text())["images"]
     counts = Counter(word for image in images for s in image["sentences"] for word in s["tokens"])
     words = [word for word in counts if counts[word] > threshold]
-    ids = {word: place for place, word in enumerate([*words, "<unk>", "<start>", "<end>"], start=1)}
+    ids = {word: index for index, word in enumerate([*words, "<unk>", "<start>", "<end>"], start=1)}
     ids["<pad>"] = 0
     splits = {"TRAIN": ([], [], []), "VAL": ([], [], []), "TEST": ([], [], [])}
     for image in images:
@@ -93,7 +93,7 @@ def naive_set(root: Path, threshold: int) -> tuple[dict, dict[str, tuple]]:
 
 def test_files_equal_a_naive_recomputation(second_cc_folder, tmp_path):
     root = second_cc_folder(ENTRIES, size=256)
-    output = prepare(root, tmp_path / "released", "--format", "released")
+    output = prepare(root, tmp_path / "authors_files", "--format", "released")
     ids, splits = naive_set(root, threshold=1)
     word_map = (output / f"WORDMAP_{NAME}.json").read_text()
     assert list(json.loads(word_map).items()) == list(ids.items())
@@ -113,49 +113,49 @@ def test_files_equal_a_naive_recomputation(second_cc_folder, tmp_path):
 def test_our_files_and_the_authors_files_hold_the_same_data(second_cc_folder, tmp_path, split):
     root = second_cc_folder([item for item in ENTRIES if item["filename"] != "silent.png"])
     options = ["--image_size", "16", "--vocabulary_splits", "all"]
-    own = SplitReader(split_path(prepare(root, tmp_path / "own", *options), split))
-    folder = prepare(root, tmp_path / "released", *options, "--format", "released")
+    ours = SplitReader(split_path(prepare(root, tmp_path / "own", *options), split))
+    folder = prepare(root, tmp_path / "authors_files", *options, "--format", "released")
     reader = AuthorsReader(folder, split, annotations(root))
-    assert len(reader) == len(own)
+    assert len(reader) == len(ours)
     for name in ("filenames", "references", "raw", "image_size", "has_human_words"):
-        assert getattr(reader, name) == getattr(own, name), name
+        assert getattr(reader, name) == getattr(ours, name), name
     for name in ("tokens", "lengths", "changed", "augmented"):
-        np.testing.assert_array_equal(getattr(reader, name), getattr(own, name), strict=True)
-    assert reader.vocabulary.words == own.vocabulary.words
-    for index in range(len(own)):
-        np.testing.assert_array_equal(reader.views(index), own.views(index), strict=True)
+        np.testing.assert_array_equal(getattr(reader, name), getattr(ours, name), strict=True)
+    assert reader.vocabulary.words == ours.vocabulary.words
+    for index in range(len(ours)):
+        np.testing.assert_array_equal(reader.views(index), ours.views(index), strict=True)
 
 
-def test_without_annotations_pairs_are_named_by_index_and_flagged_by_captions(released):
-    reader = AuthorsReader(released, "test")
+def test_without_annotations_pairs_are_named_by_index_and_flagged_by_captions(authors_files):
+    reader = AuthorsReader(authors_files, "test")
     assert not reader.has_human_words
     assert reader.filenames == ["test_000000", "test_000001"]
     assert reader.references[1][:3] == [BARN, SAME, "a <unk> <unk> a barn"]
     assert len(reader.references[1]) == 5
     assert reader.changed.tolist() == [True, True]  # SAME is one of three captions, repeated once
-    assert not AuthorsReader(released, "test", no_change=[SAME, BARN]).changed[1]
-    assert AuthorsReader(released, "val").augmented.tolist() == [False, False]
+    assert not AuthorsReader(authors_files, "test", no_change=[SAME, BARN]).changed[1]
+    assert AuthorsReader(authors_files, "val").augmented.tolist() == [False, False]
 
 
-def test_annotations_provide_names_flags_and_sentences(released, dataset):
-    reader = AuthorsReader(released, "test", annotations(dataset))
+def test_annotations_provide_names_flags_and_sentences(authors_files, dataset):
+    reader = AuthorsReader(authors_files, "test", annotations(dataset))
     assert reader.has_human_words
     assert reader.filenames == ["late.png", "disputed.png"]
     assert reader.references[1] == [BARN, SAME, "a tower and a barn"]
     assert reader.changed.tolist() == [True, True]
-    assert AuthorsReader(released, "val", annotations(dataset)).augmented.tolist() == [True, False]
-    names = AuthorsReader(released, "train", annotations(dataset)).filenames
+    assert AuthorsReader(authors_files, "val", annotations(dataset)).augmented.tolist() == [True, False]
+    names = AuthorsReader(authors_files, "train", annotations(dataset)).filenames
     assert names == ["rest.png", "seven.png", "long.png"]  # silent.png has no images
 
 
-def test_stored_captions_in_any_order_and_number_are_found_in_the_annotations(released, dataset):
+def test_stored_captions_in_any_order_and_number_are_found_in_the_annotations(authors_files, dataset):
     def shuffled(captions: list) -> list:
         pairs = [captions[first : first + 5] for first in range(0, len(captions), 5)]
         return [caption for pair in pairs for caption in (*pair[3:], *pair[:3])]
 
     for kind in ("CAPTIONS", "CAPLENS"):
-        rewrite(released / f"TRAIN_{kind}_{NAME}.json", shuffled)
-    assert len(AuthorsReader(released, "train", annotations(dataset))) == 3
+        rewrite(authors_files / f"TRAIN_{kind}_{NAME}.json", shuffled)
+    assert len(AuthorsReader(authors_files, "train", annotations(dataset))) == 3
 
 
 def swapped(content: dict) -> dict:
@@ -172,15 +172,15 @@ def swapped(content: dict) -> dict:
         (lambda content: {"images": []}, "non-empty list `images`"),
     ],
 )
-def test_annotations_of_other_files_are_refused(released, dataset, change, rule):
+def test_annotations_of_other_files_are_refused(authors_files, dataset, change, rule):
     rewrite(annotations(dataset), change)
     with pytest.raises(ValueError, match=rule):
-        AuthorsReader(released, "train", annotations(dataset))
+        AuthorsReader(authors_files, "train", annotations(dataset))
 
 
-def test_missing_annotations_are_named(released):
+def test_missing_annotations_are_named(authors_files):
     with pytest.raises(FileNotFoundError, match=r"no\.json not found: data\.annotations names the JSON"):
-        AuthorsReader(released, "train", released / "no.json")
+        AuthorsReader(authors_files, "train", authors_files / "no.json")
 
 
 def send_views(reader: AuthorsReader, results: multiprocessing.Queue) -> None:
@@ -188,8 +188,8 @@ def send_views(reader: AuthorsReader, results: multiprocessing.Queue) -> None:
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_all_processes_read_the_same_data(released, method):
-    reader = AuthorsReader(released, "train")
+def test_all_processes_read_the_same_data(authors_files, method):
+    reader = AuthorsReader(authors_files, "train")
     expected = [reader.views(index) for index in range(len(reader))]  # the parent holds the file open
     context = multiprocessing.get_context(method)
     results = context.Queue()
@@ -200,40 +200,42 @@ def test_all_processes_read_the_same_data(released, method):
     np.testing.assert_array_equal(reader.views(0), expected[0])
 
 
-def test_fingerprint_depends_on_the_content(released):
-    before = AuthorsReader(released, "train").fingerprint
-    assert AuthorsReader(released, "train").fingerprint == before
-    rewrite(released / f"TRAIN_CAPTIONS_{NAME}.json", lambda captions: [captions[1], *captions[1:]])
-    rewrite(released / f"TRAIN_CAPLENS_{NAME}.json", lambda lengths: [lengths[1], *lengths[1:]])
-    assert AuthorsReader(released, "train").fingerprint == before  # all captions of the first pair are alike
-    with h5py.File(released / f"TRAIN_IMAGES_{NAME}.hdf5", "r+") as file:
+def test_fingerprint_depends_on_the_content(authors_files):
+    before = AuthorsReader(authors_files, "train").fingerprint
+    assert AuthorsReader(authors_files, "train").fingerprint == before
+    rewrite(authors_files / f"TRAIN_CAPTIONS_{NAME}.json", lambda captions: [captions[1], *captions[1:]])
+    rewrite(authors_files / f"TRAIN_CAPLENS_{NAME}.json", lambda lengths: [lengths[1], *lengths[1:]])
+    assert (
+        AuthorsReader(authors_files, "train").fingerprint == before
+    )  # all captions of the first pair are alike
+    with h5py.File(authors_files / f"TRAIN_IMAGES_{NAME}.hdf5", "r+") as file:
         file["images"][0, 0, 0, 0, 0] ^= 1
-    other_images = AuthorsReader(released, "train").fingerprint
-    rewrite(released / f"WORDMAP_{NAME}.json", lambda ids: {**ids, "more": len(ids)})
-    assert len({before, other_images, AuthorsReader(released, "train").fingerprint}) == 3
+    other_images = AuthorsReader(authors_files, "train").fingerprint
+    rewrite(authors_files / f"WORDMAP_{NAME}.json", lambda ids: {**ids, "more": len(ids)})
+    assert len({before, other_images, AuthorsReader(authors_files, "train").fingerprint}) == 3
 
 
-def test_splits_may_have_other_names_or_be_missing(released):
-    for path in list(released.glob(f"VAL_*_{NAME}.*")):
+def test_splits_may_have_other_names_or_be_missing(authors_files):
+    for path in list(authors_files.glob(f"VAL_*_{NAME}.*")):
         path.rename(path.with_name(path.name.replace(NAME, "mine")))
-    for path in list(released.glob("TEST_*")):
+    for path in list(authors_files.glob("TEST_*")):
         path.unlink()
-    assert len(open_split("val", DataConfig(dir=str(released)))[0]) == 2
-    assert len(open_split("train", DataConfig(dir=str(released)))[0]) == 3
+    assert len(open_split("val", DataConfig(dir=str(authors_files)))[0]) == 2
+    assert len(open_split("train", DataConfig(dir=str(authors_files)))[0]) == 3
     with pytest.raises(FileNotFoundError, match=r"TEST_IMAGES_\*\.hdf5 not found"):
-        open_split("test", DataConfig(dir=str(released)))
+        open_split("test", DataConfig(dir=str(authors_files)))
 
 
-def test_augmented_pairs_are_known_with_annotations_only(released, dataset):
-    assert open_split("val", DataConfig(dir=str(released)))[1] == [0, 1]
-    known = DataConfig(dir=str(released), annotations=str(annotations(dataset)))
+def test_augmented_pairs_are_known_with_annotations_only(authors_files, dataset):
+    assert open_split("val", DataConfig(dir=str(authors_files)))[1] == [0, 1]
+    known = DataConfig(dir=str(authors_files), annotations=str(annotations(dataset)))
     assert open_split("val", known)[1] == [1]
 
 
-def test_two_kinds_of_files_in_one_folder_are_refused(released):
-    (released / "vocabulary.json").write_text("[]")
+def test_two_kinds_of_files_in_one_folder_are_refused(authors_files):
+    (authors_files / "vocabulary.json").write_text("[]")
     with pytest.raises(ValueError, match=r"one kind of input files, found vocabulary\.json and TRAIN_IMAGES"):
-        open_split("train", DataConfig(dir=str(released)))
+        open_split("train", DataConfig(dir=str(authors_files)))
 
 
 def longer(path: Path) -> None:
@@ -241,12 +243,12 @@ def longer(path: Path) -> None:
 
 
 def first(change: Callable) -> Callable[[Path], None]:
-    """Harm that changes the first caption or length of a file."""
+    """A damage that changes the first caption or length of a file."""
     return lambda path: rewrite(path, lambda content: [change(content[0]), *content[1:]])
 
 
 @pytest.mark.parametrize(
-    ("kind", "harm", "rule"),
+    ("kind", "damage", "rule"),
     [
         (
             "CAPTIONS",
@@ -264,10 +266,10 @@ def first(change: Callable) -> Callable[[Path], None]:
         ("CAPLENS", Path.unlink, "CAPLENS_.* not found: use files that were made together"),
     ],
 )
-def test_inconsistent_files_are_refused(released, kind, harm, rule):
-    harm(released / f"TRAIN_{kind}_{NAME}.json")
+def test_inconsistent_files_are_refused(authors_files, kind, damage, rule):
+    damage(authors_files / f"TRAIN_{kind}_{NAME}.json")
     with pytest.raises((ValueError, FileNotFoundError), match=rule):
-        AuthorsReader(released, "train")
+        AuthorsReader(authors_files, "train")
 
 
 @pytest.mark.parametrize(
@@ -278,48 +280,48 @@ def test_inconsistent_files_are_refused(released, kind, harm, rule):
         (["a"], ""),
     ],
 )
-def test_invalid_word_map_is_refused(released, content, rule):
-    rewrite(released / f"WORDMAP_{NAME}.json", lambda _: content)
+def test_invalid_word_map_is_refused(authors_files, content, rule):
+    rewrite(authors_files / f"WORDMAP_{NAME}.json", lambda _: content)
     with pytest.raises(ValueError, match=f"WORDMAP_.* must hold a word map, word -> id: .*{rule}"):
-        AuthorsReader(released, "train")
+        AuthorsReader(authors_files, "train")
 
 
 @pytest.mark.parametrize("name", [f"WORDMAP_{NAME}.json", f"TRAIN_IMAGES_{NAME}.hdf5"])
-def test_two_files_of_the_same_kind_are_refused(released, name):
-    shutil.copy(released / name, released / name.replace("SECOND", "THIRD"))
-    with pytest.raises(ValueError, match=r"released must hold one .*\*.*, got .*SECOND.*, .*THIRD"):
-        AuthorsReader(released, "train")
+def test_two_files_of_the_same_kind_are_refused(authors_files, name):
+    shutil.copy(authors_files / name, authors_files / name.replace("SECOND", "THIRD"))
+    with pytest.raises(ValueError, match=r"authors_files must hold one .*\*.*, got .*SECOND.*, .*THIRD"):
+        AuthorsReader(authors_files, "train")
 
 
-def test_images_of_another_form_are_refused(released):
-    path = released / f"TRAIN_IMAGES_{NAME}.hdf5"
+def test_images_of_another_form_are_refused(authors_files):
+    path = authors_files / f"TRAIN_IMAGES_{NAME}.hdf5"
     whole = path.read_bytes()
     with h5py.File(path, "r+") as file:
         del file.attrs["captions_per_image"]
     with pytest.raises(ValueError, match=r"must hold images \(n, 4, 3, H, W\) uint8 and .*, got .* and None"):
-        AuthorsReader(released, "train")
+        AuthorsReader(authors_files, "train")
     with h5py.File(path, "w") as file:
         file.attrs["captions_per_image"] = 5
         file["images"] = np.zeros((3, 2, 3, 16, 16), np.uint8)
     with pytest.raises(ValueError, match=r"must hold images .* got .*\(3, 2, 3, 16, 16\)"):
-        AuthorsReader(released, "train")
+        AuthorsReader(authors_files, "train")
     path.write_bytes(whole[:-100])
     with pytest.raises(ValueError, match="TRAIN_IMAGES_.* is not a complete HDF5 file"):
-        AuthorsReader(released, "train")
+        AuthorsReader(authors_files, "train")
 
 
 @pytest.fixture(scope="module")
-def demo_released(demo_input: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The released set of the demo dataset."""
-    folder = tmp_path_factory.mktemp("released")
+def demo_authors_files(demo_input: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The authors' files of the demo dataset."""
+    folder = tmp_path_factory.mktemp("authors_files")
     return prepare(
         demo_input.parent / "dataset", folder / "set", "--format", "released", "--image_size", "32"
     )
 
 
 @pytest.mark.slow
-def test_training_and_evaluation_on_the_authors_files(demo_input, demo_released, tmp_path, capsys):
-    settings = tiny_settings(demo_released, **{"train.epochs": 1})
+def test_training_and_evaluation_on_the_authors_files(demo_input, demo_authors_files, tmp_path, capsys):
+    settings = tiny_settings(demo_authors_files, **{"train.epochs": 1})
     run = tmp_path / "run"
     train.main(["--config", str(CONFIGS / "second_cc.yaml"), *settings, "--run_dir", str(run)])
     assert "validation scores against the stored captions" in capsys.readouterr().err
@@ -354,7 +356,7 @@ def test_training_and_evaluation_on_the_authors_files(demo_input, demo_released,
 @pytest.mark.real
 @pytest.mark.slow
 def test_real_pairs(real_pairs, tmp_path):
-    folder = prepare(real_pairs, tmp_path / "released", "--format", "released", "--min_word_freq", "10")
+    folder = prepare(real_pairs, tmp_path / "authors_files", "--format", "released", "--min_word_freq", "10")
     ids, splits = naive_set(real_pairs, threshold=10)
     for split, (views, captions, lengths) in splits.items():
         reader = AuthorsReader(folder, split.lower(), annotations(real_pairs))

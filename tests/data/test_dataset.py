@@ -1,4 +1,4 @@
-"""Samples: what a batch holds, with workers of every kind, the controls, and augmentation."""
+"""Samples: content of batches, workers, controls and augmentation."""
 
 import itertools
 import json
@@ -74,9 +74,9 @@ def test_void_maps_and_other_pairs_images(folder):
     assert not void[2:].any()
     np.testing.assert_array_equal(void[:2], reader.views(0)[:2])
     shown = ChangeCaptions(reader, rows=rows, captions="none", images_of=[2, 0, 1])
-    for place, source in enumerate([2, 0, 1]):
-        np.testing.assert_array_equal(shown[place]["views"], reader.views(source))
-        assert shown[place]["index"] == rows[place]
+    for index, source in enumerate([2, 0, 1]):
+        np.testing.assert_array_equal(shown[index]["views"], reader.views(source))
+        assert shown[index]["index"] == rows[index]
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
@@ -113,7 +113,7 @@ def test_spare_sample_contributes_no_loss(folder):
 def test_kept_features_replace_views(folder):
     reader, rows = opened(folder)
     samples = ChangeCaptions(reader, rows=rows, captions="none")
-    kept = torch.stack([samples[place]["views"].float().mean(dim=(-2, -1)) for place in range(3)])
+    kept = torch.stack([samples[index]["views"].float().mean(dim=(-2, -1)) for index in range(3)])
     samples.keep_features(kept)
     expected = torch.from_numpy(reader.views(1)).float().mean(dim=(-2, -1))
     torch.testing.assert_close(samples[1]["features"], expected)
@@ -121,7 +121,7 @@ def test_kept_features_replace_views(folder):
 
 @pytest.fixture
 def halves(tmp_path):
-    """A pair whose images are red on the left, said so in words; every direction word is known."""
+    """A pair whose images are red on the left, with captions that say so; every direction word is known."""
     images, left = np.zeros((16, 16, 3), dtype=np.uint8), "a house on the left"
     images[:, :8, 0] = 255
     words = ("the top left", "the right", "at the bottom")
@@ -148,12 +148,12 @@ def test_captions_of_a_turned_pair_are_turned(halves):
     seen = []
     for epoch in range(30):
         sample = samples[Draw(epoch, 0)]
-        said = samples.reader.vocabulary.decode(sample["tokens"][0])
+        message = samples.reader.vocabulary.decode(sample["tokens"][0])
         expected = np.zeros((16, 16), dtype=np.uint8)
-        expected[red[said.removeprefix("a house ")]] = 255
+        expected[red[message.removeprefix("a house ")]] = 255
         for view in sample["views"].numpy():
             np.testing.assert_array_equal(view[0], expected)
-        seen.append(said)
+        seen.append(message)
     assert len(set(seen)) == 4
 
 
@@ -179,13 +179,13 @@ def test_samples_without_captions_are_always_turned(second_cc_folder, tmp_path):
 
 def test_half_of_the_samples_are_perturbed_and_captions_are_kept(folder):
     samples = augmented(folder, ["brightness", "noise"])
-    struck = 0
+    perturbed = 0
     for epoch in range(100):
         sample = samples[Draw(epoch, 1)]
         assert torch.equal(sample["tokens"], samples[1]["tokens"])
         assert torch.equal(sample["views"][2:], samples[1]["views"][2:])
-        struck += not torch.equal(sample["views"], samples[1]["views"])
-    assert 30 < struck < 70
+        perturbed += not torch.equal(sample["views"], samples[1]["views"])
+    assert 30 < perturbed < 70
 
 
 def test_augmentation_depends_on_the_epoch_and_not_on_workers(folder):
@@ -261,7 +261,7 @@ def test_maps_are_sent_packed_and_unknown_colours_are_kept(folder, tmp_path, wor
         samples = ChangeCaptions(reader, rows=rows, captions="one")
         (batch,) = make_loader(samples, DataConfig(workers=workers), batch_size=len(samples))
         assert set(batch) == {*names, "plain", "index", "tokens"}
-        expected = torch.stack([samples[place]["views"] for place in range(len(samples))])
+        expected = torch.stack([samples[index]["views"] for index in range(len(samples))])
         assert torch.equal(views_of(batch, CPU), expected)
         np.testing.assert_array_equal(expected[5], reader.views(1))
         assert torch.equal(batch["plain"], plain_colours(expected))
@@ -273,9 +273,9 @@ def test_augmentation_of_packed_maps_is_that_of_colours(folder):
     samples = augmented(folder, ["flips", *PERTURBATIONS])
     draws = [Draw(epoch, pair) for epoch in range(40) for pair in range(3)]
     batch = collate(samples.__getitems__(draws))
-    found = views_of(batch, CPU)
+    actual = views_of(batch, CPU)
     reader = samples.reader
-    for place, draw in enumerate(draws):
+    for index, draw in enumerate(draws):
         views = reader.views(draw.sample)
         altered, _ = samples.augment(PackedViews(views[:2], views[2:]), reader.tokens[draw.sample], *draw)
-        np.testing.assert_array_equal(found[place], np.concatenate(altered))
+        np.testing.assert_array_equal(actual[index], np.concatenate(altered))

@@ -107,28 +107,28 @@ def test_turns_undo_each_other(words, turn):
 
 @pytest.mark.parametrize("turn", TURNS)
 def test_images_and_words_turn_alike(turn):
-    """A mark at a place of the synthetic set lies, turned, where the turned words say."""
+    """A turned mark is at the position that the turned words name."""
     spots = {"top": (0, 1), "right": (1, 2), "bottom": (2, 1), "left": (1, 0), "top left": (0, 0)}
     spots |= {"top right": (0, 2), "bottom left": (2, 0), "bottom right": (2, 2)}
-    said = {sentence: spots[place] for place in spots for sentence in PLACES[place]}
-    for sentence, spot in said.items():
+    message = {sentence: spots[index] for index in spots for sentence in PLACES[index]}
+    for sentence, spot in message.items():
         views = np.zeros((4, 3, 3, 3), dtype=np.uint8)
         views[:, :, *spot] = 255
         row, column = np.argwhere(turn_views(views, turn)[0, 0])[0].tolist()
-        assert said[turned(sentence, turn)] == (row, column)
+        assert message[turned(sentence, turn)] == (row, column)
 
 
 @pytest.mark.real
 def test_real_captions(real_data):
-    """Nearly all can be said in each turn, and mirrors of mirrors are what they were."""
+    """Nearly all captions can be turned, and turning them back gives the original."""
     images = json.loads(gzip.decompress((real_data / "levir_cc_captions.json.gz").read_bytes()))["images"]
     captions = [" ".join(sentence["tokens"]) for image in images[::5] for sentence in image["sentences"]]
     known = {word for caption in captions for word in caption.split(" ")}.__contains__
     directed = sorted({caption for caption in captions if turned(caption, HALF) != caption})
     assert len(directed) > 1000
     for turn in TURNS:
-        said = [turned(caption, turn, known) for caption in directed]
-        assert sum(caption is None for caption in said) < 0.1 * len(directed)
+        message = [turned(caption, turn, known) for caption in directed]
+        assert sum(caption is None for caption in message) < 0.1 * len(directed)
     for turn in (MIRROR, UPSIDE_DOWN, HALF):
         for caption in directed:
             there = turned(caption, turn)
@@ -143,7 +143,7 @@ WITHOUT_ARTICLE = re.compile(r"\b(?:at|on) (?:left|right)\b")
 
 @pytest.mark.real
 def test_no_real_caption_gets_a_wrong_direction(real_data):
-    """All 50,385 captions: the verb "leave" stays, "higher" is a direction, "at left of" is not said."""
+    """All 50,385 captions: the verb "leave" is kept, "higher" is a direction, "at left of" does not occur."""
     images = json.loads(gzip.decompress((real_data / "levir_cc_captions.json.gz").read_bytes()))["images"]
     captions = [" ".join(sentence["tokens"]) for image in images for sentence in image["sentences"]]
     known = {word for caption in captions for word in caption.split(" ")}.__contains__
@@ -151,10 +151,10 @@ def test_no_real_caption_gets_a_wrong_direction(real_data):
     assert sum(bool(VERB.search(caption)) for caption in captions) == 9
     for caption in sorted(set(captions)):
         for turn in TURNS[1:]:
-            said = turned(caption, turn, known) or ""
-            assert not said or VERB.findall(said) == VERB.findall(caption)
-            assert WITHOUT_ARTICLE.search(caption) or not WITHOUT_ARTICLE.search(said)
+            message = turned(caption, turn, known) or ""
+            assert not message or VERB.findall(message) == VERB.findall(caption)
+            assert WITHOUT_ARTICLE.search(caption) or not WITHOUT_ARTICLE.search(message)
         if "higher left" in caption or "higher right" in caption:
-            said = turned(caption, HALF, known)
-            assert said.count("lower right") >= caption.count("higher left")
-            assert said.count("lower left") >= caption.count("higher right")
+            message = turned(caption, HALF, known)
+            assert message.count("lower right") >= caption.count("higher left")
+            assert message.count("lower left") >= caption.count("higher right")

@@ -1,4 +1,4 @@
-"""One split on disk: what is written is read back, in every process, and foreign files are refused."""
+"""The file of a split: round trip, several processes, and errors for invalid files."""
 
 import json
 import lzma
@@ -35,7 +35,7 @@ def pair(number: int, captions: list[str]) -> Pair:
 
 
 def write(folder: Path, **changes) -> Path:
-    """A train split of two pairs and its vocabulary, with `changes` to what is written."""
+    """Write a train split of two pairs and its vocabulary; `changes` override arguments."""
     content = {
         "pairs": [pair(number, captions) for number, captions in enumerate(CAPTIONS)],
         "views": iter(VIEWS),
@@ -68,7 +68,8 @@ def test_round_trip(train):
     assert (reader.lengths == LENGTHS).all()
     assert reader.tokens.dtype == reader.lengths.dtype == np.int64
     assert reader.references == CAPTIONS
-    assert reader.raw == [[f" {caption} ." for caption in captions] for captions in CAPTIONS]
+    for raw, captions in zip(reader.raw, CAPTIONS, strict=True):
+        assert raw == [f" {caption} ." for caption in captions]
     assert reader.changed.tolist() == [True, False]
     assert reader.augmented.tolist() == [False, True]
     assert reader.no_change == ("nichts Neues", "the same")
@@ -160,10 +161,10 @@ def test_all_processes_read_the_same_data(train, method, opened_before):
     workers = [context.Process(target=send_views, args=(reader, results)) for _ in range(2)]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=60) for _ in workers]
+    actual = [results.get(timeout=60) for _ in workers]
     for worker in workers:
         worker.join()
-    assert all((views == VIEWS).all() for views in found)
+    assert all((views == VIEWS).all() for views in actual)
     assert (reader.views(1) == VIEWS[1]).all(), "the parent's own handle still works"
 
 
@@ -194,13 +195,13 @@ def test_different_vocabulary_is_refused(train):
         SplitReader(train)
 
 
-@pytest.mark.parametrize("found", ["mmodalcc 0", None])
-def test_another_format_is_refused(train, found):
+@pytest.mark.parametrize("file_format", ["mmodalcc 0", None])
+def test_another_format_is_refused(train, file_format):
     with h5py.File(train, "r+") as file:
         del file.attrs["format"]
-        if found:
-            file.attrs["format"] = found
-    with pytest.raises(ValueError, match=f"must have format 'mmodalcc 2', got '{found or 'none'}'"):
+        if file_format:
+            file.attrs["format"] = file_format
+    with pytest.raises(ValueError, match=f"must have format 'mmodalcc 2', got '{file_format or 'none'}'"):
         SplitReader(train)
 
 

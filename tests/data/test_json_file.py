@@ -11,18 +11,13 @@ from data.json_file import read_csv, read_json, read_json_lines
 from data.pair_table import read_pairs_file
 from data.sources import read_entries
 from data.vocabulary import Vocabulary
-from tools.make_report import read_results
-
-
-def scores(path: Path) -> dict:
-    return read_results(path, "decision")
-
+from tools.scoring.results import read_scores
 
 DEEP = "[" * 100_000 + "]" * 100_000
-READERS = (read_pairs_file, read_word_map, read_entries, Vocabulary.load, scores)
+READERS = (read_pairs_file, read_word_map, read_entries, Vocabulary.load, read_scores)
 
 
-def written(path: Path, content: str | bytes) -> Path:
+def write_file(path: Path, content: str | bytes) -> Path:
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
@@ -38,7 +33,7 @@ def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path):
     content = {"words": ["maison", "\u00e9glise"]}
     text = json.dumps(content, ensure_ascii=False)
     for encoding in ("utf-8", "utf-8-sig"):
-        assert read_json(written(tmp_path / "a.json", text.encode(encoding)), "mend it") == content
+        assert read_json(write_file(tmp_path / "a.json", text.encode(encoding)), "repair it") == content
 
 
 @pytest.mark.parametrize(
@@ -56,17 +51,17 @@ def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path):
     ids=["cut", "deep list", "deep object", "Latin-1", "UTF-16", "long number", "long line", "empty"],
 )
 def test_a_file_that_is_not_json_ends_in_one_line(tmp_path, content, rule):
-    path = written(tmp_path / "a.json", content)
-    said = refusal(read_json, path, "mend it")
-    assert said.startswith(f"{path} {rule}")
-    assert said.endswith("mend it")
-    assert len(said) < 400
-    assert "\n" not in said
+    path = write_file(tmp_path / "a.json", content)
+    message = refusal(read_json, path, "repair it")
+    assert message.startswith(f"{path} {rule}")
+    assert message.endswith("repair it")
+    assert len(message) < 400
+    assert "\n" not in message
 
 
 def test_missing_file_and_folder_are_not_found(tmp_path):
-    for path in (tmp_path / "none.json", tmp_path, written(tmp_path / "a", "") / "b.json"):
-        assert refusal(read_json, path, "mend it") == f"{path} not found: mend it"
+    for path in (tmp_path / "none.json", tmp_path, write_file(tmp_path / "a", "") / "b.json"):
+        assert refusal(read_json, path, "repair it") == f"{path} not found: repair it"
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -74,19 +69,21 @@ def test_missing_file_and_folder_are_not_found(tmp_path):
     "content", [DEEP, b"\xff\xfe", "{", "[" * 900 + "]" * 900], ids=["deep", "encoding", "cut", "900 levels"]
 )
 def test_every_reader_names_the_file(tmp_path, read, content):
-    path = written(tmp_path / "a.json", content)
-    said = refusal(read, path)
-    assert said.startswith(str(path))
-    assert ": " in said.removeprefix(str(path))
-    assert len(said) < 400
+    path = write_file(tmp_path / "a.json", content)
+    message = refusal(read, path)
+    assert message.startswith(str(path))
+    assert ": " in message.removeprefix(str(path))
+    assert len(message) < 400
 
 
 def test_unfinished_last_line_is_dropped(tmp_path):
-    path = written(tmp_path / "log.jsonl", '{"epoch": 1}\n{"epoch": 2, "val": {"bleu_4": 3}')
-    assert read_json_lines(path, "mend it") == [{"epoch": 1}]
-    assert read_json_lines(written(path, '{"epoch": 1}\n{"epoch": 2}\n'), "mend it")[-1] == {"epoch": 2}
-    assert read_json_lines(written(path, ""), "mend it") == []
-    assert "is not JSON" in refusal(read_json_lines, written(path, '{"epoch"\n{"epoch": 2}\n'), "mend it")
+    path = write_file(tmp_path / "log.jsonl", '{"epoch": 1}\n{"epoch": 2, "val": {"bleu_4": 3}')
+    assert read_json_lines(path, "repair it") == [{"epoch": 1}]
+    assert read_json_lines(write_file(path, '{"epoch": 1}\n{"epoch": 2}\n'), "repair it")[-1] == {"epoch": 2}
+    assert read_json_lines(write_file(path, ""), "repair it") == []
+    assert "is not JSON" in refusal(
+        read_json_lines, write_file(path, '{"epoch"\n{"epoch": 2}\n'), "repair it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,13 +96,13 @@ def test_unfinished_last_line_is_dropped(tmp_path):
     ids=["field", "encoding", "header"],
 )
 def test_a_table_that_cannot_be_read_ends_in_one_line(tmp_path, content, rule):
-    path = written(tmp_path / "pairs.csv", content)
-    said = refusal(read_pairs_file, path)
-    assert said.startswith(str(path))
-    assert rule in said
-    assert len(said) < 600
+    path = write_file(tmp_path / "pairs.csv", content)
+    message = refusal(read_pairs_file, path)
+    assert message.startswith(str(path))
+    assert rule in message
+    assert len(message) < 600
 
 
 def test_a_table_is_read_by_column(tmp_path):
-    path = written(tmp_path / "a.csv", '\ufeffa,b\n1,"two\nlines"\n')
-    assert read_csv(path, "mend it") == [{"a": "1", "b": "two\nlines"}]
+    path = write_file(tmp_path / "a.csv", '\ufeffa,b\n1,"two\nlines"\n')
+    assert read_csv(path, "repair it") == [{"a": "1", "b": "two\nlines"}]

@@ -1,4 +1,4 @@
-"""The sentences that say "nothing has changed" come from the data."""
+"""The no-change sentences are determined from the data."""
 
 import gzip
 import json
@@ -18,12 +18,12 @@ def pairs(
     *groups: tuple[int, tuple[str, ...], bool | None], split: str = "train", start: int = 0
 ) -> list[Pair]:
     """Groups of (number of pairs, their captions, whether they changed; None: without a `changeflag`)."""
-    found = []
+    actual = []
     for count, captions, changed in groups:
         for _ in range(count):
-            found.append(
+            actual.append(
                 Pair(
-                    filename=f"{start + len(found):05d}.png",
+                    filename=f"{start + len(actual):05d}.png",
                     split=split,
                     views=(None,) * 4,
                     captions=tuple(tuple(caption.split()) for caption in captions),
@@ -33,13 +33,13 @@ def pairs(
                     flagged=changed is not None,
                 )
             )
-    return found
+    return actual
 
 
 def test_sentences_of_unchanged_pairs_only():
-    found = count_no_change(pairs((3, (SAME, ALIKE), False), (2, (SAME, SAME), False), (5, (HOUSE,), True)))
-    assert found == {SAME: 5, ALIKE: 3}
-    assert list(found) == [SAME, ALIKE]
+    actual = count_no_change(pairs((3, (SAME, ALIKE), False), (2, (SAME, SAME), False), (5, (HOUSE,), True)))
+    assert actual == {SAME: 5, ALIKE: 3}
+    assert list(actual) == [SAME, ALIKE]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Maps in one byte a pixel: lossless, and refused where a colour is not in the palette."""
+"""Maps in one byte per pixel are lossless; colours outside the palette are not packed."""
 
 import numpy as np
 import torch
@@ -10,8 +10,8 @@ from data.views import plain_colours, plain_dates, unpack_maps
 
 def random_maps(pairs: int, height: int = 5, width: int = 7) -> np.ndarray:
     """(pairs, 2, 3, height, width) uint8 in all colours of the palette."""
-    places = np.random.default_rng(0).integers(0, 14, (pairs, 2, height, width))
-    return np.moveaxis(PALETTE[places], -1, 2).copy()
+    positions = np.random.default_rng(0).integers(0, 14, (pairs, 2, height, width))
+    return np.moveaxis(PALETTE[positions], -1, 2).copy()
 
 
 def test_the_palette_has_every_colour_of_prepared_maps():

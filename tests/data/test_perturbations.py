@@ -1,4 +1,4 @@
-"""Perturbations by what they do: in stops, pixels, counts and classes."""
+"""The effect of perturbations in stops, pixels, counts and classes."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def alter(views: np.ndarray, name: str, severity: int, *, seed, classes=ALL) -> 
 
 
 def scene() -> np.ndarray:
-    """Two dates alike, waves with some grain, (4, 3, SIDE, SIDE); two changed areas with a map at each."""
+    """Views (4, 3, SIDE, SIDE) of two equal dates, waves with grain; both maps have two changed areas."""
     rows, columns = np.mgrid[:SIDE, :SIDE]
     waves = [np.sin(rows / 3), np.cos(columns / 4), np.sin((rows + columns) / 5)]
     grain = np.random.default_rng(0).normal(0, 12, (3, SIDE, SIDE))
@@ -52,14 +52,14 @@ def flat(value: int | tuple[int, int, int]) -> np.ndarray:
     return np.tile(colour[:, None, None], (4, 1, SIDE, SIDE))
 
 
-def struck_date(name: str, views: np.ndarray, severity: int, seed: int) -> np.ndarray:
-    """The image (3, H, W) that differs."""
-    struck = alter(views, name, severity, seed=seed)
-    (date,) = [date for date in range(2) if (struck[date] != views[date]).any()]
-    return struck[date]
+def perturbed_date(name: str, views: np.ndarray, severity: int, seed: int) -> np.ndarray:
+    """The image (3, H, W) that a perturbation changed."""
+    perturbed = alter(views, name, severity, seed=seed)
+    (date,) = [date for date in range(2) if (perturbed[date] != views[date]).any()]
+    return perturbed[date]
 
 
-def strange_pixels(semantic: np.ndarray) -> dict:
+def unknown_pixels(semantic: np.ndarray) -> dict:
     return unknown_colours(semantic.transpose(1, 2, 0))
 
 
@@ -68,12 +68,12 @@ def test_each_perturbation_alters_only_its_views(name):
     views = scene()
     assert (alter(views, name, 0, seed=1) == views).all()
     for severity in SEVERITIES:
-        struck = alter(views, name, severity, seed=severity)
-        assert (struck.shape, struck.dtype) == (views.shape, np.uint8)
+        perturbed = alter(views, name, severity, seed=severity)
+        assert (perturbed.shape, perturbed.dtype) == (views.shape, np.uint8)
         assert (views == scene()).all()
-        assert not strange_pixels(struck[2])
-        assert not strange_pixels(struck[3])
-        changed = {place for place in range(4) if (struck[place] != views[place]).any()}
+        assert not unknown_pixels(perturbed[2])
+        assert not unknown_pixels(perturbed[3])
+        changed = {index for index in range(4) if (perturbed[index] != views[index]).any()}
         if name in GEOMETRIC:
             assert changed in ({0}, {1}, {0, 2}, {1, 3})  # a map may not feel half a pixel
         else:
@@ -82,14 +82,14 @@ def test_each_perturbation_alters_only_its_views(name):
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
 def test_result_depends_on_the_seed_and_grows_with_severity(name):
-    """Strictly for images; a map noise of shares stays as it is until the next area is struck."""
+    """Strictly for images; map noise with a share grows in steps of whole areas."""
     views = scene()
     assert (alter(views, name, 3, seed=(4, 2)) == alter(views, name, 3, seed=(4, 2))).all()
     assert len({alter(views, name, 3, seed=seed).tobytes() for seed in range(8)}) > 1
     differences = []
     for severity in SEVERITIES:
-        struck = np.stack([alter(views, name, severity, seed=seed) for seed in range(6)])
-        differences.append(np.abs(struck.astype(int) - views).mean())
+        perturbed = np.stack([alter(views, name, severity, seed=seed) for seed in range(6)])
+        differences.append(np.abs(perturbed.astype(int) - views).mean())
     grows = np.diff(differences) > 0 if name in IMAGES else np.diff(differences) >= 0
     assert grows.all(), differences
     assert differences[-1] > 0
@@ -107,7 +107,7 @@ def test_a_stop_of_brightness_doubles_linear_light():
     before = to_linear(torch.from_numpy(views[0]))
     ratios = set()
     for seed in range(8):
-        after = to_linear(torch.from_numpy(struck_date("brightness", views, severity, seed)))
+        after = to_linear(torch.from_numpy(perturbed_date("brightness", views, severity, seed)))
         ratio = (after / before).mean().item()
         assert ratio == pytest.approx(2 if ratio > 1 else 0.5, rel=0.03)
         ratios.add(round(ratio))
@@ -116,27 +116,27 @@ def test_a_stop_of_brightness_doubles_linear_light():
 
 def test_colour_cast_moves_red_against_blue_by_its_stops():
     views = flat(120)
-    light = to_linear(torch.from_numpy(struck_date("colour_cast", views, 3, seed=0)))[:, 0, 0]
+    light = to_linear(torch.from_numpy(perturbed_date("colour_cast", views, 3, seed=0)))[:, 0, 0]
     assert abs(torch.log2(light[0] / light[2]).item()) == pytest.approx(level("colour_cast", 3), abs=0.03)
     assert light[1].item() == pytest.approx(to_linear(torch.tensor(120)).item())
 
 
 def test_contrast_gamma_and_haze_follow_their_formulas():
     views = scene()
-    factor = np.std(struck_date("contrast", views, 2, seed=0)) / np.std(views[:2])
+    factor = np.std(perturbed_date("contrast", views, 2, seed=0)) / np.std(views[:2])
     assert max(factor, 1 / factor) == pytest.approx(level("contrast", 2), rel=0.02)
-    exponent = np.log(struck_date("gamma", flat(100), 3, seed=0)[0, 0, 0] / 255) / np.log(100 / 255)
+    exponent = np.log(perturbed_date("gamma", flat(100), 3, seed=0)[0, 0, 0] / 255) / np.log(100 / 255)
     assert max(exponent, 1 / exponent) == pytest.approx(level("gamma", 3), rel=0.02)
-    light, dark = (to_linear(torch.from_numpy(struck_date("haze", flat(v), 4, seed=0))) for v in (200, 20))
+    light, dark = (to_linear(torch.from_numpy(perturbed_date("haze", flat(v), 4, seed=0))) for v in (200, 20))
     clear = to_linear(torch.tensor(200)) - to_linear(torch.tensor(20))
     assert ((light - dark) / clear).mean().item() == pytest.approx(1 - level("haze", 4), abs=0.02)
 
 
 def spread(image: np.ndarray) -> tuple[float, float]:
-    """Standard deviation of a bright spot's light along its widest and its narrowest direction, in pixels."""
+    """Standard deviation of the light of a spot along its widest and narrowest direction, in pixels."""
     weights = image[0].astype(float)
-    places = np.argwhere(weights > 0)
-    covariance = np.cov(places.T, fweights=weights[weights > 0].astype(int))
+    positions = np.argwhere(weights > 0)
+    covariance = np.cov(positions.T, fweights=weights[weights > 0].astype(int))
     return tuple(np.sqrt(np.linalg.eigvalsh(covariance)[::-1]))
 
 
@@ -147,36 +147,36 @@ def spot() -> np.ndarray:
 
 
 def test_blurs_spread_a_spot_by_their_width():
-    own = spread(spot()[0])[0] ** 2
-    wide, narrow = spread(struck_date("gaussian_blur", spot(), 4, seed=0))
-    assert wide == pytest.approx(np.sqrt(own + level("gaussian_blur", 4) ** 2), rel=0.05)
+    width = spread(spot()[0])[0] ** 2
+    wide, narrow = spread(perturbed_date("gaussian_blur", spot(), 4, seed=0))
+    assert wide == pytest.approx(np.sqrt(width + level("gaussian_blur", 4) ** 2), rel=0.05)
     assert wide == pytest.approx(narrow, rel=0.02)
-    wide, narrow = spread(struck_date("motion_blur", spot(), 5, seed=0))
-    assert wide == pytest.approx(np.sqrt(own + level("motion_blur", 5) ** 2 / 12), rel=0.07)
-    assert narrow < 1.1 * np.sqrt(own) + 0.2
+    wide, narrow = spread(perturbed_date("motion_blur", spot(), 5, seed=0))
+    assert wide == pytest.approx(np.sqrt(width + level("motion_blur", 5) ** 2 / 12), rel=0.07)
+    assert narrow < 1.1 * np.sqrt(width) + 0.2
 
 
 def test_resolution_removes_details_finer_than_its_pixels():
     views = flat(0)
     views[:2, :, ::2] = 200  # lines one pixel wide
-    struck = struck_date("resolution", views, 5, seed=0)
-    assert np.abs(struck[:, 8:-8].astype(int) - 100).max() <= 10
+    perturbed = perturbed_date("resolution", views, 5, seed=0)
+    assert np.abs(perturbed[:, 8:-8].astype(int) - 100).max() <= 10
     views[:2] = flat(0)[:2]
     views[:2, :, :24] = 200  # halves
-    struck = struck_date("resolution", views, 5, seed=0)
-    assert (struck[:, :16] == 200).all()
-    assert (struck[:, 32:] == 0).all()
+    perturbed = perturbed_date("resolution", views, 5, seed=0)
+    assert (perturbed[:, :16] == 200).all()
+    assert (perturbed[:, 32:] == 0).all()
 
 
 def test_noise_has_its_sigma():
-    struck = struck_date("noise", flat(128), 2, seed=0)
-    assert struck.std() == pytest.approx(level("noise", 2), rel=0.05)
-    assert struck.mean() == pytest.approx(128, abs=0.5)
+    perturbed = perturbed_date("noise", flat(128), 2, seed=0)
+    assert perturbed.std() == pytest.approx(level("noise", 2), rel=0.05)
+    assert perturbed.mean() == pytest.approx(128, abs=0.5)
 
 
 def test_jpeg_shows_its_blocks_of_eight():
-    struck = struck_date("jpeg", scene(), 5, seed=0).astype(int)
-    steps = np.abs(np.diff(struck)).mean(axis=(0, 1))  # from each column to the next
+    perturbed = perturbed_date("jpeg", scene(), 5, seed=0).astype(int)
+    steps = np.abs(np.diff(perturbed)).mean(axis=(0, 1))  # from each column to the next
     between = steps[7::8].mean()
     assert between > 1.3 * np.delete(steps, np.s_[7::8]).mean()
 
@@ -209,9 +209,9 @@ def test_registration_and_viewpoint_move_by_their_pixels():
     views = spot()
     for name, most in (("registration", level("registration", 4)[0]), ("viewpoint", 0.035 * SIDE + 1)):
         for seed in range(5):
-            struck = struck_date(name, views, 4, seed)
-            rows, columns = np.nonzero(struck[0])
-            weights = struck[0][rows, columns]
+            perturbed = perturbed_date(name, views, 4, seed)
+            rows, columns = np.nonzero(perturbed[0])
+            weights = perturbed[0][rows, columns]
             centre = np.average(np.stack([rows, columns]), axis=1, weights=weights)
             distance = np.linalg.norm(centre - 23.5)
             assert distance == pytest.approx(most, abs=0.1) if name == "registration" else distance < most
@@ -234,11 +234,11 @@ def classes_of(semantic: np.ndarray) -> set[tuple[int, ...]]:
 
 def test_confused_regions_keep_their_outline_and_change_their_class():
     views = scene()
-    struck = alter(views, "map_confusion", 5, seed=3)
-    assert (struck[2:].any(1) == views[2:].any(1)).all()
-    assert not classes_of(struck[3]) & {BUILDING, BRIGHT_WATER}
-    assert len(classes_of(struck[3])) == 3
-    assert struck[2:, :, 35, 30].min() == 80  # brightened stays brightened
+    perturbed = alter(views, "map_confusion", 5, seed=3)
+    assert (perturbed[2:].any(1) == views[2:].any(1)).all()
+    assert not classes_of(perturbed[3]) & {BUILDING, BRIGHT_WATER}
+    assert len(classes_of(perturbed[3])) == 3
+    assert perturbed[2:, :, 35, 30].min() == 80  # brightened stays brightened
 
 
 def test_borders_move_by_their_pixels():
@@ -252,15 +252,15 @@ def test_missing_and_invented_areas_are_the_same_in_both_maps():
     views = scene()
     assert not alter(views, "map_missing", 5, seed=0)[2:].any()
     for seed in range(6):
-        struck = alter(views, "map_missing", 3, seed=seed)
-        kept = struck[2].any(0)
-        assert (kept == struck[3].any(0)).all()
+        perturbed = alter(views, "map_missing", 3, seed=seed)
+        kept = perturbed[2].any(0)
+        assert (kept == perturbed[3].any(0)).all()
         assert kept.sum() in (0, 16 * 16, 14 * 20, 16 * 16 + 14 * 20)
-    struck = alter(flat(0), "map_invented", 1, seed=0)
-    area = struck[2].any(0)
+    perturbed = alter(flat(0), "map_invented", 1, seed=0)
+    area = perturbed[2].any(0)
     assert 0 < area.sum() < SIDE**2 / 10
-    assert (area == struck[3].any(0)).all()
-    assert not (struck[2] == struck[3])[:, area].all(0).any()  # another class at each date
+    assert (area == perturbed[3].any(0)).all()
+    assert not (perturbed[2] == perturbed[3])[:, area].all(0).any()  # another class at each date
 
 
 def colours_under(name: str, classes) -> list[set[tuple[int, ...]]]:
@@ -270,7 +270,7 @@ def colours_under(name: str, classes) -> list[set[tuple[int, ...]]]:
         altered = alter(scene(), name, 5, seed=seed, classes=classes)
         for date in range(2):
             colours[date] |= classes_of(altered[2 + date])
-    return [own - {(0, 0, 0)} for own in colours]
+    return [width - {(0, 0, 0)} for width in colours]
 
 
 def test_map_errors_paint_only_classes_of_their_date():
@@ -303,8 +303,8 @@ def test_maps_are_void_for_their_share_of_the_pairs():
     assert np.mean(void) == pytest.approx(level("map_void", 2), abs=0.1)
 
 
-class Struck(torch.utils.data.Dataset):
-    """A pair under every perturbation."""
+class PerturbedCopies(torch.utils.data.Dataset):
+    """A dataset of a pair under every perturbation."""
 
     def __len__(self) -> int:
         return len(PERTURBATIONS)
@@ -314,12 +314,12 @@ class Struck(torch.utils.data.Dataset):
 
 
 def test_perturbations_are_the_same_in_workers():
-    alone, shared = (torch.cat(list(DataLoader(Struck(), num_workers=n))) for n in (0, 2))
+    alone, shared = (torch.cat(list(DataLoader(PerturbedCopies(), num_workers=n))) for n in (0, 2))
     assert torch.equal(alone, shared)
 
 
 class Fixed:
-    """A generator whose every choice is `value`."""
+    """A random generator that always returns `value`."""
 
     def __init__(self, value):
         self.value = value

@@ -15,7 +15,7 @@ SMALL = "mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Input files of 256 x 256 pixels, enough of them for five batches."""
+    """Input files of 256 x 256 pixels for five batches."""
     root = tmp_path_factory.mktemp("large")
     make_demo_dataset.main(["--output", str(root / "dataset"), "--pairs", "40", "--seed", "3"])
     argv = ["--dataset_dir", str(root / "dataset"), "--output_dir", str(root / "input")]

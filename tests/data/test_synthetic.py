@@ -1,4 +1,4 @@
-"""The demo's synthetic set: its layout, its determinism; its maps and sentences follow from the drawings."""
+"""The synthetic demo set: layout, determinism, and maps and sentences that agree with the images."""
 
 import json
 import subprocess
@@ -70,7 +70,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def coloured(semantic: np.ndarray) -> np.ndarray:
-    """Where a map (H, W, 3) is not void."""
+    """A mask of the pixels where a map (H, W, 3) is not void."""
     return (semantic != WHITE).any(axis=-1)
 
 
@@ -228,8 +228,8 @@ def test_blind_captions_stay_below_the_constant_one_and_seeing_ones_far_above() 
     rng = np.random.default_rng(0)
     references = []
     for index in range(200):  # sentences alone: what is drawn has no say here
-        uses, place = CHANGES[rng.integers(len(CHANGES))], list(PLACES)[rng.integers(len(PLACES))]
-        changes = [Change(*uses, place, None)]
+        uses, position = CHANGES[rng.integers(len(CHANGES))], list(PLACES)[rng.integers(len(PLACES))]
+        changes = [Change(*uses, position, None)]
         references.append(describe(changes, rng) if is_changed(1, index) else list(NO_CHANGE_SENTENCES[:5]))
     constant = max(mean_score(references, [text] * 200) for text in NO_CHANGE_SENTENCES[:5])
     order = rng.permutation(200)

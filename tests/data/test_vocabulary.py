@@ -1,4 +1,4 @@
-"""Words and ids: threshold, order, round trips, and the same counts as by hand on real captions."""
+"""Vocabularies: threshold, order, round trips, and the counts of real captions."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""How scripts start from any folder, and end when the system kills one of their workers."""
+"""Scripts start from any folder; errors and killed workers give one line."""
 
 import os
 import re
@@ -66,7 +66,7 @@ def children(process: subprocess.Popen) -> Sequence[int]:
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
 def test_a_killed_worker_of_preparation_is_not_called_a_full_disk(second_cc_folder):
-    """Large views, so that a worker is mostly killed while it hands some over."""
+    """Large views, so that a worker is usually killed while it sends some."""
     root = second_cc_folder([entry(f"{n:03}.png", "train", "a house appears") for n in range(60)])
     words = [sys.executable, str(ROOT / "tools" / "create_input_files.py"), "--dataset_dir", str(root)]
     words += ["--output_dir", str(root / "created"), "--image_size", "1500", "--workers", "1"]
@@ -100,7 +100,7 @@ def test_help_of_every_script_works_from_any_folder(script, tmp_path):
 
 
 def script(body: str, after: str = "", **environment: str) -> subprocess.CompletedProcess:
-    """Run `body` as the main function of a script, its output going through the shell words `after`."""
+    """Run `body` as the main function of a script; the shell words `after` process its output."""
     code = f"from tools.engine import cli\ndef main():\n    {body}\ncli.run(main)"
     words = ["bash", "-c", f'{sys.executable} -c "$0" {after}; echo "exit ${{PIPESTATUS[0]}}" >&2', code]
     return subprocess.run(words, capture_output=True, cwd=ROOT, env={**os.environ, **environment})

@@ -1,4 +1,4 @@
-"""A compiled model computes the same, keeps the names of its weights, and sees few shapes."""
+"""A compiled model computes the same, keeps the names of its weights, and has few shapes."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tools.engine.compiling import compile_fixed
 
 
 class Counted:
-    """A compiler that changes nothing. graphs: for each, the shapes of its inputs."""
+    """A compiler backend that does nothing. graphs: the shapes of the inputs of each graph."""
 
     def __init__(self) -> None:
         self.graphs: list[set[tuple[int, ...]]] = []
@@ -47,7 +47,7 @@ def test_the_same_logits_gradients_and_names():
     assert list(compiled.state_dict()) == list(plain.state_dict())
 
 
-def test_void_maps_bring_no_new_shapes():
+def test_void_maps_do_not_change_compiled_shapes():
     backend, model, views = Counted(), tiny_model().train(), random_views(3)
     compile_fixed(model, backend=backend)
     for void in range(3):

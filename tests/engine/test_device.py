@@ -1,4 +1,4 @@
-"""Which device a setting names: one GPU for each process, and only GPUs that torch is built for."""
+"""The device of a setting: a GPU for each process, and only GPUs that torch is built for."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Several processes do what one does: same steps, same gradients, same losses, same scores."""
+"""Several processes give the same steps, gradients, losses and scores as one."""
 
 import itertools
 import json
@@ -121,8 +121,8 @@ def test_evaluation_divides_the_split(tiny_run, tmp_path):
 
 
 @pytest.mark.parametrize(("samples", "accumulate", "count"), [(9, 4, 2), (9, 9, 2), (1, 1, 2), (10, 3, 3)])
-def test_micro_batches_of_all_processes_make_up_those_of_one(samples, accumulate, count):
-    """Also where a process has no sample of a micro-batch, or none at all but a spare."""
+def test_micro_batches_of_all_processes_equal_those_of_one_process(samples, accumulate, count):
+    """Also if a process has no sample of a micro-batch, or only a spare sample."""
     whole = split_batch({"index": torch.arange(samples)}, samples, accumulate, Processes())
     parts = []
     for rank in range(count):
@@ -130,13 +130,13 @@ def test_micro_batches_of_all_processes_make_up_those_of_one(samples, accumulate
         share = share if len(share) else torch.tensor([SPARE])
         parts.append(split_batch({"index": share}, samples, accumulate, Processes(rank, count)))
     assert [len(part) for part in parts] == [len(whole)] * count
-    for place, micro_batch in enumerate(whole):
-        together = torch.cat([part[place]["index"] for part in parts])
+    for index, micro_batch in enumerate(whole):
+        together = torch.cat([part[index]["index"] for part in parts])
         assert sorted(together.tolist()) == micro_batch["index"].tolist()
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_shares_add_up_to_the_batch(count):
+def test_shares_of_processes_cover_the_batch(count):
     shares = [list(StepSampler(11, 5, seed=1, rank=rank, count=count)) for rank in range(count)]
     whole = list(StepSampler(11, 5, seed=1))
     assert [len(batch) for batch in whole] == [5, 5, 1]
@@ -158,12 +158,12 @@ def test_epoch_can_be_resumed_at_any_step():
     assert list(sampler) != whole
 
 
-def test_parts_of_a_step_add_up(demo_input):
-    """Progress counts what the epoch's mean loss needs."""
+def test_progress_starts_the_next_epoch():
     progress = Progress(loss=6.0, count=3.0, step=4, steps=9)
-    assert progress.judge(1.0)
-    assert not progress.judge(1.0)
+    assert progress.end_epoch(1.0)
+    assert not progress.end_epoch(1.0)
     assert (progress.epoch, progress.step, progress.steps, progress.stale) == (3, 0, 9, 1)
+    assert (progress.loss, progress.count) == (0.0, 0.0)
 
 
 def test_more_processes_than_samples_of_a_step_are_refused(demo_input):

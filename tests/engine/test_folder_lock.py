@@ -1,4 +1,4 @@
-"""One process at a time writes into a folder; the second one is told who does."""
+"""Only one process at a time writes into a folder; the error of the second names the first."""
 
 import os
 import signal
@@ -81,7 +81,7 @@ def test_a_second_preparation_into_a_folder_is_refused(owner, tmp_path, second_c
 
 
 @pytest.mark.slow
-def test_all_processes_of_torchrun_end_where_the_run_folder_is_in_use(owner, tmp_path, demo_input):
+def test_all_processes_of_torchrun_end_if_the_run_folder_is_in_use(owner, tmp_path, demo_input):
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     frozen = {"model.block_batchnorm": "frozen", "model.trunk_batchnorm": "frozen"}
     options = [*tiny_settings(demo_input, **frozen), "--run_dir", str(tmp_path / "folder")]

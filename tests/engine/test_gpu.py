@@ -1,7 +1,7 @@
-"""What a GPU must do as a CPU does. `make test-gpu` runs the cases that need one, anywhere the others run.
+"""Results on a GPU equal those on the CPU. `make test-gpu` runs the cases that need a GPU.
 
-Tests compare a device with the CPU, or check a property on either. On the CPU the comparisons are with
-itself: they show that the tests' code works.
+Tests compare a device with the CPU, or check a property on both. Without a GPU they compare the CPU with
+itself, which tests their code.
 """
 
 import os
@@ -53,7 +53,7 @@ on_each_device = pytest.mark.parametrize("device", DEVICES, indirect=True)
 
 @pytest.fixture
 def device(request) -> torch.device:
-    """The device of a test, with torch's switches as they were afterwards."""
+    """The device of a test; restores the settings of torch."""
     cuda, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = cuda.allow_tf32, cudnn.allow_tf32, cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
     yield pick_device(request.param)
@@ -62,7 +62,7 @@ def device(request) -> torch.device:
 
 
 def batch_of(pairs: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """A batch on the CPU, as a loader hands it over: in pinned memory where a GPU reads it."""
+    """A batch on the CPU as a loader returns it, in pinned memory for a GPU."""
     views, tokens = random_views(pairs), random_tokens(pairs, 1, 6)
     views[0, 2:] = 0
     samples = zip(views, tokens, strict=True)
@@ -88,7 +88,7 @@ def take(steps: TrainingSteps, batch: dict[str, torch.Tensor], count: int) -> No
 
 
 def mean_loss(steps: TrainingSteps, batch: dict[str, torch.Tensor]) -> float:
-    """The loss of one more step."""
+    """The loss of the next step."""
     before = steps.progress.loss
     steps.take_and_wait(batch)
     return (steps.progress.loss - before) / steps.count
@@ -108,12 +108,12 @@ def test_logits_in_float32(device):
 def test_captions_of_100_pairs_in_float32(device):
     model, views = tiny_model().eval(), random_views(100)
     special = {"start": START, "end": END, "beam_size": 4}
-    expected = [found[0] for found in model.caption(views, **special)]
+    expected = [ranked[0] for ranked in model.caption(views, **special)]
     with autocast(device, "float32"):
-        answers = [found[0] for found in model.to(device).caption(views.to(device), **special)]
+        answers = [ranked[0] for ranked in model.to(device).caption(views.to(device), **special)]
     assert [answer.tokens for answer in answers] == [answer.tokens for answer in expected]
-    scores, expected_scores = ([answer.log_prob for answer in found] for found in (answers, expected))
-    assert scores == pytest.approx(expected_scores, abs=1e-3)
+    expected_scores = [answer.log_prob for answer in expected]
+    assert [answer.log_prob for answer in answers] == pytest.approx(expected_scores, abs=1e-3)
 
 
 @on_each_device
@@ -133,7 +133,7 @@ def test_training_in_each_precision(device, precision):
 
 @on_each_device
 @pytest.mark.parametrize("name", ["mmodalcc", "change_detector"])
-def test_a_step_waits_at_most_once(device, name):
+def test_step_synchronises_at_most_once(device, name):
     settings = {"name": name, "width": 16}
     steps, batch = steps_on(device, **settings), batch_of(3, device)
     take(steps, batch, 3)  # the first ones make the optimiser's state
@@ -141,7 +141,7 @@ def test_a_step_waits_at_most_once(device, name):
 
 
 @pytest.mark.gpu
-def test_waits_on_a_gpu_are_seen():
+def test_gpu_synchronisations_are_counted():
     assert waits(lambda: torch.ones(3, device="cuda").sum().item(), torch.device("cuda")) == 1
 
 
@@ -246,12 +246,12 @@ def test_caption_py(device, tiny_run, demo_input, capsys):
     test = demo_input.parent / "dataset" / "test"
     name = min(path.name for path in (test / "rgb" / "A").iterdir())
     pair = [str(test / view / name) for view in ("rgb/A", "rgb/B", "sem/A", "sem/B")]
-    said = []
-    for place in ("cpu", device.type):
-        caption.main([*pair, "--checkpoint", str(tiny_run / "best.pt"), "--decode.device", place])
-        said.append(capsys.readouterr().out)
-    assert said[0].endswith("\n")
-    assert said[1] == said[0]
+    message = []
+    for index in ("cpu", device.type):
+        caption.main([*pair, "--checkpoint", str(tiny_run / "best.pt"), "--decode.device", index])
+        message.append(capsys.readouterr().out)
+    assert message[0].endswith("\n")
+    assert message[1] == message[0]
 
 
 @on_each_device

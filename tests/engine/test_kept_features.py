@@ -1,4 +1,4 @@
-"""Kept features: in memory once for all processes of a machine, and refused where they do not fit."""
+"""Kept features: shared memory of all processes of a machine, and an error if they do not fit."""
 
 import multiprocessing
 import os
@@ -26,12 +26,15 @@ def means(views):
 
 def test_every_pair_gets_its_features_and_no_file_remains(demo_input, tmp_path):
     samples, val_samples = opened(demo_input, "train"), opened(demo_input, "val")
-    expected = [[means(each["views"].unsqueeze(0))[0] for each in split] for split in (samples, val_samples)]
-    keep_features((samples, val_samples), means, tmp_path / "run", Processes())
-    for split, own in zip((samples, val_samples), expected, strict=True):
-        for place, features in enumerate(own):
-            assert torch.equal(split[place]["features"], features)
-            assert split[place]["features"].dtype == torch.bfloat16
+    splits = (samples, val_samples)
+    expected = []
+    for split in splits:
+        expected.append([means(sample["views"].unsqueeze(0))[0] for sample in split])
+    keep_features(splits, means, tmp_path / "run", Processes())
+    for split, features_of_split in zip(splits, expected, strict=True):
+        for index, features in enumerate(features_of_split):
+            assert torch.equal(split[index]["features"], features)
+            assert split[index]["features"].dtype == torch.bfloat16
     assert list((tmp_path / "run").iterdir()) == []
 
 
@@ -60,9 +63,9 @@ def share(folder, run, rank, port, results):
         return means(views)
 
     keep_features([samples], features, run, Processes(rank, 2))
-    found = [samples[place]["features"].tolist() for place in range(len(samples))]
+    actual = [samples[index]["features"].tolist() for index in range(len(samples))]
     resident = len(list(run.iterdir()))
-    results.put((len(computed), found, resident))
+    results.put((len(computed), actual, resident))
     dist.barrier()
 
 
@@ -82,9 +85,9 @@ def test_two_processes_share_the_work_and_the_memory(demo_input, tmp_path):
     samples = opened(demo_input, "train")
     expected = [means(each["views"].unsqueeze(0))[0].tolist() for each in samples]
     half = (len(samples) + 1) // 2
-    for computed, found, files in answers:
+    for computed, actual, files in answers:
         assert computed - 1 in (half, len(samples) - half)  # one more for the shape
-        assert found == expected
+        assert actual == expected
         assert files == 0
 
 

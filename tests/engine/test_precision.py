@@ -5,7 +5,6 @@ import warnings
 import pytest
 import torch
 
-import train
 from configs import TrainConfig
 from models.precision import (
     autocast,
@@ -18,11 +17,12 @@ from models.precision import (
     usable_precision,
 )
 from tests.helpers.tiny import END, PAD, START, random_tokens, random_views, tiny_model
-from tools import benchmark
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
+from tools.engine.run_state import restore, training_state
 from tools.engine.training_steps import Progress
 from tools.studies.authors_procedure import authors_captions, authors_optimiser, authors_step
+from tools.studies.benchmark_model import PRECISIONS, counterpart, precisions
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -47,7 +47,7 @@ def tf32_on():
 
 
 @pytest.mark.parametrize(
-    ("asked", "kind", "bf16", "usable"),
+    ("requested", "kind", "bf16", "usable"),
     [
         ("bf16", "cuda", True, "bf16"),
         ("bf16", "cuda", False, "fp16"),
@@ -60,8 +60,8 @@ def tf32_on():
         ("tf32", "cpu", True, "float32"),
     ],
 )
-def test_what_a_device_computes(asked, kind, bf16, usable):
-    assert replacement(asked, kind, bf16=bf16) == usable
+def test_unsupported_precision_is_replaced(requested, kind, bf16, usable):
+    assert replacement(requested, kind, bf16=bf16) == usable
 
 
 def test_bf16_runs_only_where_the_cpu_has_bf16_units():
@@ -71,7 +71,7 @@ def test_bf16_runs_only_where_the_cpu_has_bf16_units():
         assert torch.is_autocast_enabled("cpu") == has_bf16_units(CPU)
 
 
-def test_the_precision_is_told_in_a_line():
+def test_precision_is_printed_in_one_line():
     assert precision_line("float32", CPU) == "precision float32"
     assert precision_line("fp16", CPU) == "precision float32 (fp16 is not fast on this cpu)"
 
@@ -81,7 +81,7 @@ def test_only_fp16_scales_losses():
     assert not make_scaler("fp16", CPU).is_enabled()  # a CPU computes float32 instead
 
 
-def test_precision_says_whether_a_gpu_may_round_to_tf32(tf32_on):
+def test_precision_sets_whether_a_gpu_uses_tf32(tf32_on):
     for precision, rounded in (("float32", False), ("tf32", True), ("fp16", True), ("float32", False)):
         quiet_autocast(precision)
         assert tf32() == (rounded, rounded)
@@ -96,7 +96,7 @@ def test_plain_float32_within_autocast(tf32_on):
         assert torch.is_autocast_enabled("cpu")
 
 
-def test_captions_are_searched_without_tf32(tf32_on):
+def test_beam_search_does_not_use_tf32(tf32_on):
     """Words are chosen in float32, whatever precision the images are encoded in."""
     model, seen = tiny_model().eval(), []
     model.decoder.output.register_forward_pre_hook(lambda *_: seen.append(tf32()))
@@ -117,15 +117,15 @@ def test_the_authors_procedure_sets_its_own_precision():
     assert set(seen) == {False}
 
 
-def test_ours_stands_beside_the_released_procedure_in_the_same_precision():
+def test_work_is_compared_with_the_authors_procedure_in_the_same_precision():
     works = {"released": None, "released, tf32": None}
-    beside = {name: benchmark.counterpart(name, works) for name in benchmark.PRECISIONS}
-    assert beside == {"float32": "released", "tf32": "released, tf32", "bf16": "released, tf32"}
-    assert benchmark.counterpart("bf16", {"released": None}) == "released"
-    assert "tf32" not in benchmark.precisions(CPU)
+    counterparts = {name: counterpart(name, works) for name in PRECISIONS}
+    assert counterparts == {"float32": "released", "tf32": "released, tf32", "bf16": "released, tf32"}
+    assert counterpart("bf16", {"released": None}) == "released"
+    assert "tf32" not in precisions(CPU)
 
 
-def test_convolutions_are_tuned_on_gpus_that_need_not_repeat_themselves():
+def test_convolutions_are_tuned_on_gpus_unless_deterministic():
     before = torch.backends.cudnn.benchmark
     try:
         for device, deterministic, tuned in ((CPU, False, False), (CUDA, True, False), (CUDA, False, True)):
@@ -138,25 +138,25 @@ def test_convolutions_are_tuned_on_gpus_that_need_not_repeat_themselves():
         torch.use_deterministic_algorithms(False)
 
 
-def test_a_resumed_run_has_its_scale():
+def test_loss_scale_is_resumed():
     model, processes, scaler = tiny_model(), Processes(), torch.amp.GradScaler("cpu", init_scale=8.0)
     optimiser = make_optimiser(model, TrainConfig())
     scaler.scale(torch.zeros(()))  # makes the scale
     scaler.update(2.0)
-    state = train.training_state(optimiser, scaler, Progress(skipped=2), processes)
+    state = training_state(optimiser, scaler, Progress(skipped=2), processes)
     resumed = torch.amp.GradScaler("cpu")
     content = {"model": model.state_dict(), "training": state}
-    progress = train.restore(content, model, optimiser, resumed, processes)
+    progress = restore(content, model, optimiser, resumed, processes)
     assert resumed.state_dict() == scaler.state_dict()
     assert progress == Progress(skipped=2)
 
 
-def test_a_run_without_a_scale_goes_on():
+def test_run_without_a_loss_scale_is_resumed():
     """An older checkpoint, or one of another precision."""
     model, processes, scaler = tiny_model(), Processes(), torch.amp.GradScaler(enabled=False)
     optimiser = make_optimiser(model, TrainConfig())
-    state = train.training_state(optimiser, scaler, Progress(), processes)
+    state = training_state(optimiser, scaler, Progress(), processes)
     assert state["scaler"] == {}
     resumed = torch.amp.GradScaler("cpu")
-    train.restore({"model": model.state_dict(), "training": state}, model, optimiser, resumed, processes)
+    restore({"model": model.state_dict(), "training": state}, model, optimiser, resumed, processes)
     assert resumed.get_scale() == 2**16

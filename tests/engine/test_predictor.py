@@ -31,9 +31,8 @@ def predictor(checkpoint) -> Predictor:
 @pytest.fixture(scope="module")
 def pairs(demo_input) -> list[list[Path]]:
     """The four files of each test pair."""
-    folders = [demo_input.parent / "dataset" / "test" / view for view in VIEWS]
-    names = sorted(path.name for path in folders[0].iterdir())
-    return [[folder / name for folder in folders] for name in names]
+    test = demo_input.parent / "dataset" / "test"
+    return list(map(list, zip(*(sorted((test / view).iterdir()) for view in VIEWS), strict=True)))
 
 
 def assert_same(answer: Answer, other: Answer) -> None:
@@ -50,7 +49,7 @@ def test_paths_arrays_and_pillow_images_give_the_same_caption(predictor, pairs):
         assert_same(predictor.caption(*map(Image.open, files)), expected)
 
 
-def test_arrays_stay_as_they_were(predictor, pairs):
+def test_input_arrays_are_not_modified(predictor, pairs):
     arrays = [read_rgb(path) for path in pairs[0]]
     copies = [array.copy() for array in arrays]
     predictor.caption(*arrays)
@@ -58,7 +57,7 @@ def test_arrays_stay_as_they_were(predictor, pairs):
         np.testing.assert_array_equal(array, original)
 
 
-def test_captions_are_those_of_the_command(predictor, checkpoint, pairs, capsys):
+def test_captions_equal_those_of_caption_py(predictor, checkpoint, pairs, capsys):
     files = list(map(str, pairs[0]))
     options = ["--checkpoint", str(checkpoint), "--json", "--answers", "3", "--decode.device", "cpu"]
     caption.main([*files, *options])
@@ -79,7 +78,7 @@ def test_several_answers_begin_with_the_most_likely(predictor, pairs):
         predictor.caption(*pairs[0], answers=5)
 
 
-def test_many_pairs_are_read_a_batch_at_a_time_and_answered_in_order(predictor, pairs):
+def test_pairs_are_read_in_batches_and_captioned_in_order(predictor, pairs):
     read = []
 
     def given():
@@ -105,7 +104,7 @@ def test_pairs_may_lack_maps(predictor, pairs):
     np.testing.assert_array_equal(with_second.views[3], predictor.caption(*pairs[0]).views[3])
 
 
-def test_a_detector_finds_absent_maps_only(predictor, checkpoint, pairs, demo_input, tmp_path):
+def test_detector_predicts_only_missing_maps(predictor, checkpoint, pairs, demo_input, tmp_path):
     save_tiny_detector(tmp_path / "detector.pt", demo_input)
     with_detector = Predictor.load(checkpoint, tmp_path / "detector.pt", device="cpu")
     detected, given = with_detector.caption_many([pairs[0][:2], pairs[0]])
@@ -143,7 +142,7 @@ def test_torch_hub_gives_the_same_predictor(predictor, checkpoint, pairs, demo_i
     assert_same(loaded.caption(*pairs[0]), predictor.caption(*pairs[0]))
 
 
-def test_hub_asks_for_packages_of_the_requirements_only():
+def test_hub_requires_only_packages_of_requirements_txt():
     import hubconf
 
     modules = {"PIL": "pillow", "yaml": "pyyaml"}

@@ -65,14 +65,14 @@ def test_scores_record_what_they_belong_to(scored, demo_input):
         ({"data": DataConfig(augmented_splits=["train", "test"])}, False, "test_augmented_splits_train_test"),
     ],
 )
-def test_other_settings_name_the_folder(changes, shuffled, name):
+def test_folder_name_contains_changed_settings(changes, shuffled, name):
     assert folder_name(["test"], Config(**changes), shuffled, Config()) == name
 
 
-def test_lists_of_sentences_name_folders_of_their_own():
+def test_lists_of_sentences_have_separate_folders():
     names = {
-        folder_name(["test"], Config(data=DataConfig(no_change=said)), False, Config())
-        for said in (None, ["a/b"], ["a/c"])
+        folder_name(["test"], Config(data=DataConfig(no_change=message)), False, Config())
+        for message in (None, ["a/b"], ["a/c"])
     }
     assert len(names) == 3
     assert not [name for name in names if "/" in name]
@@ -85,25 +85,25 @@ def test_other_data_do_not_replace_the_scores(scored, other_data):
     assert scores_of(scored) == before
 
 
-def test_seeds_are_tested_anew_where_checkpoint_data_or_settings_differ(
+def test_seeds_are_tested_again_if_checkpoint_data_or_settings_differ(
     scored, other_data, demo_input, tmp_path
 ):
-    asked = load(scored / "config.yaml")
+    config = load(scored / "config.yaml")
     scores = scores_of(scored)
-    assert outdated(scores, scored, asked) == []
-    moved = configs.Config(**{**vars(asked), "data": DataConfig(dir=str(other_data))})
+    assert outdated(scores, scored, config) == []
+    moved = configs.Config(**{**vars(config), "data": DataConfig(dir=str(other_data))})
     assert outdated(scores, scored, moved) == [f"another data set ({demo_input})"]
     run = Path(shutil.copytree(scored, tmp_path / "run"))
     shutil.copy(run / "last.pt", run / "best.pt")
-    assert outdated(scores, run, asked) == ["another checkpoint (best.pt)"]
+    assert outdated(scores, run, config) == ["another checkpoint (best.pt)"]
     scores["evaluation"]["settings"]["decode.beam_size"] = 1
-    assert outdated(scores, scored, asked) == ["decode.beam_size 1 in place of 4"]
+    assert outdated(scores, scored, config) == ["decode.beam_size 1 instead of 4"]
 
 
-def test_seeds_of_other_training_data_are_refused(scored, other_data):
-    asked = load(scored / "config.yaml")
-    check_training_data(scored, asked)
-    moved = configs.Config(**{**vars(asked), "data": DataConfig(dir=str(other_data))})
+def test_run_on_other_training_data_is_refused(scored, other_data):
+    config = load(scored / "config.yaml")
+    check_training_data(scored, config)
+    moved = configs.Config(**{**vars(config), "data": DataConfig(dir=str(other_data))})
     check_training_data(scored, moved)  # its test split alone differs
     with h5py.File(other_data / "train.hdf5", "r+") as file:
         file.attrs["fingerprint"] = "0" * 64
@@ -113,17 +113,17 @@ def test_seeds_of_other_training_data_are_refused(scored, other_data):
         check_training_data(scored, moved)
 
 
-def test_scores_of_an_earlier_version_are_taken_with_a_remark(scored, capsys):
+def test_scores_of_an_earlier_version_are_accepted_with_a_remark(scored, capsys):
     scores = {name: value for name, value in scores_of(scored).items() if name != "evaluation"}
     assert recorded(scores, scored / "scores.json") is None
     assert "an earlier version wrote it" in capsys.readouterr().err
     assert differences({}, {}) == []
 
 
-def test_a_report_shows_no_scores_of_another_checkpoint_or_other_pairs(scored, other_data, tmp_path):
+def test_report_refuses_scores_of_another_checkpoint_or_other_pairs(scored, other_data, tmp_path):
     with pytest.raises(ValueError, match="scores.json does not belong to .* another data set"):
         make_report.main([str(scored), "--data.dir", str(other_data)])
-    with pytest.raises(ValueError, match="data.maps given in place of void"):
+    with pytest.raises(ValueError, match="data.maps given instead of void"):
         make_report.main([str(scored), "--data.maps", "void"])
     run = Path(shutil.copytree(scored, tmp_path / "run"))
     shutil.copy(run / "last.pt", run / "best.pt")
@@ -132,19 +132,19 @@ def test_a_report_shows_no_scores_of_another_checkpoint_or_other_pairs(scored, o
 
 
 @pytest.mark.parametrize("count", [2, 3, 85])
-def test_no_pair_is_shown_its_own_images(count):
+def test_shuffling_maps_no_pair_to_itself(count):
     rows = list(range(5, 5 + count))
     shown = evaluation.other_pairs(rows)
     assert sorted(shown) == rows
     assert all(other != row for other, row in zip(shown, rows, strict=True))
 
 
-def test_one_pair_has_no_other():
-    with pytest.raises(ValueError, match="the split has one pair: leave it out"):
+def test_shuffling_a_single_pair_is_refused():
+    with pytest.raises(ValueError, match="needs at least two pairs, the split has one: leave it out"):
         evaluation.other_pairs([3])
 
 
-def test_splits_that_chose_the_checkpoint_are_no_test(scored, tmp_path, capsys):
+def test_splits_seen_in_training_are_recorded_with_a_warning(scored, tmp_path, capsys):
     argv = ["--checkpoint", str(scored / "best.pt"), "--output", str(tmp_path)]
     evaluation.main([*argv, "--split", "val", "test"])
     assert "WARNING: val trained this model or chose its checkpoint" in capsys.readouterr().err

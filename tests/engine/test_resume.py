@@ -50,8 +50,9 @@ def command(demo_input: Path, run_dir: Path, processes: int = 1, workers: int = 
 def outcome(run_dir: Path) -> tuple[dict, list[dict], str]:
     """Final weights, the log without its times, the captions."""
     lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text().splitlines()]
-    log = [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
-    return load_checkpoint(run_dir / "last.pt")["model"], log, (run_dir / "val_captions.json").read_text()
+    for line in lines:
+        del line["seconds"]
+    return load_checkpoint(run_dir / "last.pt")["model"], lines, (run_dir / "val_captions.json").read_text()
 
 
 def assert_same_outcome(run_dir: Path, other: Path) -> None:
@@ -70,43 +71,43 @@ def uninterrupted(demo_input, tmp_path_factory) -> Path:
     return run_dir
 
 
-def test_kill_9_at_any_moment_loses_nothing(uninterrupted, demo_input, tmp_path):
+def test_run_can_be_resumed_after_sigkill_at_any_moment(uninterrupted, demo_input, tmp_path):
     """Moments from the first step on: in steps, in a checkpoint's writing, in validation, between epochs."""
     log = [json.loads(line) for line in (uninterrupted / "log.jsonl").read_text().splitlines()]
     longest, moments = 1.2 * sum(line["seconds"] for line in log) / len(log), random.Random(1)
     resumed = [*command(demo_input, tmp_path / "run"), "--resume"]
     for _ in range(KILLS):
-        said = tmp_path / "stderr"
-        with said.open("w") as stderr:
+        message = tmp_path / "stderr"
+        with message.open("w") as stderr:
             process = subprocess.Popen(resumed, cwd=ROOT, stderr=stderr)
-        while "steps per epoch" not in said.read_text() and process.poll() is None:
+        while "steps per epoch" not in message.read_text() and process.poll() is None:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, longest))
-        assert process.poll() is None, f"the run must be under way when it is killed: {said.read_text()}"
+        assert process.poll() is None, f"the run must be under way when it is killed: {message.read_text()}"
         process.kill()
         process.wait()
         writing = " while it wrote a checkpoint" * bool(list(tmp_path.glob("run/*.partial")))
-        print("killed after", said.read_text().splitlines()[-1][:40], writing)
+        print("killed after", message.read_text().splitlines()[-1][:40], writing)
     subprocess.run(resumed, cwd=ROOT, check=True, capture_output=True)
     assert_same_outcome(tmp_path / "run", uninterrupted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_writes_a_checkpoint_and_says_how_to_go_on(uninterrupted, demo_input, tmp_path, number):
+def test_signal_writes_a_checkpoint_and_prints_how_to_resume(uninterrupted, demo_input, tmp_path, number):
     run_dir = tmp_path / "run"
     process = subprocess.Popen(command(demo_input, run_dir), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (run_dir / "last.pt").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(number)
-    said = process.communicate()[1]
-    assert process.returncode == 130, said
-    assert "go on with --resume" in said.splitlines()[-1]
+    message = process.communicate()[1]
+    assert process.returncode == 130, message
+    assert "go on with --resume" in message.splitlines()[-1]
     subprocess.run([*command(demo_input, run_dir), "--resume"], cwd=ROOT, check=True, capture_output=True)
     assert_same_outcome(run_dir, uninterrupted)
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(1, 2), (2, 1)])
-def test_sigterm_to_the_whole_group_loses_nothing(demo_input, tmp_path, processes, workers):
+def test_run_can_be_resumed_after_sigterm_to_the_process_group(demo_input, tmp_path, processes, workers):
     """As a scheduler or torchrun sends it: to the trainers, their data workers and Java at once."""
     whole = tmp_path / "whole"
     subprocess.run(command(demo_input, whole, processes, workers), cwd=ROOT, check=True, capture_output=True)

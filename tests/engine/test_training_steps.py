@@ -104,25 +104,25 @@ def test_results_are_known_two_steps_later():
     assert steps.progress.count == 3 * steps.count
 
 
-def test_the_mean_loss_of_an_epoch_counts_its_own_steps_alone():
+def test_mean_loss_of_an_epoch_covers_only_its_steps():
     means = []
     loss = Spoilt(factor=100.0)
     steps = steps_of(loss, report=lambda number, mean, norm: means.append(mean))
     steps.take_and_wait(batch_of(2))
-    steps.progress.judge(1.0)
+    steps.progress.end_epoch(1.0)
     loss.factor = 1.0
     steps.take_and_wait(batch_of(2))
     assert steps.progress.count == steps.count
     assert means[1] < means[0] / 10
 
 
-def test_a_step_waits_for_nothing():
+def test_taking_a_step_does_not_synchronise():
     steps, batch = steps_of(), batch_of(2)
     take(steps, batch)
     assert waits(lambda: take(steps, batch), CPU) == 0
 
 
-def test_waits_sees_what_it_counts():
+def test_synchronisations_are_counted():
     assert waits(lambda: torch.ones(3).sum().item(), CPU) == 1
 
 
@@ -137,7 +137,7 @@ def test_processes_exchange_numbers_once_a_step():
     assert len(processes.sums) == 4
 
 
-def test_results_are_those_of_steps_that_are_awaited():
+def test_queued_steps_equal_awaited_steps():
     batch, queued, awaited = batch_of(2), steps_of(), steps_of()
     for _ in range(3):
         take(queued, batch)
@@ -162,7 +162,7 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_ends_the_run():
         take(steps, batch)
 
 
-def test_a_step_that_is_not_finite_is_found_before_a_save():
+def test_step_that_is_not_finite_is_detected_before_saving():
     steps = steps_of(Spoilt(math.nan))
     take(steps, batch_of(2))
     with pytest.raises(ValueError, match=r"step 1 of epoch 1 has loss nan"):
@@ -210,7 +210,7 @@ def test_an_overflow_of_scaled_gradients_lowers_the_scale_and_leaves_the_weights
     assert steps.progress.skipped == 0
 
 
-def test_overflows_without_end_end_the_run():
+def test_repeated_overflows_end_the_run():
     scaler, batch = torch.amp.GradScaler("cpu"), batch_of(1)
     steps = steps_of(Overflowing(scaler, -1.0), scaler=scaler)
     with pytest.raises(ValueError, match=r"norm (inf|nan) .*lower train.learning_rate"):  # noqa: PT012
@@ -219,7 +219,7 @@ def test_overflows_without_end_end_the_run():
     assert steps.progress.steps == MOST_SKIPPED + 1
 
 
-def test_a_loss_that_is_not_finite_is_no_overflow():
+def test_infinite_loss_does_not_count_as_overflow():
     steps = steps_of(Spoilt(math.nan), scaler=torch.amp.GradScaler("cpu"))
     with pytest.raises(ValueError, match=r"has loss nan"):
         steps.take_and_wait(batch_of(1))

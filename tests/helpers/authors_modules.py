@@ -1,7 +1,7 @@
-"""Checkpoints as the released code pickles them: whole modules under its module and class names, and Adams.
+"""Checkpoints as the authors' code pickles them: modules under its class names, and Adam optimisers.
 
-The classes exist only while a file is written, so reading one can never find them. They have the released
-parameters (names and shapes) and no forward pass.
+The classes exist only while a file is written, so that reading cannot import them. They have the parameters
+of the authors' code (names and shapes) and no forward pass.
 """
 
 import sys
@@ -110,7 +110,7 @@ def build(
     words: int, *, trunk: str = "resnet18", width: int = 16, heads: int = 2, inner: int = 32, grid: int = 3,
     layers: int = 2, seed: int = 0,
 ) -> dict[str, nn.Module]:  # fmt: skip
-    """The four modules by their key in a checkpoint, every parameter and statistic random."""
+    """The four modules by their key in a checkpoint, with random parameters and statistics."""
     torch.manual_seed(seed)
     encoders = CNN_Encoder(trunk, grid), CNN_Encoder(trunk, grid)
     channels = encoders[0].net(torch.zeros(1, 3, 32, 32)).shape[1]
@@ -130,7 +130,7 @@ def build(
 
 @torch.no_grad()
 def _randomise(module: nn.Module) -> None:
-    """Biases, scales and statistics away from their initial 0 and 1; a trunk's next batch gives its own."""
+    """Randomise biases, scales and statistics, which are 0 and 1 initially."""
     for name, parameter in module.named_parameters(recurse=False):
         if isinstance(module, nn.BatchNorm2d | nn.LayerNorm) and name == "weight":
             parameter.uniform_(0.2, 0.8) if isinstance(module, nn.BatchNorm2d) else parameter.uniform_(
@@ -158,7 +158,7 @@ def tensors_of(modules: dict[str, nn.Module]) -> dict[str, torch.Tensor]:
 
 
 def checkpoint(modules: dict[str, nn.Module]) -> dict[str, Any]:
-    """What the released training script saves, its Adams in mid-training."""
+    """What the authors' training script saves, with the state of its Adam optimisers."""
     adams = {}
     for owner, name in (
         ("encoder_image", "encoder_image_optimizer"), ("encoder_image2", "encoder_image_optimizer2"),
@@ -174,8 +174,8 @@ def checkpoint(modules: dict[str, nn.Module]) -> dict[str, Any]:
 
 
 @contextmanager
-def released_names() -> Iterator[None]:
-    """While this lasts the classes above are pickled under the released names."""
+def authors_names() -> Iterator[None]:
+    """In this context the classes above are pickled under the authors' names."""
     homes = {cls: cls.__module__ for classes in PICKLED_AS.values() for cls in classes}
     try:
         for module, classes in PICKLED_AS.items():
@@ -192,8 +192,8 @@ def released_names() -> Iterator[None]:
 
 
 def save(content: Any, path: Path, **options: Any) -> Path:
-    """torch.save as the released script calls it."""
-    with released_names():
+    """torch.save as the authors' script calls it."""
+    with authors_names():
         torch.save(content, path, **options)
     return path
 

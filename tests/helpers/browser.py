@@ -17,12 +17,12 @@ SECONDS = 60  # after which a browser that hangs is killed
 
 
 def find_browser() -> str | None:
-    """The path of a Chromium, None where there is none."""
+    """The path of a Chromium, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 class Browser:
-    """A page in a browser of its own, with its profile in a new folder; a context manager."""
+    """A page in a new browser process with a new profile folder; a context manager."""
 
     def __init__(self, executable: str, profile: Path) -> None:
         self._buffer, self._calls, self._session = b"", 0, {}
@@ -47,7 +47,7 @@ class Browser:
         self._process.communicate()
 
     def open(self, address: str, width: int = 1000) -> None:
-        """Show a page in a window of so many pixels and wait until its scripts have run."""
+        """Open a page in a window of the given size and wait until its scripts have run."""
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
         self._call("Emulation.setDeviceMetricsOverride", **size)
         self._call("Page.navigate", url="about:blank")  # a new fragment alone would not load the page again
@@ -62,7 +62,7 @@ class Browser:
         return answer["result"].get("value")
 
     def wait_for(self, script: str) -> None:
-        """Wait until an expression is true, as long as the browser may live."""
+        """Wait until an expression is true, or the timeout of the browser."""
         while not self.run(script):
             time.sleep(0.05)
 

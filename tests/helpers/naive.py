@@ -1,7 +1,7 @@
-"""The released model computed once more, as plainly as it can be said: functions of its parameters, flat.
+"""A naive implementation of the authors' model, as functions of its parameters.
 
-Names are `owner.parameter` as in the released checkpoints. Nothing is shared with the product's modules; what
-an equation writes out is neither batched nor cached nor fused. Any float type; in training BatchNorm is live.
+Names are `owner.parameter` as in the authors' checkpoints. It shares no code with models/; the equations are
+computed without batching, caching or fusing. Any float type; in training BatchNorm is live.
 """
 
 import math
@@ -21,7 +21,7 @@ def part(parameters: Parameters, prefix: str) -> Parameters:
 
 
 def batch_norm(p: Parameters, name: str, x: Tensor, training: bool) -> Tensor:
-    """In training by the batch's statistics, and the running ones move a tenth of the way."""
+    """BatchNorm; in training with the statistics of the batch and momentum 0.1."""
     mean, var = p[f"{name}.running_mean"], p[f"{name}.running_var"]
     if training:
         pixels = x.numel() / x.shape[1]
@@ -34,7 +34,7 @@ def batch_norm(p: Parameters, name: str, x: Tensor, training: bool) -> Tensor:
 
 
 def residual(p: Parameters, x: Tensor, stride: int, training: bool) -> Tensor:
-    """A ResNet block: of two 3 x 3 convolutions, or a bottleneck, whose 3 x 3 takes the stride."""
+    """A ResNet block of two 3 x 3 convolutions, or a bottleneck with the stride in its 3 x 3 convolution."""
     bottleneck = "conv3.weight" in p
     strides = (1, stride, 1) if bottleneck else (stride, 1)
     out = x
@@ -82,14 +82,14 @@ def attention(
         x @ weight[i * width : (i + 1) * width].T + bias[i * width : (i + 1) * width]
         for i, x in enumerate((query, key_value, key_value))
     )
-    found, size = [], width // heads
+    actual, size = [], width // heads
     for head in range(heads):
-        own = slice(head * size, (head + 1) * size)
-        scores = q[..., own] @ k[..., own].transpose(1, 2) / math.sqrt(size)
+        columns = slice(head * size, (head + 1) * size)
+        scores = q[..., columns] @ k[..., columns].transpose(1, 2) / math.sqrt(size)
         if causal:
             scores = scores + torch.full_like(scores, -torch.inf).triu(1)
-        found.append(scores.softmax(-1) @ v[..., own])
-    return linear(p, f"{name}.out_proj", torch.cat(found, -1))
+        actual.append(scores.softmax(-1) @ v[..., columns])
+    return linear(p, f"{name}.out_proj", torch.cat(actual, -1))
 
 
 def cross_attention(p: Parameters, query: Tensor, key_value: Tensor, heads: int) -> Tensor:
@@ -112,7 +112,7 @@ def enhance(p: Parameters, f: list[Tensor], heads: int) -> list[Tensor]:
 
 
 def tokens_of(p: Parameters, name: str, x: Tensor) -> Tensor:
-    """Projected and positioned features of one view: (B, C, h, w) -> (B, N, D)."""
+    """Projected features with positions of a view: (B, C, h, w) -> (B, N, D)."""
     x = F.conv2d(x, p[f"{name}.weight"], p[f"{name}.bias"])
     cells = []
     for row in range(x.shape[2]):
@@ -161,9 +161,13 @@ def memories(
 
 
 def positions(steps: int, width: int) -> Tensor:
-    """Sinusoids (steps, width), number by number."""
-    rows = [[time / 10000 ** (channel // 2 * 2 / width) for channel in range(width)] for time in range(steps)]
-    return torch.tensor([[(math.sin, math.cos)[c % 2](angle) for c, angle in enumerate(row)] for row in rows])
+    """Sinusoids (steps, width), computed element by element."""
+    table = torch.zeros(steps, width)
+    for time in range(steps):
+        for channel in range(width):
+            angle = time / 10000 ** (channel // 2 * 2 / width)
+            table[time, channel] = (math.sin, math.cos)[channel % 2](angle)
+    return table
 
 
 def word_logits(parameters: Parameters, x: tuple[Tensor, Tensor], tokens: Tensor, heads: int) -> Tensor:
@@ -189,7 +193,7 @@ def logits(
 
 
 def loss(parameters: Parameters, views: Tensor, tokens: Tensor, heads: int, pad: int) -> Tensor:
-    """A training step's: the mean over real target words of minus the log-probability."""
+    """The loss of a training step: mean negative log-probability of the target words."""
     log_probs = logits(parameters, views, tokens[:, :-1], heads, training=True).log_softmax(-1)
     terms = []
     for caption, target in enumerate(tokens[:, 1:].tolist()):
@@ -206,15 +210,15 @@ def caption(
     alive, finished = [([start], 0.0)], []
     for _ in range(steps):
         candidates = []
-        for place, (words, score) in enumerate(alive):
+        for index, (words, score) in enumerate(alive):
             row = word_logits(parameters, x, torch.tensor([words]), heads)[0, -1].log_softmax(-1).tolist()
-            candidates += [(score + own, place, word) for word, own in enumerate(row)]
+            candidates += [(score + columns, index, word) for word, columns in enumerate(row)]
         candidates.sort(key=lambda candidate: (-candidate[0], candidate[1:]))
         chosen = candidates[: beams - len(finished)]
-        grown = [([*alive[place][0], word], score) for score, place, word in chosen]
+        grown = [([*alive[index][0], word], score) for score, index, word in chosen]
         finished += [(words[:-1], score) for words, score in grown if words[-1] == end]
         alive = [(words, score) for words, score in grown if words[-1] != end]
         if not alive:
             break
-    words, score = max(finished or alive, key=lambda found: found[1])
+    words, score = max(finished or alive, key=lambda actual: actual[1])
     return words[1:], score

@@ -1,4 +1,4 @@
-"""Takes single training steps and saves their results, for test_processes.py: plainly and under torchrun."""
+"""Takes single training steps and saves the results, for test_distributed.py: alone or under torchrun."""
 
 import sys
 
@@ -38,7 +38,7 @@ def main(output: str, folder: str, device_name: str = "cpu") -> None:
 
 
 def one_step(folder: str, processes: Processes, device: torch.device, step: int, settings: dict) -> dict:
-    """The gradients, statistics, summed loss and words of one step, from the same weights every time."""
+    """The gradients, statistics, summed loss and number of words of a step from fixed initial weights."""
     no_dropout = {"model.dropout": 0, "model.embedding_dropout": 0}
     options = tiny_settings(folder, **no_dropout, **settings)
     config, _, _ = train.read_command(["--config", "configs/second_cc.yaml", *options])
@@ -65,9 +65,12 @@ def one_step(folder: str, processes: Processes, device: torch.device, step: int,
 
 
 def differences(statistics: dict[str, torch.Tensor], processes: Processes) -> list[str]:
-    """The names of the statistics that are not the same in all processes."""
-    each = processes.gather(statistics)
-    return [name for name in statistics if any(not torch.equal(each[0][name], one[name]) for one in each)]
+    """The names of the statistics that differ between processes."""
+    first, *others = processes.gather(statistics)
+    names = set()
+    for other in others:
+        names.update(name for name in first if not torch.equal(first[name], other[name]))
+    return sorted(names)
 
 
 if __name__ == "__main__":

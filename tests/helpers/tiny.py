@@ -16,11 +16,10 @@ from tools.run_ablations import read_ablations
 
 VOCABULARY_SIZE = 12
 START, END, PAD = 10, 11, 0
-RELEASED = {"layers": "parallel", "sharing": "shared", "trunk_batchnorm": "live", "normalisation": "none"}
-ABLATED = {  # name -> the changes that make a `tiny_model` that ablation
-    name: {key.removeprefix("model."): value for key, value in settings.items()}
-    for name, settings in read_ablations(None).items()
-}
+AUTHORS = {"layers": "parallel", "sharing": "shared", "trunk_batchnorm": "live", "normalisation": "none"}
+ABLATED = {}  # name of an ablation -> its settings, for `tiny_model`
+for _name, _settings in read_ablations(None).items():
+    ABLATED[_name] = {key.removeprefix("model."): value for key, value in _settings.items()}
 
 
 def tiny_config(name: str = "mmodalcc", **changes) -> TrunkSettings:
@@ -52,14 +51,14 @@ def tiny_model(**changes) -> Captioner:
 
 
 def save_tiny_detector(path: Path, folder: Path, width: int = 8) -> None:
-    """A checkpoint of random weights that finds about half of the first val pair in `folder` changed."""
+    """Save a detector with random weights that predicts change for about half of the pixels."""
     settings = {"name": "change_detector", "width": width}
     model = tiny_model(**settings).eval()
     data = DataConfig(dir=str(folder), workers=0)
     reader = open_reader("val", data)
     with torch.no_grad():
-        found = model(torch.from_numpy(reader.views(0)).unsqueeze(0))
-        model.decoder.change_head[-1].bias -= found.change.median()
+        actual = model(torch.from_numpy(reader.views(0)).unsqueeze(0))
+        model.decoder.change_head[-1].bias -= actual.change.median()
     config = Config(data=data, model=tiny_config(**settings), train=TrainConfig(select_on="sek"))
     content = {"model": model.state_dict(), "config": config.to_dict(), "image_size": list(reader.image_size)}
     save_checkpoint(path, content)
@@ -74,7 +73,7 @@ def random_tokens(*shape: int, seed: int = 0) -> torch.Tensor:
 
 
 def tiny_settings(folder, model: str = "mmodalcc", **changes) -> list[str]:
-    """train.py's options for a run of seconds of a model on the input files in `folder`."""
+    """Options of train.py for a run of a few seconds on the input files in `folder`."""
     settings = {
         "data.dir": folder,
         "data.workers": 0,

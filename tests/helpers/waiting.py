@@ -1,4 +1,4 @@
-"""Counts the operations for which the CPU waits for a GPU, or on a CPU those that would make it wait."""
+"""Counts operations for which the CPU waits for a GPU; on a CPU, those for which it would wait."""
 
 import warnings
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class _Reads(TorchDispatchMode):
 
 
 def waits(call: Callable[[], None], device: torch.device) -> int:
-    """How many of the operations that `call` runs make the CPU wait for the device."""
+    """The number of operations in `call` for which the CPU waits for the device."""
     if device.type == "cpu":
         with _Reads() as reads:
             call()
@@ -35,9 +35,9 @@ def waits(call: Callable[[], None], device: torch.device) -> int:
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("warn")
     try:
-        with warnings.catch_warnings(record=True) as found:
+        with warnings.catch_warnings(record=True) as actual:
             warnings.simplefilter("always")
             call()
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    return sum("called a synchronizing CUDA operation" in str(warning.message) for warning in found)
+    return sum("called a synchronizing CUDA operation" in str(warning.message) for warning in actual)

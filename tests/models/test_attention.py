@@ -1,4 +1,4 @@
-"""Attention by torch's own, and what MGCA looked at: its weights and gates are those of the forward pass."""
+"""Attention equals that of torch; the weights and gates of MGCA are those of the forward pass."""
 
 import imageio.v3 as iio
 import pytest
@@ -9,20 +9,20 @@ import caption
 from data.vocabulary import END, PAD, UNK, Vocabulary
 from data.vocabulary import START as START_WORD
 from models.attention import Attention
-from tests.helpers.tiny import RELEASED, START, VOCABULARY_SIZE, random_tokens, random_views, tiny_model
+from tests.helpers.tiny import AUTHORS, START, VOCABULARY_SIZE, random_tokens, random_views, tiny_model
 from tools.engine.predictor import explain_caption
 
-VARIANTS = pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
+VARIANTS = pytest.mark.parametrize("variant", [{}, AUTHORS], ids=["paper", "authors"])
 
 
 @torch.no_grad()
-def test_weights_are_those_that_attend_mixes_the_values_by():
+def test_returned_weights_are_those_of_the_attention_output():
     torch.manual_seed(0)
     attention = Attention(16, 2, dropout=0.5).eval()
     queries = attention.queries(torch.randn(3, 5, 16))
     keys, _ = attention.keys_values(torch.randn(3, 9, 16))
-    places = torch.eye(9).expand(3, 2, 9, 9)  # values that say where they stand
-    expected = F.scaled_dot_product_attention(queries, keys, places).mean(dim=1)
+    one_hot = torch.eye(9).expand(3, 2, 9, 9)  # values that say where they stand
+    expected = F.scaled_dot_product_attention(queries, keys, one_hot).mean(dim=1)
     torch.testing.assert_close(attention.weights(queries, keys), expected)
 
 
@@ -43,7 +43,7 @@ def test_attention_sums_to_one_and_gates_lie_between_zero_and_one(variant):
 @torch.no_grad()
 @VARIANTS
 def test_attention_and_gates_are_those_of_the_forward_pass(variant):
-    """Recomputed with torch's own attention from what enters MGCA when the logits are computed."""
+    """Recomputed with torch's attention from the inputs of MGCA in the forward pass."""
     model, views, tokens = tiny_model(**variant).eval(), random_views(2), random_tokens(2, 3, 6)
     mgca, entered = model.decoder.mgca, []
     mgca.register_forward_pre_hook(lambda module, inputs: entered.append(inputs[0]))
@@ -53,10 +53,10 @@ def test_attention_and_gates_are_those_of_the_forward_pass(variant):
     seen = model.explain(views, tokens)
 
     def torch_attention(ours, memory):
-        theirs = torch.nn.MultiheadAttention(32, 2, batch_first=True)
-        theirs.in_proj_weight.data, theirs.in_proj_bias.data = ours.in_proj.weight, ours.in_proj.bias
-        theirs.out_proj.load_state_dict(ours.out_proj.state_dict())
-        return theirs(s, memory, memory)
+        reference = torch.nn.MultiheadAttention(32, 2, batch_first=True)
+        reference.in_proj_weight.data, reference.in_proj_bias.data = ours.in_proj.weight, ours.in_proj.bias
+        reference.out_proj.load_state_dict(ours.out_proj.state_dict())
+        return reference(s, memory, memory)
 
     a_rgb, over_rgb = torch_attention(mgca.attend_rgb, memory[:, 0])
     a_sem, over_sem = torch_attention(mgca.attend_sem, memory[:, 1])
@@ -71,7 +71,7 @@ def test_attention_and_gates_are_those_of_the_forward_pass(variant):
 
 
 @torch.no_grad()
-def test_later_words_move_no_earlier_attention():
+def test_later_words_do_not_change_earlier_attention():
     model, views, tokens = tiny_model().eval(), random_views(2), random_tokens(2, 1, 6)
     changed = tokens.clone()
     changed[..., 4:] = START

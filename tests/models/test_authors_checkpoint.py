@@ -1,4 +1,4 @@
-"""Released checkpoints that do not fit: the parameter is named; what is never used may be absent."""
+"""Errors name the parameter of an authors' checkpoint that does not fit; unused parameters may be missing."""
 
 import json
 import os
@@ -20,7 +20,7 @@ WORDS = ["<pad>", *(f"w{i}" for i in range(4)), "<unk>", "<start>", "<end>"]
 
 
 def content() -> dict[str, Any]:
-    """A checkpoint that fits WORDS."""
+    """The content of a checkpoint for WORDS."""
     return authors_modules.checkpoint(authors_modules.build(len(WORDS), layers=1))
 
 
@@ -96,23 +96,23 @@ def with_a_list_of_parameters(content: dict) -> None:
     ("change", "message"),
     [
         (without_a_parameter, r"lacks encoder_feat.projection2.bias"),
-        (with_one_more, r"has decoder.extra.weight besides"),
+        (with_one_more, r"has the unknown weight decoder.extra.weight"),
         (
             of_another_shape,
-            r"has encoder_feat.LN.0.weight as \(8,\) torch.float32, not \(32,\) torch.float32",
+            r"has encoder_feat.LN.0.weight as float32 of shape \(8,\), expected float32 of shape \(32,\)",
         ),
-        (of_another_type, r"has decoder.wdc.weight as \(8, 32\) torch.float16, not \(8, 32\) torch.float32"),
+        (of_another_type, r"has decoder.wdc.weight as float16 of shape \(8, 32\), expected float32"),
         (with_other_positions, r"decoder.position_encoding.pe of the checkpoint are not the sinusoids"),
         (with_other_heads, r"same number of heads: decoder.transformer.layers.0.multihead_attn has 4"),
         (without_heads, r"same number of heads: encoder_feat.transformer.0.attention2 has two"),
         (without_attention, r"lacks encoder_feat.transformer.0.attention2"),
         (with_a_shorter_trunk, r"lacks encoder_image2.net.6.1.bn1.bias.*resnet18"),
         (with_a_flat_projection, r"has encoder_feat.projection.weight as \(\)"),
-        (with_text_for_a_tensor, r"decoder.wdc.bias of the checkpoint is no tensor"),
-        (with_a_list_of_parameters, r"decoder.wdc of the checkpoint is no pickled module: its _buffers"),
+        (with_text_for_a_tensor, r"decoder.wdc.bias of the checkpoint is not a tensor"),
+        (with_a_list_of_parameters, r"decoder.wdc of the checkpoint is not a pickled module: its _buffers"),
     ],
 )
-def test_what_does_not_fit_is_named(change, message, tmp_path):
+def test_parameter_that_does_not_fit_is_named(change, message, tmp_path):
     bad = content()
     change(bad)
     refuse(authors_modules.save(bad, tmp_path / "bad.pt"), message)
@@ -126,7 +126,7 @@ def test_another_word_map_is_refused(tmp_path):
         import_authors.main(command(path, [*WORDS, "more"]))
 
 
-def test_what_the_released_code_never_uses_may_be_absent(tmp_path):
+def test_unused_parameters_of_the_authors_code_may_be_missing(tmp_path):
     theirs = content()
     layer, decoder = theirs["encoder_feat"].transformer[0], theirs["decoder"]
     del (
@@ -147,9 +147,9 @@ def test_what_the_released_code_never_uses_may_be_absent(tmp_path):
 
 def test_the_checkpoint_is_not_overwritten(tmp_path):
     path = authors_modules.save(content(), tmp_path / "theirs.pt")
-    with pytest.raises(ValueError, match="--output .*theirs.pt is the checkpoint that is read"):
+    with pytest.raises(ValueError, match="--output .*theirs.pt must not be the input file"):
         import_authors.main([*command(path)[:-1], str(path)])
-    with pytest.raises(FileNotFoundError, match="gone.pt not found: give a checkpoint of the released code"):
+    with pytest.raises(FileNotFoundError, match="gone.pt not found: give a checkpoint of the authors' code"):
         import_authors.main(command(tmp_path / "gone.pt"))
 
 
@@ -161,7 +161,7 @@ class Hostile:
         return os.mkdir, (str(self.path),)
 
 
-def test_the_command_ends_in_one_line(tmp_path):
+def test_errors_of_the_command_are_one_line(tmp_path):
     torch.save(Hostile(tmp_path / "mark"), tmp_path / "bad.pt")
     argv = [sys.executable, "tools/import_authors.py", *command(tmp_path / "bad.pt")]
     done = subprocess.run(argv, capture_output=True, text=True, cwd=CONFIGS.parent)

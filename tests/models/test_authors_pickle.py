@@ -1,4 +1,4 @@
-"""Pickles that are no released checkpoint: code in them never runs, and what it is is named."""
+"""Pickles that are not authors' checkpoints: their code is not executed, and the error names it."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.authors.pickle_reader import read_released
+from models.authors.pickle_reader import read_authors_checkpoint
 from tests.conftest import CONFIGS
 from tests.helpers import authors_modules
 
@@ -26,7 +26,7 @@ def content() -> dict[str, Any]:
 
 def refuse(path: Path, message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        read_released(path)
+        read_authors_checkpoint(path)
     assert "\n" not in str(caught.value)
 
 
@@ -95,7 +95,7 @@ def tar_of_torch_0_1(content: Any, path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_the_attacks_would_run_if_they_were_let(name, tmp_path):
+def test_attacks_work_with_plain_pickle(name, tmp_path):
     zip_file(ATTACKS[name](tmp_path / "mark"), tmp_path / "bad.pt")
     torch.load(tmp_path / "bad.pt", weights_only=False)
     assert (tmp_path / "mark").exists()
@@ -104,11 +104,14 @@ def test_the_attacks_would_run_if_they_were_let(name, tmp_path):
 @pytest.mark.parametrize(
     "place", [in_scores, in_an_adams_state, in_a_modules_attribute, in_place_of_a_module, under_another_key]
 )
-def test_no_attack_runs_wherever_it_stands(place, tmp_path):
+def test_attacks_anywhere_in_the_file_do_not_run(place, tmp_path):
     bad = content()
     place(bad, ATTACKS["posix.system"](tmp_path / "mark"))
     path = authors_modules.save(bad, tmp_path / "bad.pth.tar")
-    refuse(path, r"bad.pth.tar is refused \(it holds posix.system\): only tensors and the released classes")
+    refuse(
+        path,
+        r"bad.pth.tar is refused \(it holds posix.system\): it may hold only tensors and the authors'",
+    )
     assert not (tmp_path / "mark").exists()
 
 
@@ -116,7 +119,7 @@ def test_no_attack_runs_wherever_it_stands(place, tmp_path):
     "save", [zip_file, file_before_torch_1_6, plain_pickle, newest_pickle, tar_of_torch_0_1]
 )
 @pytest.mark.parametrize("name", ATTACKS)
-def test_no_attack_runs_in_any_form_of_file(name, save, tmp_path):
+def test_attacks_in_any_file_format_do_not_run(name, save, tmp_path):
     save({"epoch": ATTACKS[name](tmp_path / "mark")}, tmp_path / "bad.pth.tar")
     named = save in (zip_file, file_before_torch_1_6, plain_pickle)
     refuse(
@@ -132,7 +135,7 @@ def test_unknown_classes_are_refused_by_name(module, tmp_path, monkeypatch):
     home = types.ModuleType(module)
     home.Strange = strange
     bad = {**content(), "epoch": strange()}
-    with authors_modules.released_names(), monkeypatch.context() as imports:
+    with authors_modules.authors_names(), monkeypatch.context() as imports:
         imports.setitem(sys.modules, module, home)
         torch.save(bad if module == "strange_module" else {"epoch": strange()}, tmp_path / "bad.pt")
     refuse(tmp_path / "bad.pt", rf"is refused \(it holds {module}.Strange\)")
@@ -158,8 +161,8 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
         (tmp_path / "bad.pt").write_bytes(data)
         refuse(tmp_path / "bad.pt", r"bad.pt is refused \(.+\)")
     torch.save([1, 2], tmp_path / "bad.pt")
-    refuse(tmp_path / "bad.pt", r"is no checkpoint of the released code: it has no encoder_image")
+    refuse(tmp_path / "bad.pt", r"is not a checkpoint of the authors' code: it has no encoder_image")
     torch.save(
         dict.fromkeys(("encoder_image", "encoder_image2", "encoder_feat", "decoder"), 3), tmp_path / "bad.pt"
     )
-    refuse(tmp_path / "bad.pt", r"encoder_image of the checkpoint is no pickled module")
+    refuse(tmp_path / "bad.pt", r"encoder_image of the checkpoint is not a pickled module")

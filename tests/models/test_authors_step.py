@@ -1,4 +1,4 @@
-"""One training step with the released settings gives the released gradients and BatchNorm statistics."""
+"""A training step with the authors' settings gives the gradients and BatchNorm statistics of their code."""
 
 import json
 from dataclasses import replace
@@ -8,7 +8,7 @@ import torch
 
 from configs import Config
 from configs.command_line import load
-from models.authors.checkpoint import released_name
+from models.authors.checkpoint import authors_name
 from tests.conftest import CONFIGS
 from tests.helpers import authors_modules, naive
 from tools import import_authors
@@ -25,11 +25,11 @@ FROZEN = ("net.0.", "net.1.", "net.4.")  # conv1, bn1, layer1
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    """An imported checkpoint's content, and the released parameters by name."""
+    """An imported checkpoint's content, and the authors' parameters by name."""
     folder, modules = tmp_path_factory.mktemp("step"), authors_modules.build(len(WORDS))
-    theirs = authors_modules.save(authors_modules.checkpoint(modules), folder / "theirs.pth.tar")
+    reference = authors_modules.save(authors_modules.checkpoint(modules), folder / "theirs.pth.tar")
     (folder / "words.json").write_text(json.dumps({word: index for index, word in enumerate(WORDS)}))
-    argv = [str(theirs), "--word_map", str(folder / "words.json"), "--output", str(folder / "ours.pt")]
+    argv = [str(reference), "--word_map", str(folder / "words.json"), "--output", str(folder / "ours.pt")]
     import_authors.main(argv)
     return load_checkpoint(folder / "ours.pt"), authors_modules.tensors_of(modules)
 
@@ -71,7 +71,7 @@ def naive_step(tensors, batch):
 
 
 def without_zero_gradients(name, gradient):
-    """A gradient without biases whose true one is 0: those of keys and of convolutions before BatchNorm."""
+    """Gradients without those that are exactly 0: biases of keys and of convolutions before BatchNorm."""
     if name.endswith("in_proj_bias"):
         query, _, value = gradient.chunk(3)
         return torch.cat([query, value])
@@ -88,15 +88,15 @@ def test_gradients_of_a_step(checkpoint, batch, clip_value):
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     compared = clamped = 0
     for name, parameter in model.named_parameters():
-        theirs = released_name(name)
-        gradient = expected[theirs].grad
+        reference = authors_name(name)
+        gradient = expected[reference].grad
         assert (parameter.grad is None) == (gradient is None), name
         if gradient is not None:
             scale = gradient.abs().max()
-            if clip_value and not theirs.startswith("encoder_feat"):
+            if clip_value and not reference.startswith("encoder_feat"):
                 clamped += int((gradient.abs() > clip_value).sum())
                 gradient = gradient.clamp(-clip_value, clip_value)
-            ours, right = (without_zero_gradients(theirs, g) for g in (parameter.grad, gradient))
+            ours, right = (without_zero_gradients(reference, g) for g in (parameter.grad, gradient))
             torch.testing.assert_close(ours, right, rtol=1e-5, atol=1e-6 * scale, msg=name)
             compared += right.numel()
     assert compared > 1_000_000
@@ -107,13 +107,13 @@ def test_statistics_after_a_step(checkpoint, batch):
     content, tensors = checkpoint
     model, _ = our_step(content, batch, 0.0)
     expected, _ = naive_step(tensors, batch)
-    statistics = {released_name(n): b for n, b in model.named_buffers() if "running_" in n}
+    statistics = {authors_name(n): b for n, b in model.named_buffers() if "running_" in n}
     assert statistics.keys() == {name for name in expected if "running_" in name}
     for name, ours in statistics.items():
         torch.testing.assert_close(ours, expected[name], rtol=1e-5, atol=1e-8, msg=name)
 
 
-def test_the_released_recipe():
+def test_authors_training_recipe():
     recipe = load(CONFIGS / "second_cc_authors.yaml")
     assert (recipe.train.clip_value, recipe.train.clip_fusion, recipe.train.learning_rate) == (
         5.0,

@@ -1,4 +1,4 @@
-"""Beam search on a decoder that is a table: against the rule written naively, and against all captions."""
+"""Beam search on a decoder that is a table, compared with a naive implementation and with all captions."""
 
 import itertools
 import random
@@ -14,7 +14,7 @@ START, END = 1, 2
 
 @dataclass
 class Table:
-    """A decoder whose next-word log-probabilities are drawn for each pair and prefix."""
+    """A decoder with random next-word log-probabilities for each pair and prefix."""
 
     vocabulary: int = 4
     seed: int = 0
@@ -54,8 +54,8 @@ def search(table, pairs, beam_size, max_steps=6, best=1):
     )
 
 
-def released_rule(table, pair, beam_size, max_steps):
-    """One pair, one step at a time, as the rule is written: (words, score, finished), finished ones first."""
+def authors_rule(table, pair, beam_size, max_steps):
+    """A naive beam search of one pair: (words, score, finished), finished captions first."""
     alive, finished = [((START,), 0.0)], []
     width = min(beam_size, table.vocabulary)
     for _ in range(max_steps):
@@ -73,33 +73,33 @@ def released_rule(table, pair, beam_size, max_steps):
     return sorted(finished, key=lambda h: -h[1]) + sorted(unfinished, key=lambda h: -h[1])
 
 
-def assert_same(found, expected):
-    assert [tuple(h.tokens) for h in found] == [words for words, _, _ in expected]
-    assert [h.finished for h in found] == [finished for _, _, finished in expected]
-    assert [h.log_prob for h in found] == pytest.approx([score for _, score, _ in expected], abs=1e-5)
+def assert_same(actual, expected):
+    assert [tuple(h.tokens) for h in actual] == [words for words, _, _ in expected]
+    assert [h.finished for h in actual] == [finished for _, _, finished in expected]
+    assert [h.log_prob for h in actual] == pytest.approx([score for _, score, _ in expected], abs=1e-5)
 
 
 @pytest.mark.parametrize("beam_size", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("seed", range(8))
-def test_every_answer_follows_the_released_rule(beam_size, seed):
+def test_every_answer_follows_the_authors_rule(beam_size, seed):
     table = Table(vocabulary=5, seed=seed)
-    found = search(table, list(range(7)), beam_size, best=beam_size)
-    for pair, answers in enumerate(found):
-        assert_same(answers, released_rule(table, pair, beam_size, 6))
+    actual = search(table, list(range(7)), beam_size, best=beam_size)
+    for pair, answers in enumerate(actual):
+        assert_same(answers, authors_rule(table, pair, beam_size, 6))
 
 
 @pytest.mark.parametrize("beam_size", [1, 3, 4])
 @pytest.mark.parametrize("seed", range(8))
-def test_stopping_early_for_one_answer_changes_nothing(beam_size, seed):
+def test_early_stop_does_not_change_the_best_answer(beam_size, seed):
     table = Table(vocabulary=5, seed=seed, sharpness=4.0)
     for best in (1, 2):
         for pair, answers in enumerate(search(table, list(range(7)), beam_size, best=best)):
-            assert_same(answers, released_rule(table, pair, beam_size, 6)[:best])
+            assert_same(answers, authors_rule(table, pair, beam_size, 6)[:best])
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_wide_beams_find_the_best_caption_of_all(seed):
-    """A beam wider than there are captions prunes nothing, so that it must find the best of them."""
+    """With more beams than captions nothing is pruned, so the search must find the best caption."""
     table, steps = Table(vocabulary=3, seed=seed, sharpness=0.3), 3
     scores = {}
     for length in range(steps):
@@ -148,7 +148,7 @@ def test_one_beam_is_argmax():
 
 
 class Fixed(Table):
-    """The same row after every prefix."""
+    """A decoder with the same probabilities after every prefix."""
 
     def __init__(self, probabilities):
         super().__init__(vocabulary=len(probabilities))
@@ -163,7 +163,7 @@ def test_end_can_come_first():
     assert (answer.tokens, answer.finished) == ([], True)
 
 
-def test_no_finisher_answers_with_the_best_unfinished_beam():
+def test_without_finished_beams_the_best_unfinished_one_is_returned():
     answer = search(Fixed([0.9, 0.09, 1e-12, 0.01]), [0, 1], 2, max_steps=5)[1][0]
     assert (answer.tokens, answer.finished) == ([0] * 5, False)
 
@@ -177,8 +177,8 @@ def test_no_pairs_no_answers():
     assert search(Table(), torch.empty(0, dtype=torch.long).tolist(), 2) == []
 
 
-def test_of_equal_scores_the_one_finished_first_wins():
-    """After one word `<end>` is certain or costs what the detour costs: both captions score log 0.5."""
+def test_first_finished_of_equal_scores_wins():
+    """Both captions have the score log 0.5."""
 
     class Equal(Table):
         def row(self, pair, prefix):

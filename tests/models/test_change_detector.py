@@ -1,4 +1,4 @@
-"""The change detector: what it looks at, what its loss asks for, that it learns; settings and checkpoints."""
+"""The change detector: its inputs, loss and training, its settings and checkpoints."""
 
 import json
 import math
@@ -21,11 +21,11 @@ from tools.engine.checkpoint import (
     restore_detector,
     restore_model,
     save_checkpoint,
-    start_from,
 )
 from tools.engine.detection_task import DetectionLoss, given_classes
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
+from tools.engine.run_state import start_from
 from tools.engine.training_steps import Progress, TrainingSteps
 from tools.scoring.detection import TITLES
 
@@ -56,12 +56,12 @@ def painted_pairs() -> torch.Tensor:
 
 @pytest.mark.parametrize("size", [(32, 32), (37, 50)])
 def test_logits_are_as_large_as_the_images(size):
-    found = tiny_detector()(torch.zeros(2, 4, 3, *size, dtype=torch.uint8))
-    assert found.change.shape == (2, *size)
-    assert found.classes.shape == (2, 2, len(CLASSES), *size)
+    actual = tiny_detector()(torch.zeros(2, 4, 3, *size, dtype=torch.uint8))
+    assert actual.change.shape == (2, *size)
+    assert actual.classes.shape == (2, 2, len(CLASSES), *size)
 
 
-def test_it_looks_at_the_images_alone():
+def test_detector_depends_only_on_the_images():
     model, views = tiny_detector().eval(), random_views(2)
     void = views.clone()
     void[:, 2:] = 0
@@ -69,7 +69,7 @@ def test_it_looks_at_the_images_alone():
         assert torch.equal(model(other).change, model(views).change)
 
 
-def test_dates_swapped_swap_the_classes():
+def test_swapping_dates_swaps_classes():
     model, views = tiny_detector().eval(), random_views(2)
     torch.testing.assert_close(model(views[:, [1, 0]]).classes, model(views).classes.flip(1))
 
@@ -77,7 +77,7 @@ def test_dates_swapped_swap_the_classes():
 @pytest.mark.parametrize(
     "settings", [{}, {"trained_from": "layer2", "trunk_batchnorm": "frozen"}], ids=["live", "frozen"]
 )
-def test_gradients_reach_every_parameter_that_learns(settings):
+def test_every_trained_parameter_gets_a_gradient(settings):
     model = tiny_detector(**settings).train()
     views = painted_pairs()
     DetectionLoss("float32")(model, {"views": views, "index": torch.arange(4)}).backward()
@@ -86,25 +86,25 @@ def test_gradients_reach_every_parameter_that_learns(settings):
     assert all(p.grad.any() for p in model.parameters() if p.requires_grad)
 
 
-def test_loss_of_a_detector_that_knows_nothing():
+def test_loss_of_uniform_predictions():
     """All logits 0: log 2 of change, log 7 of classes, and the same classes at both dates."""
     truth = torch.zeros(2, 2, 4, 4, dtype=torch.long)
     truth[0, 1, 0] = BUILDING  # a quarter of the first pair; the first date's map is void, as LEVIR-MCI's
-    found = Detection(torch.zeros(2, 4, 4), torch.zeros(2, 2, 7, 4, 4))
-    changed, unchanged = detection_loss(found, truth).tolist()
+    actual = Detection(torch.zeros(2, 4, 4), torch.zeros(2, 2, 7, 4, 4))
+    changed, unchanged = detection_loss(actual, truth).tolist()
     assert changed == pytest.approx(math.log(2) + math.log(7) + 1 / 4)
     assert unchanged == pytest.approx((1 - BALANCE) * math.log(2), abs=1e-6)
 
 
-def test_loss_of_a_detector_that_knows_all():
+def test_loss_of_perfect_predictions():
     truth = torch.zeros(1, 2, 4, 4, dtype=torch.long)
     truth[0, :, 0] = torch.tensor([[GRASS], [BUILDING]])
     classes = 50 * torch.nn.functional.one_hot(truth, 7).permute(0, 1, 4, 2, 3).float()
-    found = Detection(50 * (truth[:, 0] > 0).float() - 25, classes)
-    assert detection_loss(found, truth).item() == pytest.approx(0, abs=1e-5)
+    actual = Detection(50 * (truth[:, 0] > 0).float() - 25, classes)
+    assert detection_loss(actual, truth).item() == pytest.approx(0, abs=1e-5)
 
 
-def test_it_learns_four_pairs_and_writes_their_maps():
+def test_detector_overfits_four_pairs():
     model, views = tiny_detector().train(), painted_pairs()
     settings = TrainConfig(learning_rate=3e-3)
     optimiser, loss = make_optimiser(model, settings), DetectionLoss("float32")
@@ -121,7 +121,7 @@ def test_it_learns_four_pairs_and_writes_their_maps():
     }  # fmt: skip
 
 
-def test_maps_are_black_where_no_change_is_found():
+def test_maps_are_black_without_change():
     model, views = tiny_detector().eval(), random_views(2)
     last = model.decoder.change_head[-1]
     with torch.no_grad():
@@ -134,10 +134,13 @@ def test_maps_are_black_where_no_change_is_found():
     assert set(map(tuple, maps.reshape(-1, 3).tolist())) <= palette
 
 
-def test_a_batch_shared_out_has_the_same_loss_and_a_spare_pair_counts_for_nothing():
+def test_divided_batch_has_the_same_loss_and_spare_pairs_do_not_count():
     model, views, loss = tiny_detector().eval(), painted_pairs(), DetectionLoss("float32")
     whole = {"views": views, "index": torch.arange(4)}
-    parts = [{name: values[part] for name, values in whole.items()} for part in (slice(0, 1), slice(1, 4))]
+    parts = [
+        {"views": views[:1], "index": torch.arange(1)},
+        {"views": views[1:], "index": torch.arange(1, 4)},
+    ]
     spare = {"views": views[:1], "index": torch.tensor([SPARE])}
     assert loss.count(whole) == 4 == sum(map(loss.count, parts)) + loss.count(spare)
     total = sum(loss(model, part) for part in [*parts, spare])
@@ -174,7 +177,7 @@ def detector_content() -> dict:
     return {"model": model.state_dict(), "config": config.to_dict(), "image_size": [32, 32]}
 
 
-def test_a_checkpoint_comes_back_and_each_network_is_refused_where_the_other_is_needed(tmp_path):
+def test_checkpoint_is_restored_and_models_of_the_other_task_are_refused(tmp_path):
     content = detector_content()
     save_checkpoint(tmp_path / "best.pt", content)
     restored = restore_detector(load_checkpoint(tmp_path / "best.pt"))

@@ -1,4 +1,4 @@
-"""What holds for every captioning model: a new file of models/ is tested here without further ado."""
+"""Tests that every captioning model must pass; a new file of models/ is tested automatically."""
 
 import json
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_settings_have_the_models_name_and_help_texts(name):
     assert not [option for option, text in options.items() if not text]
 
 
-def test_it_sees_the_views_that_it_names_and_no_other(name):
+def test_model_depends_only_on_its_views(name):
     model, views, tokens = model_of(name), random_views(1), random_tokens(1, 4)
     logits = model(views, tokens)
     for number, view in enumerate(VIEWS):
@@ -111,7 +111,7 @@ def test_every_parameter_gets_a_gradient(name):
     assert not [key for key, value in learning.items() if value.grad is None]
 
 
-def test_the_optimiser_reaches_every_parameter_once(name):
+def test_optimiser_has_every_parameter_once(name):
     model = tiny_model(name=name)
     parts = [parameter for part in model.parts().values() for parameter in part.parameters()]
     assert "decoder" in model.parts()
@@ -120,7 +120,7 @@ def test_the_optimiser_reaches_every_parameter_once(name):
 
 
 @torch.no_grad()
-def test_later_words_and_padding_move_no_earlier_logit(name):
+def test_later_words_and_padding_do_not_change_earlier_logits(name):
     model, views, tokens = model_of(name), random_views(2), random_tokens(2, 6)
     logits = model(views, tokens)
     changed = tokens.clone()
@@ -131,7 +131,7 @@ def test_later_words_and_padding_move_no_earlier_logit(name):
 
 
 @torch.no_grad()
-def test_features_stand_for_views(name):
+def test_features_replace_views(name):
     model, views, tokens = model_of(name), random_views(2), random_tokens(2, 5)
     features = model.features(views)
     torch.testing.assert_close(model.fuse(features), model.encode(views), rtol=0, atol=0)
@@ -144,7 +144,7 @@ def test_features_stand_for_views(name):
 
 
 @torch.no_grad()
-def test_a_checkpoint_gives_the_model_back(name, tmp_path):
+def test_checkpoint_restores_the_model(name, tmp_path):
     model = model_of(name)
     words = [f"word{number}" for number in range(1, VOCABULARY_SIZE - 3)]
     words = ["<pad>", *words, "<unk>", "<start>", "<end>"]
@@ -185,14 +185,16 @@ def test_training_and_captioning(name, demo_input, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_a_resumed_run_ends_like_an_uninterrupted_one(name, demo_input, tmp_path):
+def test_resumed_run_equals_uninterrupted_run(name, demo_input, tmp_path):
     run_training(name, demo_input, tmp_path / "whole", **{"train.epochs": 2})
     run_training(name, demo_input, tmp_path / "parts")
     run_training(name, demo_input, tmp_path / "parts", "--resume", **{"train.epochs": 2})
     logs = []
     for folder in (tmp_path / "whole", tmp_path / "parts"):
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        logs.append([{key: value for key, value in line.items() if key != "seconds"} for line in lines])
+        for line in lines:
+            del line["seconds"]
+        logs.append(lines)
     assert logs[0] == logs[1]
     whole, parts = (load_checkpoint(tmp_path / run / "last.pt")["model"] for run in ("whole", "parts"))
     assert all(torch.equal(value, parts[key]) for key, value in whole.items())

@@ -55,7 +55,7 @@ def test_logits_equal_the_equations():
 
 
 @torch.no_grad()
-def test_a_future_word_moves_no_past_logit():
+def test_future_words_do_not_change_past_logits():
     model, tokens = decoder(), random_tokens(3, 2, 6)
     changed = tokens.clone()
     changed[..., 4:] = START
@@ -65,7 +65,7 @@ def test_a_future_word_moves_no_past_logit():
 
 
 @torch.no_grad()
-def test_captions_of_a_pair_do_not_see_each_other():
+def test_captions_of_a_pair_are_independent():
     model, tokens = decoder(), random_tokens(3, 4, 6)
     alone = torch.cat([model(tokens[:, k : k + 1], MEMORY) for k in range(4)], dim=1)
     torch.testing.assert_close(model(tokens, MEMORY), alone, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,5 @@
-"""Captions and log-probabilities of the model equal those of the released procedure, which decodes a pair at
-a time and reads every prefix anew; and the procedure itself is what it says."""
+"""Captions and log-probabilities equal those of the authors' procedure, which decodes one pair at a time and
+recomputes every prefix. The procedure itself is tested too."""
 
 import itertools
 from copy import deepcopy
@@ -17,9 +17,9 @@ from data.sources import read_pairs
 from data.synthetic import make_pair
 from models.mmodalcc import MModalCC
 from tests.helpers.tiny import (
+    AUTHORS,
     END,
     PAD,
-    RELEASED,
     START,
     VOCABULARY_SIZE,
     random_tokens,
@@ -38,9 +38,9 @@ from tools.studies.authors_procedure import (
     authors_step,
 )
 
-VARIANTS = pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
+VARIANTS = pytest.mark.parametrize("variant", [{}, AUTHORS], ids=["paper", "authors"])
 BEAMS = pytest.mark.parametrize("beam_size", [1, 3, 4, 8])
-LENGTHS = [0, 1, 2, 4, 5, 7, 8, 3]  # words of the captions that the eight demo pairs are taught
+LENGTHS = [0, 1, 2, 4, 5, 7, 8, 3]  # words of the captions that the eight demo pairs are trained_model
 
 
 @cache
@@ -55,9 +55,9 @@ def as_views(pairs: list[list[np.ndarray]]) -> torch.Tensor:
 
 
 @cache
-def taught(released: bool) -> MModalCC:
-    """A model whose decoder has half learnt one caption for each demo pair, long and short ones."""
-    model = tiny_model(**(RELEASED if released else {})).eval()
+def trained_model(authors: bool) -> MModalCC:
+    """A model whose decoder was trained for a while on long and short captions of the demo pairs."""
+    model = tiny_model(**(AUTHORS if authors else {})).eval()
     tokens = torch.full((len(LENGTHS), 1, 10), PAD)
     for row, words in enumerate(LENGTHS):
         tokens[row, 0, : words + 2] = torch.tensor([START, *random_tokens(words, seed=row), END])
@@ -81,10 +81,10 @@ def assert_same(model: MModalCC, views: torch.Tensor, beam_size: int, *batch_siz
     oracle = [authors_captions(plain, pair, start=START, end=END, beam_size=beam_size) for pair in views]
     for size, best in itertools.product(batch_sizes, {1, min(beam_size, VOCABULARY_SIZE)}):
         batches = views.split(size)
-        found = [
+        actual = [
             model.caption(batch, start=START, end=END, beam_size=beam_size, best=best) for batch in batches
         ]
-        for answers, expected in zip(itertools.chain(*found), oracle, strict=True):
+        for answers, expected in zip(itertools.chain(*actual), oracle, strict=True):
             assert len(answers) == best
             for answer, other in zip(answers, expected, strict=False):
                 assert answer.log_prob == pytest.approx(other.log_prob, rel=1e-5, abs=1e-4)
@@ -96,14 +96,14 @@ def assert_same(model: MModalCC, views: torch.Tensor, beam_size: int, *batch_siz
 @BEAMS
 @VARIANTS
 def test_demo_pairs_with_early_and_late_finishers(variant, beam_size):
-    found = assert_same(taught(variant is RELEASED), demo_views(), beam_size, 1, 3, 8)
-    assert len({len(answers[0].tokens) for answers in found}) > 3
+    actual = assert_same(trained_model(variant is AUTHORS), demo_views(), beam_size, 1, 3, 8)
+    assert len({len(answers[0].tokens) for answers in actual}) > 3
 
 
 @BEAMS
 @pytest.mark.parametrize(("bias", "length", "finished"), [(-50, 9, False), (50, 0, True)])
-def test_nobody_finishes_and_everybody_at_once(beam_size, bias, length, finished):
-    model = deepcopy(taught(False))
+def test_all_beams_unfinished_or_all_finished_at_once(beam_size, bias, length, finished):
+    model = deepcopy(trained_model(False))
     model.decoder.output.bias.data[END] += bias
     for answers in assert_same(model, demo_views()[:4], beam_size, 3):
         assert (len(answers[0].tokens), answers[0].finished) == (length, finished)
@@ -113,12 +113,12 @@ def test_nobody_finishes_and_everybody_at_once(beam_size, bias, length, finished
 def test_identical_pairs_and_identical_dates(beam_size):
     views = demo_views()[[2, 2, 5]].clone()
     views[2, 1::2] = views[2, ::2]
-    first, second, _ = assert_same(taught(False), views, beam_size, 3)
+    first, second, _ = assert_same(trained_model(False), views, beam_size, 3)
     assert [answer.tokens for answer in first] == [answer.tokens for answer in second]
 
 
 def test_more_beams_than_words():
-    assert_same(taught(False), demo_views()[:4], 50, 3)
+    assert_same(trained_model(False), demo_views()[:4], 50, 3)
 
 
 @BEAMS
@@ -132,7 +132,7 @@ def test_random_pairs_and_weights(variant, beam_size):
 @BEAMS
 def test_real_pairs(real_pairs, beam_size):
     pairs = [pair for pair in read_pairs(real_pairs) if pair.split == "test"][:12]
-    assert_same(taught(False), as_views([read_views(pair.views) for pair in pairs]), beam_size, 5)
+    assert_same(trained_model(False), as_views([read_views(pair.views) for pair in pairs]), beam_size, 5)
 
 
 @VARIANTS
@@ -145,7 +145,7 @@ def test_a_trunk_call_for_each_view_gives_the_same_memory(variant):
 
 
 @VARIANTS
-def test_the_released_step_has_our_loss_and_learns(variant):
+def test_the_authors_step_has_our_loss_and_learns(variant):
     views, tokens = random_views(4), random_tokens(4, 7)
     tokens[0, 5:], tokens[1:, -1] = PAD, END
     ours = tiny_model(**variant).train()

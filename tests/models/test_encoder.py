@@ -1,4 +1,4 @@
-"""The Siamese trunk: what learns, what stays, how weights get in."""
+"""The Siamese trunk: trained and frozen layers, and loading of weights."""
 
 import pytest
 import torch
@@ -31,14 +31,15 @@ def test_the_two_dates_are_treated_alike():
     torch.testing.assert_close(siamese(DATES.flip(1)), siamese(DATES).flip(1))
 
 
-def test_images_of_the_same_plain_colour_are_alike():
-    kept, places = distinct(torch.tensor([[SEVERAL, 0x102030], [0, 0x102031], [0x102030, SEVERAL], [0, 0]]))
+def test_plain_images_of_one_colour_are_encoded_once():
+    codes = torch.tensor([[SEVERAL, 0x102030], [0, 0x102031], [0x102030, SEVERAL], [0, 0]])
+    kept, positions = distinct(codes)
     assert kept.tolist() == [0, 1, 2, 3, 5]
-    assert places.tolist() == [0, 1, 2, 3, 1, 4, 2, 2]
+    assert positions.tolist() == [0, 1, 2, 3, 1, 4, 2, 2]
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_void_maps_go_through_the_trunk_as_one(training):
+def test_void_maps_are_encoded_once(training):
     siamese, twin = (encoder(trained_from="conv1").train(training) for _ in range(2))
     dates, plain = DATES.clone(), torch.tensor([[0x404040, 0x404040], [0x404040, SEVERAL]])
     dates[0], dates[1, 0] = 0.25, 0.25
@@ -57,7 +58,7 @@ def test_void_maps_go_through_the_trunk_as_one(training):
 
 
 @pytest.mark.parametrize("trained_from", ["conv1", "layer1", "layer2", "layer3", "nothing"])
-def test_only_the_stages_that_learn_get_gradients(trained_from):
+def test_only_trained_stages_get_gradients(trained_from):
     siamese = encoder(trained_from=trained_from, batchnorm="live")
     features = siamese(DATES)
     if trained_from == "nothing":
@@ -79,7 +80,7 @@ def test_frozen_batchnorm_keeps_statistics_and_scales_in_training():
     assert not any("bn" in name and p.requires_grad for name, p in siamese.named_parameters())
 
 
-def test_frozen_batchnorm_stays_frozen_where_several_processes_train():
+def test_frozen_batchnorm_stays_frozen_with_several_processes():
     siamese = encoder()
     names = list(siamese.state_dict())
     share_batchnorm(siamese)
@@ -89,7 +90,7 @@ def test_frozen_batchnorm_stays_frozen_where_several_processes_train():
     assert not any(norm.training for norm in norms)
 
 
-def test_live_batchnorm_sees_each_date_alone_and_t0_first():
+def test_live_batchnorm_normalises_each_date_separately_t0_first():
     siamese, twin = encoder(batchnorm="live").train(), encoder(batchnorm="live").train()
     together = siamese(DATES)
     separate = torch.stack([twin.pool(twin.trunk(DATES[:, date])) for date in (0, 1)], dim=1)

@@ -1,4 +1,4 @@
-"""BatchNorm inside the convolutions: the same numbers."""
+"""Convolutions with fused BatchNorm compute the same values."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from models.trunks import TrunkSettings, make_trunk
 
 
 def trained(module: nn.Module) -> nn.Module:
-    """As after training: every BatchNorm has statistics and scales of its own."""
+    """A module as after training, with random statistics and scales in every BatchNorm."""
     generator = torch.Generator().manual_seed(0)
     for norm in module.modules():
         if isinstance(norm, nn.BatchNorm2d):
@@ -39,7 +39,7 @@ def test_a_folded_convolutional_block_computes_the_same():
     torch.testing.assert_close(block(u), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_other_norms_stay():
+def test_other_norms_are_not_folded():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.GroupNorm(2, 4), nn.BatchNorm2d(4))
     fold_batchnorm(model)
     assert [type(module).__name__ for module in model] == ["Conv2d", "GroupNorm", "BatchNorm2d"]

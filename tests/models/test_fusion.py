@@ -1,4 +1,4 @@
-"""Fusion: the paper's and the released wiring, checked against the equations written out."""
+"""Fusion: the wiring of the paper and of the authors' code, checked against the equations written out."""
 
 import pytest
 import torch
@@ -25,14 +25,14 @@ def fusion(layers="chained", sharing="separate", fusion_layers=2) -> Fusion:
 
 def test_attention_equals_torchs():
     ours = Attention(WIDTH, 2, 0.0)
-    theirs = torch.nn.MultiheadAttention(WIDTH, 2, batch_first=True)
-    theirs.in_proj_weight.data, theirs.in_proj_bias.data = (
+    reference = torch.nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+    reference.in_proj_weight.data, reference.in_proj_bias.data = (
         ours.in_proj.weight.data,
         ours.in_proj.bias.data.normal_(),
     )
-    theirs.out_proj.load_state_dict(ours.out_proj.state_dict())
+    reference.out_proj.load_state_dict(ours.out_proj.state_dict())
     query, memory = torch.randn(2, 5, WIDTH), torch.randn(2, 7, WIDTH)
-    torch.testing.assert_close(ours(query, memory), theirs(query, memory, memory)[0])
+    torch.testing.assert_close(ours(query, memory), reference(query, memory, memory)[0])
 
 
 def naive_cross_attention(ca: CrossAttention, query, key_value):
@@ -50,7 +50,7 @@ def naive_block(block, u):
 
 
 def naive_tokens(model, project, features):
-    """One date (B, C, h, w) -> (B, N, D), position by position."""
+    """Tokens of one date, (B, C, h, w) -> (B, N, D), computed position by position."""
     x = project(features)
     for i in range(GRID):
         for j in range(GRID):
@@ -87,12 +87,12 @@ def test_fusion_equals_the_equations(layers, sharing):
 
 
 def test_shared_weights_exist_once():
-    separate, shared = (
-        sum(p.numel() for p in fusion(sharing=s).parameters()) for s in ("separate", "shared")
-    )
+    def size(module: torch.nn.Module) -> int:
+        return sum(p.numel() for p in module.parameters())
+
+    separate, shared = size(fusion(sharing="separate")), size(fusion(sharing="shared"))
     one_layer = fusion(fusion_layers=1)
-    attention = sum(p.numel() for p in one_layer.enhance.parameters()) // 4
-    block = sum(p.numel() for p in one_layer.blocks_rgb.parameters())
+    attention, block = size(one_layer.enhance) // 4, size(one_layer.blocks_rgb)
     assert separate - shared == 2 * (3 * attention + block)
 
 

@@ -1,4 +1,4 @@
-"""The whole model: shapes, gradients, invariances, and decoding against teacher forcing."""
+"""The model MModalCC: shapes, gradients, invariances, and decoding compared with teacher forcing."""
 
 import pytest
 import torch
@@ -6,9 +6,9 @@ import torch.nn.functional as F
 
 from models import build_model
 from tests.helpers.tiny import (
+    AUTHORS,
     END,
     PAD,
-    RELEASED,
     START,
     VOCABULARY_SIZE,
     random_tokens,
@@ -17,7 +17,7 @@ from tests.helpers.tiny import (
     tiny_model,
 )
 
-VARIANTS = pytest.mark.parametrize("variant", [{}, RELEASED], ids=["paper", "released"])
+VARIANTS = pytest.mark.parametrize("variant", [{}, AUTHORS], ids=["paper", "authors"])
 
 
 @VARIANTS
@@ -49,7 +49,7 @@ def test_captions_of_a_pair_together_equal_one_by_one(variant):
     torch.testing.assert_close(model(views, tokens), alone, rtol=1e-4, atol=1e-5)
 
 
-def test_padding_moves_no_loss():
+def test_padding_does_not_change_the_loss():
     model, views, tokens = tiny_model().eval(), random_views(2), random_tokens(2, 7)
     tokens[0, 5:] = PAD
 
@@ -100,12 +100,12 @@ def test_a_captions_score_is_its_teacher_forced_log_probability(variant, beam_si
             assert answer.log_prob == pytest.approx(expected, abs=1e-3)
 
 
-def test_features_kept_from_before_give_the_same_memory():
+def test_precomputed_features_give_the_same_memory():
     model, views = tiny_model().eval(), random_views(2)
     torch.testing.assert_close(model.fuse(model.features(views)), model.encode(views))
 
 
-def test_random_trunks_differ_and_pretrained_ones_are_alike(tmp_path):
+def test_random_trunks_differ_and_pretrained_trunks_are_equal(tmp_path):
     torch.save(tiny_model().encoder_rgb.trunk.state_dict(), tmp_path / "trunk.pt")
     model = build_model(tiny_config(weights=str(tmp_path / "trunk.pt")), VOCABULARY_SIZE)
     for rgb, sem in zip(model.encoder_rgb.parameters(), model.encoder_sem.parameters(), strict=True):
@@ -116,7 +116,7 @@ def test_random_trunks_differ_and_pretrained_ones_are_alike(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_tiny_set_of_captions_is_learnt():
+def test_model_overfits_a_tiny_set_of_captions():
     model, views, tokens = tiny_model().train(), random_views(4), random_tokens(4, 6)
     tokens[:, 0], tokens[:, -1] = START, END
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
@@ -126,4 +126,4 @@ def test_a_tiny_set_of_captions_is_learnt():
         loss.backward()
         optimiser.step()
     answers = model.eval().caption(views, start=START, end=END, beam_size=2)
-    assert [found[0].tokens for found in answers] == tokens[:, 1:-1].tolist()
+    assert [actual[0].tokens for actual in answers] == tokens[:, 1:-1].tolist()

@@ -1,4 +1,4 @@
-"""Files that would take more memory than they have bytes are refused before they do."""
+"""Files that would need more memory than their size are refused before the memory is allocated."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from models.authors.pickle_reader import read_released
+from models.authors.pickle_reader import read_authors_checkpoint
 from models.safe_load import safe_load
 from tests.conftest import CONFIGS
 from tests.helpers import authors_modules
@@ -18,7 +18,7 @@ from tests.models.test_authors_pickle import Call, content
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
 
 HUGE = 20_000_000_000  # bytes
-LOADERS = pytest.mark.parametrize("load", [load_checkpoint, read_released, safe_load])
+LOADERS = pytest.mark.parametrize("load", [load_checkpoint, read_authors_checkpoint, safe_load])
 
 
 def saved(value: Any, path: Path, **options: Any) -> Path:
@@ -47,7 +47,7 @@ def refuse(load: Callable, path: Path, rule: str) -> None:
     ],
     ids=["bytearray", "tensor", "storage", "sparse"],
 )
-def test_what_makes_memory_is_refused_by_name(load, zipped, call, name, tmp_path):
+def test_objects_that_allocate_memory_are_refused_by_name(load, zipped, call, name, tmp_path):
     path = saved(
         {"format": "mmodalcc-1", "epoch": call}, tmp_path / "bad.pt", _use_new_zipfile_serialization=zipped
     )
@@ -61,12 +61,14 @@ def test_a_tensor_without_its_values_is_refused(load, tmp_path):
     refuse(load, path, r"it holds a tensor of shape \(5000000, 1, 32\) without its values")
 
 
-def test_positions_that_only_claim_their_rows_are_refused(tmp_path):
+def test_positions_with_unstored_rows_are_refused(tmp_path):
     bad = content()
     bad["decoder"].position_encoding.pe = torch.zeros(1).expand(10**12, 1, 32)
     path = authors_modules.save(bad, tmp_path / "bad.pt")
     refuse(
-        read_released, path, r"position_encoding.pe of the checkpoint is refused: .*\(1000000000000, 1, 32\)"
+        read_authors_checkpoint,
+        path,
+        r"position_encoding.pe of the checkpoint is refused: .*\(1000000000000, 1, 32\)",
     )
 
 
@@ -90,13 +92,13 @@ MEASURED = """
 import sys
 from pathlib import Path
 from tools.engine.checkpoint import load_checkpoint
-from models.authors.pickle_reader import read_released
+from models.authors.pickle_reader import read_authors_checkpoint
 def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 before = peak()
 for path in sys.argv[1:]:
-    for load in (load_checkpoint, read_released):
+    for load in (load_checkpoint, read_authors_checkpoint):
         try:
             load(Path(path))
         except ValueError:

@@ -53,7 +53,7 @@ def test_layer4_must_be_in_the_file(tmp_path):
         trunk(last_layer="layer4").load_pretrained(str(tmp_path / "short.pt"))
 
 
-def test_a_timm_trunk_learns_or_stays():
+def test_timm_trunk_is_trained_or_frozen():
     assert any(p.requires_grad for p in trunk(**TIMM).parameters())
     assert not any(p.requires_grad for p in trunk(**{**TIMM, "trained_from": "nothing"}).parameters())
     frozen = trunk(**TIMM).train()

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tools.scoring.baselines import SHORTLIST, best_constants, constant_scores, split_parts, training_captions
+from tools.scoring.baselines import SHORTLIST, best_constants, split_parts, training_captions
+from tools.scoring.constant_scores import constant_scores
 from tools.scoring.meteor import Meteor
 from tools.scoring.metrics import measure
 
@@ -33,20 +34,20 @@ def corpus(seed: int, pairs: int, vocabulary: list[str], longest: int) -> list[t
     """References of random words, one to five of each pair, with repeats within and between pairs."""
     draw = random.Random(seed)
     pool = [" ".join(draw.choices(vocabulary, k=draw.randint(1, longest))) for _ in range(2 * pairs)]
-    return [tuple(draw.choice(pool) for _ in range(draw.randint(1, 5))) for _ in range(pairs)]
+    return [tuple(draw.choices(pool, k=draw.randint(1, 5))) for _ in range(pairs)]
 
 
 def distinct(references: list[tuple[str, ...]]) -> list[str]:
-    return list(dict.fromkeys(caption for own in references for caption in own))
+    return list(dict.fromkeys(caption for texts in references for caption in texts))
 
 
 def brute_force(references: list, candidates: list[str], meteor: Meteor) -> dict[str, dict[str, float]]:
-    """Every candidate measured with all metrics as the caption of every pair."""
-    found = {}
+    """The scores of every candidate as the caption of every pair, by all metrics."""
+    actual = {}
     for caption in candidates:
-        measured = measure([(caption, own) for own in references], meteor)
-        found[caption] = {m: float(s) for m, s in measured.scores(np.ones(len(references))).items()}
-    return found
+        measured = measure([(caption, texts) for texts in references], meteor)
+        actual[caption] = {m: float(s) for m, s in measured.scores(np.ones(len(references))).items()}
+    return actual
 
 
 CORPORA = {
@@ -90,15 +91,15 @@ def test_each_part_has_its_own_constant_and_frequencies(meteor):
     parts = split_parts(references, [number < 14 for number in range(len(references))])
     captions = distinct(references)
     best = best_constants(parts, captions, meteor)
-    for part, own in parts.items():
-        exact = brute_force(own, captions, meteor)
+    for part, texts in parts.items():
+        exact = brute_force(texts, captions, meteor)
         assert exact[best[part]]["s_m"] == pytest.approx(max(s["s_m"] for s in exact.values()), abs=1e-6)
     assert best["unchanged"] in (SAME, ALIKE)
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("segments", [1, 100])
-def test_where_meteor_scores_a_sample_the_result_is_at_least_the_best_without_it(meteor, seed, segments):
+def test_meteor_on_a_sample_is_not_worse_than_without_meteor(meteor, seed, segments):
     references = corpus(10 + seed, 60, WORDS, 7)
     candidates = distinct(references)
     assert len(candidates) > SHORTLIST
@@ -126,9 +127,9 @@ def test_training_captions_are_all_distinct_captions_of_the_rows_in_use(meteor):
         changed=np.array([True, True, False, True]),
         path="train.hdf5",
     )
-    found = training_captions(reader, [0, 1, 2], meteor)
-    assert found.captions == ["a road", SAME, "a house"]
-    assert set(found.best) == {"all", "changed", "unchanged"}
-    assert found.best_of("unchanged") == SAME
+    actual = training_captions(reader, [0, 1, 2], meteor)
+    assert actual.captions == ["a road", SAME, "a house"]
+    assert set(actual.best) == {"all", "changed", "unchanged"}
+    assert actual.best_of("unchanged") == SAME
     only_changed = training_captions(reader, [0, 1], meteor)
     assert only_changed.best_of("unchanged") == only_changed.best["all"]

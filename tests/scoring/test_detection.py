@@ -36,7 +36,7 @@ def test_by_hand():
     )
 
 
-def test_changes_found_everywhere_with_the_classes_mixed_up_earn_less_than_nothing():
+def test_swapped_classes_have_a_negative_kappa():
     swapped = np.zeros((7, 7), dtype=np.int64)
     swapped[0, 0], swapped[1, 2], swapped[2, 1] = 20, 5, 5
     scores = detection_scores(swapped)
@@ -46,12 +46,12 @@ def test_changes_found_everywhere_with_the_classes_mixed_up_earn_less_than_nothi
     assert scores["f_scd"] == 0
 
 
-def test_all_right():
+def test_perfect_predictions():
     right = np.diag([50, 10, 0, 0, 0, 5, 0])
     assert detection_scores(right) == {name: percent(1) for name in detection_scores(right)}
 
 
-def test_the_floor_finds_no_change_on_the_same_pixels():
+def test_floor_predicts_no_change_on_the_same_pixels():
     floor = nothing_changed(MIXED)
     np.testing.assert_array_equal(floor.sum(0), MIXED.sum(0))
     scores = detection_scores(floor)
@@ -59,16 +59,16 @@ def test_the_floor_finds_no_change_on_the_same_pixels():
     assert [scores[name] for name in ("sek", "f_scd", "p_scd", "r_scd")] == [0, 0, 0, 0]
 
 
-def test_where_nothing_has_changed_nothing_is_divided_by_zero():
+def test_unchanged_pairs_cause_no_division_by_zero():
     unchanged = np.zeros((7, 7), dtype=np.int64)
     unchanged[0, 0] = 9
     scores = detection_scores(unchanged)
     assert (scores["oa"], scores["miou"], scores["sek"], scores["f_scd"]) == (100, 50, 0, 0)
 
 
-def test_pixels_are_counted_by_what_was_found_and_what_is_true():
-    found, truth = torch.tensor([[0, 1], [2, 2]]), torch.tensor([[0, 1], [1, 0]])
-    counted = confusion(found, truth)
+def test_pixels_are_counted_by_prediction_and_truth():
+    actual, truth = torch.tensor([[0, 1], [2, 2]]), torch.tensor([[0, 1], [1, 0]])
+    counted = confusion(actual, truth)
     assert counted.shape == (7, 7)
     assert {(i, j): int(counted[i, j]) for i, j in np.argwhere(counted)} == {
         (0, 0): 1, (1, 1): 1, (2, 1): 1, (2, 0): 1,

@@ -36,7 +36,7 @@ SEGMENTS = [
 
 
 def stand_in(folder: Path, script: str) -> Path:
-    """A program to be started in Java's place."""
+    """A program that replaces Java."""
     path = folder / "java"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
@@ -45,7 +45,7 @@ def stand_in(folder: Path, script: str) -> Path:
 
 @pytest.fixture(scope="module")
 def packaged() -> Iterator[PackagedMeteor]:
-    """pycocoevalcap's own METEOR, which has to find our Java on the PATH."""
+    """The METEOR of pycocoevalcap, with our Java on the PATH."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PATH", str(java_executable().parent))
         oracle = PackagedMeteor()
@@ -75,7 +75,7 @@ def test_a_resampled_corpus_scores_as_if_it_were_written_out(meteor, packaged, r
     assert meteor_score(sums) == pytest.approx(packaged_scores(packaged, written_out)[0], abs=1e-9)
 
 
-def test_separators_and_line_ends_in_texts_are_blanks(meteor):
+def test_separators_and_line_ends_in_texts_become_spaces(meteor):
     broken = [("a ||| road\n|||", ("a ||| road", "x\r\n")), ("|||", ROAD), ("a|||", ("b",))]
     clean = [("a road", ("a road", "x")), ("", ROAD), ("a", ("b",))]
     assert np.array_equal(meteor.rows(broken), meteor.rows(clean))
@@ -101,8 +101,8 @@ def test_the_bundled_java_runs_with_an_empty_path():
     ("script", "reason"),
     [
         ("echo no memory >&2; exit 3", "ended with code 3: no memory"),
-        ("exit 0", "ended with code 0: it said nothing"),
-        ("read line; echo 1.0 2.0; exec sleep 60", "until it said '1.0 2.0'"),
+        ("exit 0", "ended with code 0: no error message"),
+        ("read line; echo 1.0 2.0; exec sleep 60", "per segment, got '1.0 2.0'"),
         ("exec sleep 60", "gave no answer within 1 s"),
     ],
 )
@@ -122,7 +122,7 @@ def test_a_java_that_cannot_start_is_named(tmp_path):
         meteor.rows(SEGMENTS)
 
 
-def test_what_was_answered_before_java_died_stays_known(tmp_path):
+def test_answers_before_the_end_of_java_are_kept(tmp_path):
     answer = " ".join(["1.0"] * STATISTICS)
     script = f"read line; echo {answer}; read line; exit 1"
     with Meteor(java=stand_in(tmp_path, script), timeout=60) as meteor:
@@ -145,7 +145,7 @@ def test_closing_stops_a_busy_java(tmp_path):
 
 
 def test_a_signal_to_the_process_group_leaves_java_alive():
-    """As Ctrl-C or torchrun sends it, in a group of its own."""
+    """A signal as from Ctrl-C or torchrun, in a separate process group."""
     script = """
 import os, signal
 from tools.scoring.meteor import Meteor
@@ -161,7 +161,7 @@ with Meteor() as meteor:
     assert done.stdout == f"(1, {STATISTICS})\n", done.stderr
 
 
-def test_waiting_for_java_can_be_given_up(tmp_path):
+def test_waiting_for_java_can_be_interrupted(tmp_path):
     def stop() -> None:
         raise KeyboardInterrupt
 

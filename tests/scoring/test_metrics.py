@@ -21,7 +21,7 @@ WORDS = ["a", "the", "road", "house", "tree", "is", "built", "near", "river", "s
 
 @pytest.fixture
 def no_java(tmp_path: Path) -> Iterator[Meteor]:
-    """METEOR without a Java: it fails, and costs no time."""
+    """METEOR without Java, which fails immediately."""
     with Meteor(java=tmp_path / "absent") as meteor:
         yield meteor
 
@@ -33,7 +33,10 @@ def random_corpus(pairs: int, seed: int = 0) -> list[Segment]:
     def sentence(shortest: int) -> str:
         return " ".join(draw.choices(WORDS, k=draw.randint(shortest, 8)))
 
-    corpus = [(sentence(0), tuple(sentence(1) for _ in range(draw.randint(1, 5)))) for _ in range(pairs)]
+    corpus = []
+    for _ in range(pairs):
+        caption = sentence(0)
+        corpus.append((caption, tuple(sentence(1) for _ in range(draw.randint(1, 5)))))
     return corpus + corpus[: pairs // 4]
 
 
@@ -58,9 +61,9 @@ def test_scores_equal_the_packaged_ones(no_java):
     measured = measure(segments, no_java)
     corpus, each = packaged_scores(segments)
     assert measured.scores(np.ones(len(segments))) == pytest.approx(corpus, abs=1e-9)
-    own = scores_from_sums(measured.rows)
+    texts = scores_from_sums(measured.rows)
     for metric, expected in each.items():
-        assert own[metric] == pytest.approx(expected, abs=1e-9)
+        assert texts[metric] == pytest.approx(expected, abs=1e-9)
 
 
 def test_resampled_scores_equal_those_of_the_corpus_written_out(no_java):
@@ -94,8 +97,8 @@ def test_rouge_l_by_hand(no_java):
     """Three words in common order: precision 3/4, recall 3/5, recall weighted by 1.2 squared."""
     precision, recall, beta = 3 / 4, 3 / 5, 1.2
     expected = (1 + beta**2) * precision * recall / (recall + beta**2 * precision)
-    found = corpus_score([("a b c d", ("a c x d y",))], no_java, "rouge_l")
-    assert found == pytest.approx(100 * expected)
+    actual = corpus_score([("a b c d", ("a c x d y",))], no_java, "rouge_l")
+    assert actual == pytest.approx(100 * expected)
 
 
 def test_cider_of_perfect_captions_is_ten(no_java):
@@ -104,7 +107,7 @@ def test_cider_of_perfect_captions_is_ten(no_java):
 
 
 def test_cider_of_a_part_has_its_own_frequencies(no_java):
-    """What all pairs of a part say is worth nothing there, though it tells them from the rest."""
+    """N-grams of all pairs of a part have weight 0 in that part, though not in all pairs together."""
     roads = [("a road", ("a road",)), ("a road is built", ("a road is built",))]
     houses = [("some houses appear", ("some houses appear",))] * 2
     rows = measure(roads + houses, no_java).rows["cider"]
@@ -119,11 +122,11 @@ def test_s_m_is_the_mean_of_four(meteor):
 
 
 @pytest.mark.parametrize("pairs", [1, 3])
-def test_cider_is_left_out_where_a_perfect_caption_would_have_0(meteor, pairs):
+def test_cider_is_left_out_if_a_perfect_caption_would_have_0(meteor, pairs):
     references = [("no change", "all is the same"), ("all is the same", "no change"), ("no change",) * 9]
     references[2] += ("all is the same",)  # the same n-grams in another order and number
-    segments = [("no change", own) for own in references[:pairs]]
-    assert not has_idf([own for _, own in segments])
+    segments = [("no change", texts) for texts in references[:pairs]]
+    assert not has_idf([texts for _, texts in segments])
     assert (cider_rows(segments) == 0).all()
     measured = measure(segments, meteor)
     scores = measured.scores(np.ones(pairs))
@@ -132,14 +135,14 @@ def test_cider_is_left_out_where_a_perfect_caption_would_have_0(meteor, pairs):
     assert list(measured.reasons()) == ["cider"]
 
 
-def test_cider_has_a_value_where_references_differ(meteor):
+def test_cider_has_a_value_if_references_differ(meteor):
     segments = [("no change", ("no change", "all is the same")), ("no change", ("no change",))]
-    assert has_idf([own for _, own in segments])
+    assert has_idf([texts for _, texts in segments])
     assert "cider" in measure(segments, meteor).scores(np.ones(2))
-    assert cider_rows([("all is the same", own) for _, own in segments])[0] > 0
+    assert cider_rows([("all is the same", texts) for _, texts in segments])[0] > 0
 
 
-def test_without_java_the_other_metrics_stand(no_java):
+def test_other_metrics_without_java(no_java):
     measured = measure(random_corpus(5), no_java)
     scores = measured.scores(np.ones(6))
     assert set(scores) == set(METRICS) - {"meteor"}
@@ -147,7 +150,7 @@ def test_without_java_the_other_metrics_stand(no_java):
     assert measured.reasons()["s_m"] == "not without meteor"
 
 
-def test_what_is_missing_leaves_the_rest_without_a_mean():
+def test_missing_metric_leaves_no_mean():
     measured = Measured({"rouge_l": np.array([[0.5], [1.0]])}, {"cider": "it died"}, {})
     assert measured.scores(np.ones(2)) == {"rouge_l": 75}
     assert measured.reasons() == {"cider": "it died", "s_m": "not without cider"}

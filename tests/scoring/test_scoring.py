@@ -13,10 +13,11 @@ from pycocoevalcap.meteor.meteor import Meteor as PackagedMeteor
 from pycocoevalcap.rouge.rouge import Rouge
 
 from data.sources import NO_CHANGE_SENTENCES
-from tools.scoring import PARTS, Record, ReleasedRecord, pair_scores, score
+from tools.scoring import AuthorsRecord, Record, pair_scores, score
 from tools.scoring.baselines import TrainingCaptions, training_captions
 from tools.scoring.meteor import Meteor, java_executable
 from tools.scoring.metrics import AVERAGED, METRICS
+from tools.scoring.results import PARTS
 from tools.scoring.spice import Spice
 from tools.scoring.table import format_table
 
@@ -58,7 +59,7 @@ def test_parts_and_their_sizes(result):
     json.dumps(result, allow_nan=False)
 
 
-def test_a_part_is_scored_alone(result, meteor):
+def test_parts_are_scored_independently(result, meteor):
     changed = [record for record in RECORDS if record.changed]
     alone = score(changed, meteor, **OPTIONS)
     assert alone["ours"]["changed"] == alone["ours"]["all"] == result["ours"]["changed"]
@@ -68,15 +69,15 @@ def test_a_part_is_scored_alone(result, meteor):
 
 @pytest.mark.parametrize("changed", [True, False])
 def test_pairs_with_the_same_references_have_no_cider_in_any_column(meteor, changed):
-    """Whatever the part is called: in "all" a perfect caption has S*m 100 too."""
-    alike = [Record(f"{number}.png", SAME, NO_CHANGE, changed) for number in range(4)]
-    found = score(alike, meteor, **OPTIONS)
+    """Also in the part "all", where a perfect caption has S*m 100 too."""
+    equal_pairs = [Record(f"{number}.png", SAME, NO_CHANGE, changed) for number in range(4)]
+    scores = score(equal_pairs, meteor, **OPTIONS)
     for part in ("all", "changed" if changed else "unchanged"):
         for column in ("ours", "floor", "floor_oracle", "margin"):
-            assert found[column][part]["cider"] is None
-            assert "left out" in found[column][part]["reasons"]["cider"]
-        assert found["ours"][part]["s_m"]["value"] == pytest.approx(100)
-        assert found["floor_oracle"][part]["s_m"]["value"] == pytest.approx(100)
+            assert scores[column][part]["cider"] is None
+            assert "left out" in scores[column][part]["reasons"]["cider"]
+        assert scores["ours"][part]["s_m"]["value"] == pytest.approx(100)
+        assert scores["floor_oracle"][part]["s_m"]["value"] == pytest.approx(100)
 
 
 def test_unchanged_pairs_with_different_references_have_cider(result):
@@ -87,11 +88,11 @@ def test_unchanged_pairs_with_different_references_have_cider(result):
     assert result["ours"]["unchanged"]["cider"]["value"] > 0
 
 
-def test_intervals_hold_their_values_and_hang_on_the_seed(result, meteor):
+def test_intervals_contain_their_values_and_depend_on_the_seed(result, meteor):
     for metric in (*METRICS, "s_m"):
-        found = result["ours"]["all"][metric]
-        assert found["low"] <= found["value"] <= found["high"]
-        assert found["low"] < found["high"]
+        scores = result["ours"]["all"][metric]
+        assert scores["low"] <= scores["value"] <= scores["high"]
+        assert scores["low"] < scores["high"]
     assert score(RECORDS, meteor, **OPTIONS)["ours"] == result["ours"]
     other = score(RECORDS, meteor, **OPTIONS, seed=1)["ours"]["all"]
     assert values(other) == values(result["ours"]["all"])
@@ -114,17 +115,17 @@ def test_decision_by_hand(result):
     assert accuracy["caption"]["all"]["low"] < 100 * 5 / 7 < accuracy["caption"]["all"]["high"]
 
 
-def of_constant(caption: str, part: str, meteor: Meteor) -> dict:
-    """A part's scores of a model that says one caption of every pair."""
+def scores_of_constant(caption: str, part: str, meteor: Meteor) -> dict:
+    """The scores of a part for a model that gives every pair the same caption."""
     constant = [Record(r.filename, caption, r.references, r.changed) for r in RECORDS]
     return score(constant, meteor, **{**OPTIONS, "resamples": 2})["ours"][part]
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_the_floors_are_scores_of_training_captions(result, meteor, part):
-    """The floor says what is best in training, the oracle what is best on these pairs."""
+def test_floors_are_scores_of_training_captions(result, meteor, part):
+    """The floor is the best caption in training, the oracle the best on these pairs."""
     floor, oracle = result["floor"][part], result["floor_oracle"][part]
-    s_m = {caption: of_constant(caption, part, meteor)["s_m"]["value"] for caption in CAPTIONS}
+    s_m = {caption: scores_of_constant(caption, part, meteor)["s_m"]["value"] for caption in CAPTIONS}
     assert floor["caption"] == TRAINING.best[part]
     assert floor["s_m"]["value"] == pytest.approx(s_m[floor["caption"]])
     assert oracle["s_m"]["value"] == pytest.approx(max(s_m.values()))
@@ -134,7 +135,7 @@ def test_the_floors_are_scores_of_training_captions(result, meteor, part):
 
 
 @pytest.mark.parametrize("caption", CAPTIONS)
-def test_a_model_that_says_one_training_caption_is_never_above_the_oracle(meteor, caption):
+def test_constant_training_caption_is_never_above_the_oracle(meteor, caption):
     constant = [Record(r.filename, caption, r.references, r.changed) for r in RECORDS]
     oracles = score(constant, meteor, **OPTIONS)["floor_oracle"]
     assert all(oracles[part]["ours_above"]["value"] <= 1e-9 for part in PARTS)
@@ -142,23 +143,23 @@ def test_a_model_that_says_one_training_caption_is_never_above_the_oracle(meteor
 
 def test_the_floor_of_a_part_without_training_pairs_is_that_of_all(meteor):
     training = TrainingCaptions(CAPTIONS, {"all": CAPTIONS[1]}, "here")
-    found = score(RECORDS, meteor, **{**OPTIONS, "training": training, "resamples": 2})
-    assert [found["floor"][part]["caption"] for part in PARTS] == [CAPTIONS[1]] * 3
+    scores = score(RECORDS, meteor, **{**OPTIONS, "training": training, "resamples": 2})
+    assert [scores["floor"][part]["caption"] for part in PARTS] == [CAPTIONS[1]] * 3
 
 
 def test_without_training_captions_there_are_no_floors_and_the_reason_is_given(result, meteor):
     options = {**OPTIONS, "training": None, "no_training": "no train.hdf5"}
-    found = score(RECORDS, meteor, **options)
-    assert found["floor"] is found["floor_oracle"] is found["margin"] is found["garbled"] is None
-    assert found["reasons"] == dict.fromkeys(("floor", "floor_oracle", "margin"), "no train.hdf5")
-    assert found["ours"] == result["ours"]
+    scores = score(RECORDS, meteor, **options)
+    assert scores["floor"] is scores["floor_oracle"] is scores["margin"] is scores["garbled"] is None
+    assert scores["reasons"] == dict.fromkeys(("floor", "floor_oracle", "margin"), "no train.hdf5")
+    assert scores["ours"] == result["ours"]
 
 
-def test_no_no_change_sentence_at_all(meteor):
-    """A data set of changed pairs: every caption tells of a change."""
-    found = score(RECORDS[:3], meteor, **{**OPTIONS, "no_change": (), "resamples": 2})
-    assert found["decision"]["caption"]["all"]["value"] == 100
-    assert found["no_change"] == []
+def test_without_no_change_sentences_every_caption_means_change(meteor):
+    """A data set of changed pairs: every caption describes a change."""
+    scores = score(RECORDS[:3], meteor, **{**OPTIONS, "no_change": (), "resamples": 2})
+    assert scores["decision"]["caption"]["all"]["value"] == 100
+    assert scores["no_change"] == []
 
 
 @pytest.mark.parametrize(
@@ -182,8 +183,8 @@ def test_garbled_captions(meteor, caption, garbled):
 def test_a_no_change_sentence_is_never_garbled(meteor):
     record = Record("1.png", "rien n'a changé", ROADS, False)
     for sentences, garbled in ((["rien n'a changé"], 0), ([], 100)):
-        found = score([record], meteor, **{**OPTIONS, "no_change": sentences})
-        assert found["garbled"]["all"]["value"] == garbled
+        scores = score([record], meteor, **{**OPTIONS, "no_change": sentences})
+        assert scores["garbled"]["all"]["value"] == garbled
 
 
 def test_garbled_captions_are_counted_in_each_part(result):
@@ -200,49 +201,49 @@ def test_margin_is_the_difference_and_its_interval_is_paired(result, meteor):
     assert nothing["s_m"] == {"value": 0, "low": 0, "high": 0}
 
 
-def test_without_java_the_rest_is_there(result, tmp_path):
+def test_other_scores_without_java(result, tmp_path):
     with Meteor(java=tmp_path / "absent") as broken:
-        found = score(RECORDS, broken, **OPTIONS)
-        own = pair_scores(RECORDS, broken)
+        actual = score(RECORDS, broken, **OPTIONS)
+        pair_results = pair_scores(RECORDS, broken)
     for column in ("ours", "floor", "floor_oracle", "margin"):
-        scores = found[column]["all"]
+        scores = actual[column]["all"]
         assert scores["meteor"] is scores["s_m"] is None
         assert "could not be started" in scores["reasons"]["meteor"]
-    rest = {metric: found["ours"]["all"][metric] for metric in METRICS if metric != "meteor"}
+    rest = {metric: actual["ours"]["all"][metric] for metric in METRICS if metric != "meteor"}
     assert rest == {metric: result["ours"]["all"][metric] for metric in rest}
-    assert found["floor"]["all"]["caption"] == SAME
-    assert own[0]["meteor"] is None
-    assert own[0]["bleu_4"] is not None
+    assert actual["floor"]["all"]["caption"] == SAME
+    assert pair_results[0]["meteor"] is None
+    assert pair_results[0]["bleu_4"] is not None
 
 
 def test_a_single_pair(meteor):
-    found = score(RECORDS[:1], meteor, **OPTIONS)["ours"]["all"]
-    assert found["cider"] is None
-    assert found["bleu_1"] == dict.fromkeys(("value", "low", "high"), found["bleu_1"]["value"])
+    scores = score(RECORDS[:1], meteor, **OPTIONS)["ours"]["all"]
+    assert scores["cider"] is None
+    assert scores["bleu_1"] == dict.fromkeys(("value", "low", "high"), scores["bleu_1"]["value"])
 
 
 def test_released_column(meteor):
-    """Split by the second stored caption, `<unk>` matches `<unk>`, METEOR sees nothing but ids."""
+    """The second stored caption decides the part, `<unk>` matches `<unk>`, and METEOR is computed on ids."""
     unknown = "a <unk> is built"
     records = [
-        ReleasedRecord(unknown, (unknown, "a <unk>"), "1 9 2 3", ("1 9 2 3", "1 9")),
-        ReleasedRecord(SAME, (SAME, "a <unk>"), "4 5", ("6 7", "8")),
-        ReleasedRecord(SAME, ("a road", SAME), "4 5", ("4 5", "4 5")),
+        AuthorsRecord(unknown, (unknown, "a <unk>"), "1 9 2 3", ("1 9 2 3", "1 9")),
+        AuthorsRecord(SAME, (SAME, "a <unk>"), "4 5", ("6 7", "8")),
+        AuthorsRecord(SAME, ("a road", SAME), "4 5", ("4 5", "4 5")),
     ]
-    found = score(RECORDS, meteor, no_change=NO_CHANGE, training=None, released=records, resamples=20)[
+    scores = score(RECORDS, meteor, no_change=NO_CHANGE, training=None, authors=records, resamples=20)[
         "released"
     ]
-    assert [found[part]["pairs"] for part in PARTS] == [3, 2, 1]
-    assert found["changed"]["bleu_4"]["value"] == pytest.approx(100)
-    assert found["changed"]["meteor"]["value"] < 100
-    assert found["unchanged"]["meteor"]["value"] == 100
-    assert found["unchanged"]["cider"] is None
+    assert [scores[part]["pairs"] for part in PARTS] == [3, 2, 1]
+    assert scores["changed"]["bleu_4"]["value"] == pytest.approx(100)
+    assert scores["changed"]["meteor"]["value"] < 100
+    assert scores["unchanged"]["meteor"]["value"] == 100
+    assert scores["unchanged"]["cider"] is None
 
 
 def test_a_released_s_m_averages_the_same_metrics_as_ours(meteor):
-    """Or has no value: here the stored captions of the only unchanged pair have no CIDEr, ours have one."""
-    stored = [ReleasedRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS[3:4]]
-    options = {**OPTIONS, "resamples": 2, "released": stored}
+    """It has no value if one of them has none: here the stored captions of the only pair have no CIDEr."""
+    stored = [AuthorsRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS[3:4]]
+    options = {**OPTIONS, "resamples": 2, "authors": stored}
     released = score(RECORDS, meteor, **options)["released"]["all"]
     assert released["s_m"] is released["cider"] is None
     assert released["reasons"]["s_m"] == "not without cider"
@@ -262,29 +263,29 @@ FIVE = (
 
 
 def as_ids(sentence: str) -> str:
-    """Each word's number."""
+    """The words of a sentence as numbers."""
     known = dict.fromkeys(" ".join([*WORDS, *FIVE, "no change has occurred"]).split())
     return " ".join(str(list(known).index(word) + 1) for word in sentence.split())
 
 
-def stored_pair(number: int) -> ReleasedRecord:
-    """A caption and five stored ones, with repeats; every third pair has not changed."""
+def stored_pair(number: int) -> AuthorsRecord:
+    """A caption and five stored captions with repeats; every third pair is unchanged."""
     draw = random.Random(number)
 
     def sentence() -> str:
         return " ".join(draw.choices(WORDS, k=draw.randint(2, 9)))
 
-    own = [sentence() for _ in range(draw.randint(1, 5))]
+    pair_results = [sentence() for _ in range(draw.randint(1, 5))]
     if number % 3 == 0:
-        own = ["no change has occurred"] if number % 2 else draw.sample(FIVE, 3)
-    stored = [own[place % len(own)] for place in range(5)]
+        pair_results = ["no change has occurred"] if number % 2 else draw.sample(FIVE, 3)
+    stored = [pair_results[index % len(pair_results)] for index in range(5)]
     caption = draw.choice([*stored, sentence(), sentence(), ""])
-    return ReleasedRecord(caption, stored, as_ids(caption), [as_ids(text) for text in stored])
+    return AuthorsRecord(caption, stored, as_ids(caption), [as_ids(text) for text in stored])
 
 
 @pytest.fixture(scope="module")
 def packaged_meteor():
-    """pycocoevalcap's own METEOR, which has to find our Java on the PATH."""
+    """The METEOR of pycocoevalcap, with our Java on the PATH."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PATH", str(java_executable().parent))
         oracle = PackagedMeteor()
@@ -293,12 +294,12 @@ def packaged_meteor():
         pipe.close()
 
 
-def packaged_scores(chosen: list[ReleasedRecord], oracle: PackagedMeteor) -> dict[str, float]:
-    """The released scorer: pycocoevalcap's classes on words, METEOR on ids; x 100."""
-    references = {place: list(record.references) for place, record in enumerate(chosen)}
-    captions = {place: [record.caption] for place, record in enumerate(chosen)}
-    ids = {place: list(record.references_ids) for place, record in enumerate(chosen)}
-    caption_ids = {place: [record.caption_ids] for place, record in enumerate(chosen)}
+def packaged_scores(chosen: list[AuthorsRecord], oracle: PackagedMeteor) -> dict[str, float]:
+    """The authors' scorer: the classes of pycocoevalcap on words, METEOR on ids; times 100."""
+    references = {index: list(record.references) for index, record in enumerate(chosen)}
+    captions = {index: [record.caption] for index, record in enumerate(chosen)}
+    ids = {index: list(record.references_ids) for index, record in enumerate(chosen)}
+    caption_ids = {index: [record.caption_ids] for index, record in enumerate(chosen)}
     bleu, _ = Bleu(4).compute_score(references, captions, verbose=0)
     others = [
         oracle.compute_score(ids, caption_ids)[0],
@@ -308,8 +309,8 @@ def packaged_scores(chosen: list[ReleasedRecord], oracle: PackagedMeteor) -> dic
     return dict(zip(METRICS, 100 * np.array([*bleu, *others]), strict=True))
 
 
-def test_released_column_equals_the_released_scorer(meteor, packaged_meteor):
-    """Split by the second stored caption: one of five sentences, LEVIR-CC's spelling is none of them."""
+def test_released_column_equals_the_authors_scorer(meteor, packaged_meteor):
+    """The second stored caption decides the part; only five sentences mean no change."""
     stored = [stored_pair(number) for number in range(60)]
     same = [record.references[1] in FIVE for record in stored]
     parts = {
@@ -318,51 +319,51 @@ def test_released_column_equals_the_released_scorer(meteor, packaged_meteor):
         "unchanged": [record for record, flag in zip(stored, same, strict=True) if flag],
     }
     records = [Record("", record.caption, record.references, True) for record in stored]
-    found = score(
-        records, meteor, no_change=NO_CHANGE_SENTENCES, training=None, released=stored, resamples=2
+    scores = score(
+        records, meteor, no_change=NO_CHANGE_SENTENCES, training=None, authors=stored, resamples=2
     )["released"]
     for part, chosen in parts.items():
-        assert found[part]["pairs"] == len(chosen) > 5
+        assert scores[part]["pairs"] == len(chosen) > 5
         expected = packaged_scores(chosen, packaged_meteor)
-        given = {metric: found[part][metric]["value"] for metric in METRICS if found[part][metric]}
+        given = {metric: scores[part][metric]["value"] for metric in METRICS if scores[part][metric]}
         assert set(given) == set(METRICS)
         assert given == pytest.approx({metric: expected[metric] for metric in given}, abs=1e-6)
 
 
-def test_without_human_words_the_released_column_and_the_decision_stand(result, meteor):
-    stored = [ReleasedRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS]
-    found = score(RECORDS, meteor, **OPTIONS, released=stored, human_words=False)
-    assert found["ours"] is found["floor"] is found["floor_oracle"] is found["margin"] is None
-    assert set(found["reasons"]) == {"ours", "floor", "floor_oracle", "margin"}
-    assert "--data.annotations" in found["reasons"]["ours"]
-    assert found["released"]["all"]["bleu_1"] == result["ours"]["all"]["bleu_1"]
-    assert found["decision"]["caption"] == result["decision"]["caption"]
+def test_without_human_words_only_the_released_column_and_the_decision_remain(result, meteor):
+    stored = [AuthorsRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS]
+    scores = score(RECORDS, meteor, **OPTIONS, authors=stored, human_words=False)
+    assert scores["ours"] is scores["floor"] is scores["floor_oracle"] is scores["margin"] is None
+    assert set(scores["reasons"]) == {"ours", "floor", "floor_oracle", "margin"}
+    assert "--data.annotations" in scores["reasons"]["ours"]
+    assert scores["released"]["all"]["bleu_1"] == result["ours"]["all"]["bleu_1"]
+    assert scores["decision"]["caption"] == result["decision"]["caption"]
     assert result["reasons"] == {}
 
 
 def test_spice_has_a_reason_where_it_has_no_value(result, meteor, tmp_path):
-    found = score(RECORDS, meteor, **OPTIONS, optional=[Spice(tmp_path)])
+    scores = score(RECORDS, meteor, **OPTIONS, optional=[Spice(tmp_path)])
     for part in PARTS:
-        assert found["ours"][part]["spice"] is None
-        assert "models are not installed" in found["ours"][part]["reasons"]["spice"]
-        assert "s_m_spice" not in found["ours"][part]
-        assert found["ours"][part]["s_m"] == result["ours"][part]["s_m"]
-        assert {"spice", "s_m_spice"}.isdisjoint(found["floor"][part] | found["margin"][part]["reasons"])
+        assert scores["ours"][part]["spice"] is None
+        assert "models are not installed" in scores["ours"][part]["reasons"]["spice"]
+        assert "s_m_spice" not in scores["ours"][part]
+        assert scores["ours"][part]["s_m"] == result["ours"][part]["s_m"]
+        assert {"spice", "s_m_spice"}.isdisjoint(scores["floor"][part] | scores["margin"][part]["reasons"])
 
 
-def test_no_released_column_unless_asked_for(result):
+def test_released_column_is_optional(result):
     assert result["released"] is None
 
 
 def test_pair_scores(meteor):
-    found = pair_scores(RECORDS, meteor)
-    assert [set(own) for own in found] == [set(AVERAGED)] * 7
-    assert [found[4][metric] for metric in ("bleu_4", "meteor", "rouge_l")] == pytest.approx([100] * 3)
-    assert found[4]["cider"] > found[1]["cider"] > 0
-    assert found[5] == pytest.approx(dict.fromkeys(AVERAGED, 0), abs=1e-6)
+    scores = pair_scores(RECORDS, meteor)
+    assert [set(pair_results) for pair_results in scores] == [set(AVERAGED)] * 7
+    assert [scores[4][metric] for metric in ("bleu_4", "meteor", "rouge_l")] == pytest.approx([100] * 3)
+    assert scores[4]["cider"] > scores[1]["cider"] > 0
+    assert scores[5] == pytest.approx(dict.fromkeys(AVERAGED, 0), abs=1e-6)
 
 
-def test_what_cannot_be_scored_is_refused(meteor):
+def test_pair_without_references_is_refused(meteor):
     with pytest.raises(ValueError, match=r"needs a human caption to be scored, 8\.png has none"):
         Record("8.png", "a road", (), True)
 
@@ -370,7 +371,7 @@ def test_what_cannot_be_scored_is_refused(meteor):
 @pytest.mark.real
 @pytest.mark.slow
 def test_floors_of_the_levir_cc_test_split(meteor, real_data: Path):
-    """On the 1,929 pairs, each with its own five sentences: the known figures, to 0.1."""
+    """The known scores on the 1,929 pairs with five sentences each, to 0.1."""
     with gzip.open(real_data / "levir_cc_captions.json.gz") as file:
         images = json.load(file)["images"]
     records = {"train": [], "test": []}
@@ -385,25 +386,25 @@ def test_floors_of_the_levir_cc_test_split(meteor, real_data: Path):
     )
     training = training_captions(reader, range(len(records["train"])), meteor)
     assert len(training.captions) == 13_314
-    found = score(records["test"], meteor, no_change=NO_CHANGE_SENTENCES, training=training, resamples=100)
+    scores = score(records["test"], meteor, no_change=NO_CHANGE_SENTENCES, training=training, resamples=100)
     known = [64.6, 56.6, 53.2, 51.5, 27.8, 60.6, 101.9]
-    for floor in (found["floor"]["all"], found["floor_oracle"]["all"]):
+    for floor in (scores["floor"]["all"], scores["floor_oracle"]["all"]):
         assert floor["pairs"] == 1929
         assert floor["caption"] == "the scene is the same as before"
         assert [floor[metric]["value"] for metric in METRICS] == pytest.approx(known, abs=0.1)
-    changed = [found[column]["changed"]["caption"] for column in ("floor", "floor_oracle")]
+    changed = [scores[column]["changed"]["caption"] for column in ("floor", "floor_oracle")]
     assert changed == ["houses are built along the road on the bareland"] * 2
 
 
 def test_pairs_of_one_source_widen_the_intervals(meteor):
     """Every pair four times, as four tiles of one image: the pairs alone would halve the intervals."""
-    tiles = [replace(record, source=f"{place}") for place, record in enumerate(RECORDS) for _ in range(4)]
+    tiles = [replace(record, source=f"{index}") for index, record in enumerate(RECORDS) for _ in range(4)]
     independent = [replace(record, source=None) for record in tiles]
     clustered, pairs = (score(records, meteor, **OPTIONS) for records in (tiles, independent))
     assert clustered["bootstrap"]["sources"] == len(RECORDS)
     widths = [
-        found["ours"]["all"]["bleu_1"]["high"] - found["ours"]["all"]["bleu_1"]["low"]
-        for found in (clustered, pairs)
+        scores["ours"]["all"]["bleu_1"]["high"] - scores["ours"]["all"]["bleu_1"]["low"]
+        for scores in (clustered, pairs)
     ]
     assert widths[0] > 1.5 * widths[1]
     assert "come from 7 source images" in format_table(clustered)

@@ -1,4 +1,4 @@
-"""SPICE's jar: missing models, the right call for each Java version, and reading the answer of a stand-in."""
+"""SPICE: missing models, the command for each Java version, and the answers of a replacement for Java."""
 
 import shutil
 import subprocess
@@ -38,9 +38,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def stand_in(folder: Path, version: str, script: str) -> None:
-    """A program in Java's place."""
-    said = f"""if [ "$1" = -version ]; then echo 'openjdk version "{version}"' >&2; exit; fi"""
-    (folder / "java").write_text(f"#!/bin/sh\n{said}\n{script}\n")
+    """A program that replaces Java."""
+    message = f"""if [ "$1" = -version ]; then echo 'openjdk version "{version}"' >&2; exit; fi"""
+    (folder / "java").write_text(f"#!/bin/sh\n{message}\n{script}\n")
     (folder / "java").chmod(0o755)
 
 
@@ -60,7 +60,7 @@ def recorded(home: Path, version: str, modules: str = "") -> list[str]:
     return (home / "arguments").read_text().split()
 
 
-def test_java_8_runs_the_jar_without_options_that_it_does_not_know(home):
+def test_java_8_runs_the_jar_without_unknown_options(home):
     arguments = recorded(home, "1.8.0_101")
     assert arguments[1:3] == ["-jar", "spice-1.0.jar"]
     assert not any(argument.startswith("--add-opens") for argument in arguments)
@@ -115,24 +115,24 @@ def test_a_failing_jar_is_named(home):
         Spice(home).rows(SEGMENTS)
 
 
-def test_each_distinct_segment_is_asked_for_once(home):
+def test_each_distinct_segment_is_computed_once(home):
     spice = Spice(home)
     np.testing.assert_allclose(spice.rows([*SEGMENTS, SEGMENTS[0]]), [[0.6], [0], [0.6], [0.6]])
     np.testing.assert_allclose(spice.rows([SEGMENTS[1], ("é", ("é",))]), [[0], [0.1]])
     assert (home / "calls").read_text().split() == ["3", "1"]
 
 
-def test_spice_stands_beside_the_others_and_in_a_mean_with_s_m(home, meteor: Meteor):
+def test_spice_is_reported_alone_and_in_a_mean_with_s_m(home, meteor: Meteor):
     same = "the scene is the same as before"
     records = [Record("1.png", "a road", ("a road", "roads"), True), Record("2.png", same, (same,), False)]
-    found = score(records, meteor, no_change=[same], training=None, resamples=20, optional=[Spice(home)])
-    scores = found["ours"]["all"]
+    actual = score(records, meteor, no_change=[same], training=None, resamples=20, optional=[Spice(home)])
+    scores = actual["ours"]["all"]
     assert scores["spice"]["value"] == pytest.approx(100 * (0.6 + 3.1) / 2)
     five = [scores[metric]["value"] for metric in (*AVERAGED, "spice")]
     assert scores["s_m_spice"]["value"] == pytest.approx(np.mean(five))
     assert scores["s_m"]["value"] == pytest.approx(np.mean(five[:4]))
     assert (home / "calls").read_text().split() == ["2"]  # the parts share their segments
-    header, first = format_table(found).splitlines()[:2]
+    header, first = format_table(actual).splitlines()[:2]
     assert header.split()[-4:] == ["SPICE", "S*m", "with", "SPICE"]
     assert first.split()[-2:] == [f"{scores['spice']['value']:.1f}", f"{np.mean(five):.1f}"]
 

@@ -1,4 +1,4 @@
-from tools.scoring import Record, ReleasedRecord, score
+from tools.scoring import AuthorsRecord, Record, score
 from tools.scoring.baselines import TrainingCaptions
 from tools.scoring.meteor import Meteor
 from tools.scoring.spice import Spice
@@ -11,11 +11,11 @@ RECORDS = [
     Record("3.png", SAME, (SAME, "there is no difference"), False),
 ]
 TRAINING = TrainingCaptions([SAME, "a road is built"], {"all": SAME}, "train.hdf5")
-RELEASED = [ReleasedRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS]
+AUTHORS = [AuthorsRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS]
 
 
 def test_table_shows_every_column_of_every_part(meteor: Meteor):
-    options = {"released": RELEASED, "decisions": {"map": [True, True, False]}, "resamples": 20}
+    options = {"authors": AUTHORS, "decisions": {"map": [True, True, False]}, "resamples": 20}
     result = score(RECORDS, meteor, no_change=[SAME, "there is no difference"], training=TRAINING, **options)
     lines = format_table(result).splitlines()
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in lines}
@@ -27,15 +27,15 @@ def test_table_shows_every_column_of_every_part(meteor: Meteor):
     assert rows["by", "the"][:2] == ["map", "66.7"]
     assert f'floor of all (best constant caption of training): "{SAME}"' in lines
     above = result["floor_oracle"]["changed"]["ours_above"]
-    said = f"our S*m minus its S*m: {above['value']:.1f} ({above['low']:.1f} to {above['high']:.1f})"
-    assert f'floor_oracle of changed (best on these pairs): "a road is built"; {said}' in lines
+    message = f"our S*m minus its S*m: {above['value']:.1f} ({above['low']:.1f} to {above['high']:.1f})"
+    assert f'floor_oracle of changed (best on these pairs): "a road is built"; {message}' in lines
     assert "floors chosen from 2 training captions (train.hdf5)" in lines
     assert rows["garbled", "captions"][0] == "0.0"
     assert len({len(line) for line in lines[: lines.index("")]}) == 1  # aligned
     assert sum("no cider: left out" in line for line in lines) == 1
 
 
-def test_table_says_what_is_missing(tmp_path):
+def test_table_lists_missing_scores(tmp_path):
     with Meteor(java=tmp_path / "absent") as broken:
         text = format_table(score(RECORDS[1:], broken, no_change=[SAME], training=TRAINING, resamples=20))
     assert "changed ours" not in text.replace("unchanged ours", "")
@@ -45,9 +45,9 @@ def test_table_says_what_is_missing(tmp_path):
 
 
 def test_absent_spice_is_one_short_line(meteor: Meteor, tmp_path):
-    options = {"released": RELEASED, "optional": [Spice(tmp_path)], "resamples": 2}
+    options = {"authors": AUTHORS, "optional": [Spice(tmp_path)], "resamples": 2}
     lines = format_table(score(RECORDS, meteor, no_change=[SAME], training=TRAINING, **options)).splitlines()
-    said = [line for line in lines if "spice" in line]
-    assert said == [
+    message = [line for line in lines if "spice" in line]
+    assert message == [
         "no spice: SpiceError: its models are not installed, see docs/results.md (ours, released)"
     ]

@@ -1,7 +1,5 @@
 """Caption all pairs of a split, and make the entries of captions.json."""
 
-from typing import Any
-
 from torch.utils.data import Subset
 
 from configs import Config
@@ -13,6 +11,7 @@ from models.precision import autocast
 from tools.engine.distributed import Agree, Processes
 from tools.engine.progress_bar import progress_bar
 from tools.scoring.meteor import Meteor
+from tools.scoring.results import CaptionEntry
 
 
 def predict(
@@ -60,7 +59,7 @@ def predict(
 
 def to_captions(
     hypotheses: list[Hypothesis], samples: ChangeCaptions, vocabulary: Vocabulary
-) -> list[dict[str, Any]]:
+) -> list[CaptionEntry]:
     """The entries of captions.json without scores, one per pair in order."""
     reader = samples.reader
     source = {} if reader.has_human_words else {"references_are": "the stored captions"}

@@ -1,12 +1,12 @@
-"""What train.py's loop needs to know of captioning: the loss of a batch, and how an epoch is judged."""
+"""The captioning task of train.py: the loss of a batch and the validation of an epoch."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from configs import Config
 from data.dataset import Batch, ChangeCaptions, augmented_remark
@@ -14,31 +14,31 @@ from data.errors import UserError
 from models.captioner import Captioner, inputs_of
 from models.precision import autocast
 from tools.engine.captioning import predict, to_captions
+from tools.engine.checkpoint import Content
 from tools.engine.distributed import Agree, Processes
-from tools.engine.run_folder import shown
-from tools.scoring import floor_and_oracle
-from tools.scoring.baselines import TrainingCaptions, best_constants, training_captions
+from tools.engine.run_folder import sample_of
+from tools.scoring.baselines import TrainingCaptions, best_constants, floor_and_oracle, training_captions
 from tools.scoring.meteor import Meteor
-from tools.scoring.metric import Segment
 from tools.scoring.metrics import Measured, measure
+from tools.scoring.results import CaptionEntry, Validation
 
 
 @dataclass(frozen=True)
 class CaptionLoss:
-    """Cross-entropy over the next word, summed over the real target words (`<end>` included).
+    """Cross-entropy of the next word, summed over the target words without padding (`<end>` included).
 
-    pad: the token that fills up. precision: of the forward pass, see models.precision.
+    pad: the padding token. precision: of the forward pass, see models.precision.
     """
 
     pad: int
     precision: str
 
     def count(self, batch: Batch) -> int:
-        """The real target words of a batch, which the loss is to be the mean over."""
+        """The number of target words of a batch without padding; the loss is the mean over them."""
         return (batch["tokens"][..., 1:] != self.pad).sum().item()
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """tokens (B, K, T), padded to the longest caption of all; pairs as views or features."""
+        """The summed loss of a batch with tokens (B, K, T) and the views or the features of the pairs."""
         tokens = batch["tokens"]
         device = next(model.parameters()).device
         longest = max(2, int((tokens != self.pad).sum(-1).max()))
@@ -50,11 +50,11 @@ class CaptionLoss:
 
 
 class CaptioningTask:
-    """Captions of the validation pairs each epoch (beam 1), their scores, and the floors beside them.
+    """Captions the validation pairs after each epoch (beam size 1) and scores them beside the floors.
 
-    Used as a context: METEOR's Java runs from its beginning to its end, in the process that scores. Entering
-    it chooses the floors from the training captions (tools/scoring/baselines.py): 40 s of one core for
-    LEVIR-CC's 6,815 training pairs.
+    A context manager: METEOR's Java runs within the context, in the process that scores. On entry the floors
+    are chosen from the training captions (tools/scoring/baselines.py), which takes 40 s of one core for the
+    6,815 training pairs of LEVIR-CC.
     """
 
     def __init__(
@@ -84,8 +84,8 @@ class CaptioningTask:
         if self.meteor:
             self.meteor.close()
 
-    def content(self) -> dict[str, Any]:
-        """What a checkpoint carries besides the model: eval.py and caption.py need nothing else."""
+    def content(self) -> Content:
+        """The parts of a checkpoint, besides the model, that eval.py and caption.py need."""
         training = self.training
         return {
             "vocabulary": list(self.vocabulary.words),
@@ -96,12 +96,10 @@ class CaptioningTask:
             "image_size": list(self.samples.reader.image_size),
         }
 
-    def validate(self, model: Captioner, agree: Agree) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """An epoch's line for the log, the same in every process, and the validation captions.
+    def validate(self, model: Captioner, agree: Agree) -> tuple[Validation, list[CaptionEntry]]:
+        """The scores of an epoch, the same in every process, and the validation captions.
 
-        The line has the scores ("val"), those of the best constant captions of training ("floor") and of the
-        validation pairs ("floor_oracle"), the number of different captions, and the mean of MGCA's gates.
-        agree: called between batches and while METEOR is awaited.
+        agree: called between batches and while METEOR computes.
         """
         hypotheses = predict(
             model,
@@ -115,25 +113,20 @@ class CaptioningTask:
         )
         captions = to_captions(hypotheses, self.val_samples, self.vocabulary)
 
-        def judge() -> dict[str, Any]:
+        def score() -> Validation:
             self.meteor.while_waiting = agree
             try:
-                return score()
-            finally:  # other processes answer `agree` only here
+                segments = [(entry["caption"], tuple(entry["references"])) for entry in captions]
+                scores = self._corpus_scores(measure(segments, self.meteor), len(segments))
+            finally:  # only here do other processes answer `agree`
                 self.meteor.while_waiting = None
-
-        def score() -> dict[str, Any]:
-            segments = [(c["caption"], tuple(c["references"])) for c in captions]
-            line = {"val": self._scores(segments), **self.floors}
-            line["distinct_captions"] = len({c["caption"] for c in captions})
+            line = {"val": scores, **self.floors}
+            line["distinct_captions"] = len({entry["caption"] for entry in captions})
             if gates := self.gates(model, [hypothesis.tokens for hypothesis in hypotheses]):
                 line["gates"] = gates
             return line
 
-        return self.processes.gather(self.processes.in_first(judge, agree))[0], captions
-
-    def _scores(self, segments: list[Segment]) -> dict[str, float]:
-        return self._checked(measure(segments, self.meteor), len(segments))
+        return self.processes.gather(self.processes.in_first(score, agree))[0], captions
 
     def _floors(self) -> dict[str, dict[str, float]]:
         """The scores of both floors on the validation pairs."""
@@ -141,14 +134,14 @@ class CaptioningTask:
         references = [tuple(reader.references[row]) for row in self.val_samples.rows]
         floor, captions = self.training.best_of("all"), self.training.captions
         oracle = best_constants({"all": references}, captions, self.meteor)["all"]
-        segments = [(floor, own) for own in references]
-        _, measured = floor_and_oracle(segments, floor, oracle, captions, self.meteor)
-        scores = [self._checked(constant, len(segments)) for constant in measured]
+        segments = [(floor, texts) for texts in references]
+        constants = floor_and_oracle(segments, floor, oracle, captions, self.meteor)
+        scores = [self._corpus_scores(constant.measured, len(segments)) for constant in constants]
         return dict(zip(("floor", "floor_oracle"), scores, strict=True))
 
-    def _checked(self, measured: Measured, pairs: int) -> dict[str, float]:
-        """Corpus scores; UserError where the one that decides is missing."""
-        scores = as_numbers(measured.scores(np.ones(pairs)))
+    def _corpus_scores(self, measured: Measured, pairs: int) -> dict[str, float]:
+        """The scores of a corpus. UserError if `train.select_on` has no value."""
+        scores = {name: float(value) for name, value in measured.scores(np.ones(pairs)).items()}
         name = self.config.train.select_on
         if name not in scores:
             raise UserError(
@@ -159,30 +152,26 @@ class CaptioningTask:
 
     @torch.inference_mode()
     def gates(self, model: Captioner, captions: list[list[int]]) -> dict[str, float]:
-        """Means of MGCA's gates over the words of the shown pairs: what RGB, maps and word each give.
+        """Means of the model's gates over the words of a sample of the pairs; {} for a model without gates.
 
-        captions: the tokens of every validation pair's caption.
+        captions: the tokens of the caption of every validation pair.
         """
-        chosen = shown(range(len(captions)))
-        rows = [self.val_samples.rows[pair] for pair in chosen]
-        views = torch.stack([self.val_samples.views_at(row) for row in rows]).to(model.device)
-        longest = max(len(captions[pair]) for pair in chosen)
-        tokens = torch.full((len(chosen), 1, longest + 1), self.vocabulary.pad)
-        tokens[..., 0] = self.vocabulary.start
-        for row, pair in enumerate(chosen):
-            tokens[row, 0, 1 : 1 + len(captions[pair])] = torch.tensor(captions[pair])
+        chosen = sample_of(list(zip(self.val_samples.rows, captions, strict=True)))
+        views = torch.stack([self.val_samples.views_at(row) for row, _ in chosen]).to(model.device)
+        texts = [torch.tensor([self.vocabulary.start, *caption]) for _, caption in chosen]
+        tokens = pad_sequence(texts, batch_first=True, padding_value=self.vocabulary.pad).unsqueeze(1)
         tokens = tokens[..., : model.settings.max_length + 1].to(views.device)
         with autocast(views.device, self.config.decode.precision):
-            seen = model.explain(views, tokens)
-        said = tokens != self.vocabulary.pad
-        gates = seen.gates if seen else {}
-        return {name: gate[said].float().mean().item() for name, gate in gates.items()}
+            explanation = model.explain(views, tokens)
+        words = tokens != self.vocabulary.pad
+        gates = explanation.gates if explanation else {}
+        return {name: gate[words].float().mean().item() for name, gate in gates.items()}
 
     def remarks(self) -> list[str]:
-        """What is unusual about the validation pairs."""
+        """Warnings about the no-change sentences and the validation pairs."""
         lines = augmented_remark(self.val_samples)
-        references = self.samples.reader.references
-        if self.no_change and not any(sentence in own for own in references for sentence in self.no_change):
+        training_texts = set().union(*self.samples.reader.references)
+        if self.no_change and training_texts.isdisjoint(self.no_change):
             remedy = (
                 "prepare the data again, which finds those of the data"
                 if self.config.data.no_change is None
@@ -190,14 +179,10 @@ class CaptioningTask:
             )
             lines.append(
                 f"WARNING: none of {len(self.no_change)} no-change sentences is a training caption, so every "
-                f"caption counts as telling of a change: {remedy}"
+                f"caption counts as describing a change: {remedy}"
             )
         if not self.val_samples.reader.has_human_words:
             lines.append(
                 "validation scores against the stored captions: no human words without data.annotations"
             )
         return lines
-
-
-def as_numbers(scores: dict[str, np.ndarray]) -> dict[str, float]:
-    return {name: float(value) for name, value in scores.items()}

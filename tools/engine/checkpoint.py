@@ -1,19 +1,17 @@
 """Checkpoints: plain tensors, numbers, strings and lists, so that they load with torch's
 `weights_only=True`."""
 
-import random
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 from zipfile import is_zipfile
 
-import numpy as np
 import torch
 from jsonargparse import Namespace
 from torch import Tensor, nn
 
-from configs import Config, architecture
+from configs import Config
 from configs.command_line import CommandLine, early_option, read_stored
 from data.atomic_write import atomic_write, cannot_write
 from data.errors import UserError
@@ -24,32 +22,59 @@ from models.captioner import Captioner
 from models.change_detector import ChangeDetector
 from models.fuse_batchnorm import fold_batchnorm
 from models.safe_load import safe_load, why_unreadable
-from models.trunks import TrunkSettings
+from models.state_dict import first_misfit
 
 FORMAT = "mmodalcc-1"
 TEXTS = ("vocabulary", "common_captions", "train_captions", "no_change")  # parts that are lists of texts
 
 
-def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint; OSError on a full disk, which leaves an older file in its place unchanged."""
-    kept = {name: part for name, part in content.items() if name != "path"}
+class TrainingState(TypedDict):
+    """What --resume needs: the states of optimiser, loss scaler, progress and random generators (one per
+    process), and the fingerprints of the data files."""
+
+    optimiser: dict[str, Any]
+    scaler: NotRequired[dict[str, Any]]
+    progress: dict[str, float]
+    random: list[dict[str, Any]]
+    data: NotRequired[dict[str, str] | str]
+
+
+class Content(TypedDict):
+    """The content of a checkpoint; training is in last.pt alone, path is set by `load_checkpoint`."""
+
+    model: dict[str, Tensor]
+    config: dict[str, dict[str, Any]]
+    image_size: list[int]
+    vocabulary: NotRequired[list[str]]
+    train_captions: NotRequired[list[str]]
+    train_constants: NotRequired[dict[str, str]]
+    no_change: NotRequired[list[str]]
+    mask_class: NotRequired[str | None]
+    epoch: NotRequired[int]
+    scores: NotRequired[dict[str, float] | None]
+    training: NotRequired[TrainingState]
+    path: NotRequired[str]
+
+
+def save_checkpoint(path: Path, content: Content) -> None:
+    """Write a checkpoint. OSError on a full disk; an older file at `path` then stays unchanged."""
+    stored = {name: part for name, part in content.items() if name != "path"}
     with atomic_write(path) as partial:
         try:
-            torch.save({"format": FORMAT, **kept}, partial)
+            torch.save({"format": FORMAT, **stored}, partial)
         except RuntimeError as error:  # torch's writer reports a full disk so
             if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
                 raise
             raise cannot_write(path, str(error).partition("\n")[0]) from error
 
 
-def load_checkpoint(path: str | Path, *, training: bool = False) -> dict[str, Any]:
-    """A checkpoint's content on the CPU: model (state dict), config, image_size, vocabulary (words), epoch,
-    scores; from last.pt also training (the states of the optimiser and the generators); and path.
+def load_checkpoint(path: str | Path, *, training: bool = False) -> Content:
+    """The content of a checkpoint on the CPU.
 
-    Every part but the weights is checked here, the weights by `load_weights`. training: the file must be a
-    last.pt; it is read at once, for it will be replaced. Otherwise tensors are read when they are used.
-    Raises FileNotFoundError; UserError for a file of another kind and for content that this version cannot
-    use.
+    Every part except the weights is checked here, the weights by `load_weights`. training: the file must be a
+    last.pt; it is read completely, because it will be replaced. Otherwise tensors are read when they are
+    used. Raises FileNotFoundError; UserError for a file of another kind and for content that this version
+    cannot use.
     """
     if Path(path).is_dir():
         raise UserError(f"checkpoint {path} is a folder: name the best.pt in it")
@@ -73,7 +98,7 @@ def load_checkpoint(path: str | Path, *, training: bool = False) -> dict[str, An
     return content
 
 
-def misfit(content: dict[str, Any], reason: str) -> UserError:
+def misfit(content: Content, reason: str) -> UserError:
     """The error for a checkpoint whose content this version of the code cannot use."""
     return UserError(
         f"{path_of(content)} does not fit this version of the code, {reason}: give another best.pt or "
@@ -81,29 +106,30 @@ def misfit(content: dict[str, Any], reason: str) -> UserError:
     )
 
 
-def path_of(content: dict[str, Any]) -> str:
+def path_of(content: Content) -> str:
     """The file that a loaded checkpoint is from; "the checkpoint" for content that is not from a file."""
     return content.get("path", "the checkpoint")
 
 
 def _check_format(path: str | Path, content: Any) -> None:
-    found, kind = None, f"it holds a {type(content).__name__}"
+    file_format, kind = None, f"it holds a {type(content).__name__}"
     if isinstance(content, dict):
-        found = content.get("format")
+        file_format = content.get("format")
         weights = content and all(isinstance(part, Tensor) for part in content.values())
-        kind = "it holds weights alone" if weights else f"its format is {found!r}, expected {FORMAT!r}"
-    if isinstance(found, str) and re.fullmatch(r"mmodalcc-\d+", found) and found != FORMAT:
+        kind = "it holds weights alone" if weights else f"its format is {file_format!r}, expected {FORMAT!r}"
+    if file_format == FORMAT:
+        return
+    if isinstance(file_format, str) and re.fullmatch(r"mmodalcc-\d+", file_format):
         raise UserError(
-            f"{path} was written by a newer version of this code (format {found!r}, this version reads "
+            f"{path} was written by a newer version of this code (format {file_format!r}, this version reads "
             f"{FORMAT!r}): update the code"
         )
-    if found != FORMAT:
-        raise UserError(
-            f"{path} is not a checkpoint of this project ({kind}): give a best.pt or last.pt of train.py"
-        )
+    raise UserError(
+        f"{path} is not a checkpoint of this project ({kind}): give a best.pt or last.pt of train.py"
+    )
 
 
-def _check_parts(content: dict[str, Any]) -> None:
+def _check_parts(content: Content) -> None:
     """UserError names the first part that is missing or that has a wrong type or value."""
     _require(content, {"model": dict, "config": dict, "image_size": list})
     for part in TEXTS:
@@ -125,13 +151,13 @@ def _check_parts(content: dict[str, Any]) -> None:
         raise UserError(f"its image_size is not [height, width] in pixels but {size}")
 
 
-def _check_training(content: dict[str, Any]) -> None:
-    """UserError names what --resume misses; what the parts hold is checked where it is used."""
+def _check_training(content: Content) -> None:
+    """UserError names a part that --resume needs; the content of the parts is checked where it is used."""
     if "training" not in content:
         raise UserError("it has no training state, which only last.pt has")
     _require(content, {"training": dict, "epoch": int})
     _require(content["training"], {"optimiser": dict, "progress": dict, "random": list})
-    if not isinstance(content["training"].get("data"), dict | str):  # older ones: of the training file alone
+    if not isinstance(content["training"].get("data"), dict | str):  # str: older files, of train alone
         raise UserError("its part data, the fingerprints of the data files, is missing")
 
 
@@ -145,12 +171,11 @@ def _require(parts: dict[str, Any], types: dict[str, type]) -> None:
             )
 
 
-def restore_model(content: dict[str, Any], *, fold: bool = True) -> tuple[Captioner, Vocabulary]:
-    """The captioning model and the vocabulary of a loaded checkpoint, in eval mode; UserError where it holds
-    another network or weights that do not fit.
+def restore_model(content: Content, *, fold: bool = True) -> tuple[Captioner, Vocabulary]:
+    """The captioning model, in eval mode, and the vocabulary of a loaded checkpoint.
 
-    fold: put BatchNorm into the convolutions (`fold_batchnorm`), for inference; False keeps the model as it
-    was trained.
+    fold: fuse BatchNorm into the convolutions (`fold_batchnorm`), for inference; False keeps the model as it
+    was trained. UserError if the checkpoint holds another model or weights that do not fit.
     """
     settings = stored_config(content).model
     if settings.task != "captioning":
@@ -162,9 +187,8 @@ def restore_model(content: dict[str, Any], *, fold: bool = True) -> tuple[Captio
     return _restore(content, len(vocabulary), fold), vocabulary
 
 
-def restore_detector(content: dict[str, Any]) -> ChangeDetector:
-    """The change detector of a loaded checkpoint, in eval mode; UserError where it holds another network or
-    weights that do not fit."""
+def restore_detector(content: Content) -> ChangeDetector:
+    """The change detector of a loaded checkpoint, in eval mode; errors as in `restore_model`."""
     settings = stored_config(content).model
     if settings.task != "detection":
         raise UserError(
@@ -175,29 +199,32 @@ def restore_detector(content: dict[str, Any]) -> ChangeDetector:
 
 
 def open_detector(path: Path, size: tuple[int, int], device: torch.device) -> ChangeDetector:
-    """A checkpoint's change detector, to find maps for a captioning model that learnt on images of `size`
-    (H, W); UserError where it learnt on another size or the checkpoint holds another network."""
+    """The change detector of a checkpoint, to predict the maps of a captioning model.
+
+    size: (H, W) of the images that the captioning model was trained on. UserError if the detector was trained
+    on another size, or as in `restore_detector`.
+    """
     content = load_checkpoint(path)
     detector = restore_detector(content).to(device)
     if tuple(content["image_size"]) != size:
         raise UserError(
-            f"--detector {path} must have learnt on {size} images as the captioning model did, got "
+            f"--detector {path} must be trained on {size} images as the captioning model was, got "
             f"{tuple(content['image_size'])}: train both on the same input files"
         )
     return detector
 
 
-def stored_config(content: dict[str, Any]) -> Config:
+def stored_config(content: Content) -> Config:
     """The configuration of a loaded checkpoint."""
     return Config.from_dict(content["config"])
 
 
 def read_over_checkpoint(
-    parser: CommandLine, argv: Sequence[str] | None, default: Callable[[], dict[str, Any]] = dict
-) -> tuple[Config, Namespace, dict[str, Any]]:
-    """A command line over the settings of the checkpoint that --checkpoint names, and its content.
+    parser: CommandLine, argv: Sequence[str] | None, default: Callable[[], Content] = dict
+) -> tuple[Config, Namespace, Content]:
+    """Parse a command line over the settings of --checkpoint; returns settings, options and its content.
 
-    default: gives the content where none is named.
+    default: returns the content if --checkpoint is absent.
     """
     path = early_option(argv, "--checkpoint")
     content = load_checkpoint(path) if path else default()
@@ -205,9 +232,9 @@ def read_over_checkpoint(
     return config, options, content
 
 
-def _restore(content: dict[str, Any], vocabulary_size: int, fold: bool) -> nn.Module:
+def _restore(content: Content, vocabulary_size: int, fold: bool) -> nn.Module:
     config = stored_config(content)
-    with torch.device("meta"):  # no random weights, which take longer to draw than a caption to find
+    with torch.device("meta"):  # no random weights: they take longer than a caption
         model = build_model(config.model, vocabulary_size, pretrained=False)
     load_weights(model, content, assign=True)
     model.eval()
@@ -216,74 +243,11 @@ def _restore(content: dict[str, Any], vocabulary_size: int, fold: bool) -> nn.Mo
     return model.to(memory_format=torch.channels_last)
 
 
-def load_weights(model: nn.Module, content: dict[str, Any], *, assign: bool = False) -> None:
-    """Give `model` the weights of a loaded checkpoint; UserError names the first that does not fit.
+def load_weights(model: nn.Module, content: Content, *, assign: bool = False) -> None:
+    """Load the weights of a checkpoint into `model`; UserError names the first that does not fit.
 
-    assign: the checkpoint's tensors become the model's, whose own may be on torch's "meta" device.
+    assign: the tensors of the checkpoint replace those of the model, which may be on torch's "meta" device.
     """
-    expected, given = model.state_dict(), content["model"]
-    missing = [name for name in expected if name not in given]
-    unknown = [name for name in given if name not in expected]
-    problems = [
-        f"{len(names)} of its weights are {what}, the first is {names[0]}"
-        for what, names in (("missing", missing), ("unknown", unknown))
-        if names
-    ]
-    if problems:
-        raise misfit(content, " and ".join(problems))
-    for name, weight in expected.items():
-        if not isinstance(given[name], Tensor):
-            raise misfit(content, f"its weight {name} is a {type(given[name]).__name__}, not a tensor")
-        if given[name].is_meta:
-            raise misfit(content, f"its weight {name} has a shape but no values")
-        found, needed = _describe(given[name]), _describe(weight)
-        if found != needed:
-            raise misfit(content, f"its weight {name} is {found}, its settings and vocabulary need {needed}")
-    model.load_state_dict(given, assign=assign)
-
-
-def _describe(tensor: Tensor) -> str:
-    """ "float32 of shape (16, 3)"."""
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
-
-
-def start_from(path: str | Path, model: nn.Module, settings: TrunkSettings, vocabulary: Vocabulary) -> None:
-    """Give the model of `settings` a checkpoint's weights; UserError where words or architecture differ."""
-    content = load_checkpoint(path)
-    stored = stored_config(content).model
-    if stored.name != settings.name:
-        raise UserError(
-            f"train.start_from: {path} holds {stored.name}, not {settings.name}: use the same model"
-        )
-    for name, wanted in architecture(settings).items():
-        given = getattr(stored, name)
-        if given != wanted:
-            raise UserError(
-                f"train.start_from: {path} was made with model.{name} {given}, not {wanted}: use the same"
-            )
-    if settings.task == "captioning" and tuple(content["vocabulary"]) != vocabulary.words:
-        raise UserError(
-            f"train.start_from: {path} has other words ({len(content['vocabulary'])}) than the data "
-            f"({len(vocabulary)}): use input files with the same vocabulary"
-        )
-    load_weights(model, content)
-
-
-def random_state() -> dict[str, Any]:
-    """The state of every random generator, as plain content for a checkpoint."""
-    algorithm, keys, *rest = np.random.get_state()
-    return {
-        "python": random.getstate(),
-        "numpy": [algorithm, keys.tolist(), *rest],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Inverse of `random_state`; a GPU's state is left alone where either side has none."""
-    random.setstate(state["python"])
-    np.random.set_state(tuple(state["numpy"]))
-    torch.set_rng_state(state["torch"])
-    if torch.cuda.is_available() and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"])
+    if reason := first_misfit(model.state_dict(), content["model"]):
+        raise misfit(content, f"its model {reason}")
+    model.load_state_dict(content["model"], assign=assign)

@@ -1,9 +1,7 @@
-"""What train.py and eval.py need to know of change detection: the loss of a batch, the scores of a split."""
+"""The change-detection task of train.py and eval.py: the loss of a batch and the scores of a split."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,18 +9,19 @@ from torch import Tensor, nn
 from torch.utils.data import Subset
 
 from configs import Config
-from data.atomic_write import check_writable, write_text
+from data.atomic_write import check_writable
 from data.dataset import Batch, ChangeCaptions, augmented_remark, make_loader, views_of
 from data.palette import CLASSES
 from data.sampler import SPARE
 from data.splits import check_size, open_split
 from models.change_detector import ChangeDetector, detection_loss
 from models.precision import autocast, tune_convolutions
-from tools.engine.checkpoint import restore_detector
+from tools.engine.checkpoint import Content, restore_detector
 from tools.engine.device import pick_device
 from tools.engine.distributed import Agree, Processes
 from tools.engine.progress_bar import progress_bar
 from tools.scoring.detection import confusion, detection_scores, format_table, nothing_changed
+from tools.scoring.results import CaptionEntry, Evaluation, Validation, write_scores
 
 
 @dataclass(frozen=True)
@@ -32,24 +31,24 @@ class DetectionLoss:
     precision: str
 
     def count(self, batch: Batch) -> int:
-        """The pairs of a batch, which the loss is to be the mean over."""
+        """The number of pairs of a batch; the loss is the mean over them."""
         return (batch["index"] != SPARE).sum().item()
 
     def __call__(self, model: nn.Module, batch: Batch) -> Tensor:
-        """views (B, 4, 3, H, W) uint8, of which the maps are the truth."""
+        """The summed loss of views (B, 4, 3, H, W) uint8, whose maps are the ground truth."""
         device = next(model.parameters()).device
         views = views_of(batch, device)
         truth = given_classes(views)
         counts = (batch["index"] != SPARE).to(device, non_blocking=True)
         with autocast(device, self.precision):
-            found = model(views[:, :2], batch.get("plain"))
-        return (detection_loss(found, truth) * counts).sum()
+            detection = model(views[:, :2], batch.get("plain"))
+        return (detection_loss(detection, truth) * counts).sum()
 
 
 class DetectionTask:
-    """The detector's loss and, each epoch, its scores on the validation pairs beside the floor.
+    """Scores the detector on the validation pairs after each epoch, beside the floor.
 
-    Has the methods of CaptioningTask, and like it is used as a context.
+    It has the interface of CaptioningTask.
     """
 
     def __init__(
@@ -64,34 +63,31 @@ class DetectionTask:
     def __exit__(self, *exception: object) -> None:
         pass
 
-    def content(self) -> dict[str, Any]:
-        """What a checkpoint carries besides the model."""
+    def content(self) -> Content:
+        """The parts of a checkpoint besides the model."""
         return {"image_size": list(self.samples.reader.image_size)}
 
-    def validate(self, model: ChangeDetector, agree: Agree) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """An epoch's line for the log, the same in every process, and no captions.
-
-        agree: called between batches.
-        """
+    def validate(self, model: ChangeDetector, agree: Agree) -> tuple[Validation, list[CaptionEntry]]:
+        """The scores of an epoch, the same in every process; no captions. agree: called between batches."""
         pixels = confusion_of(model, self.val_samples, self.config, self.processes, agree)
         return {"val": detection_scores(pixels), "floor": detection_scores(nothing_changed(pixels))}, []
 
     def remarks(self) -> list[str]:
-        """What is unusual about the validation pairs."""
+        """Warnings about the validation pairs."""
         return augmented_remark(self.val_samples)
 
 
 def given_classes(views: Tensor) -> Tensor:
-    """The given maps of views (B, 4, 3, H, W) uint8 as places in CLASSES, (B, 2, H, W) int64, on its device.
+    """The maps of views (B, 4, 3, H, W) uint8 as indices into CLASSES, (B, 2, H, W) int64, on their device.
 
-    As `data.palette.map_classes`, for a GPU, which compares with every colour faster than it copies.
+    As `data.palette.map_classes`, but faster on a GPU: it compares with every colour.
     """
     red, green, blue = views[:, 2:].int().unbind(2)
     codes = red << 16 | green << 8 | blue
     classes = torch.zeros_like(codes, dtype=torch.int64)
-    for place, row in enumerate(CLASSES[1:], start=1):
+    for index, row in enumerate(CLASSES[1:], start=1):
         for red, green, blue in (row.base, row.brightened):
-            classes.masked_fill_(codes == (red << 16 | green << 8 | blue), place)
+            classes.masked_fill_(codes == (red << 16 | green << 8 | blue), index)
     return classes
 
 
@@ -102,10 +98,7 @@ def confusion_of(
     processes: Processes,
     agree: Agree | None = None,
 ) -> np.ndarray:
-    """The confusion matrix over both dates of all samples; processes share them out, and each gets it.
-
-    agree: called between batches.
-    """
+    """The confusion matrix of all samples and both dates, in every process. agree: called between batches."""
     model.eval()
     device = model.device
     share = Subset(samples, range(processes.rank, len(samples), processes.count))
@@ -115,18 +108,15 @@ def confusion_of(
     for batch in processes.in_step(loader, len(samples), agree):
         with autocast(device, config.decode.precision):
             views = views_of(batch, device)
-            found = model.classify(views[:, :2], batch["plain"])
-        pixels += confusion(found, given_classes(views))
-        bar.update(len(found))
+            predicted = model.classify(views[:, :2], batch["plain"])
+        pixels += confusion(predicted, given_classes(views))
+        bar.update(len(predicted))
     bar.close()
     return sum(processes.gather(pixels))
 
 
-def evaluate(content: dict[str, Any], config: Config, evaluation: dict[str, Any], output: Path) -> None:
-    """Score a checkpoint's detector, print the table and write scores.json, with `evaluation`, into `output`.
-
-    evaluation: as in tools/engine/provenance.py; its splits are scored.
-    """
+def evaluate(content: Content, config: Config, evaluation: Evaluation, output: Path) -> None:
+    """Score a checkpoint's detector on the splits of `evaluation`; print the table, write scores.json."""
     device = pick_device(config.decode.device)
     tune_convolutions(device)
     processes = Processes.join(device)
@@ -145,10 +135,9 @@ def evaluate(content: dict[str, Any], config: Config, evaluation: dict[str, Any]
         return
     scores = {"ours": detection_scores(pixels), "floor": detection_scores(nothing_changed(pixels))}
     classes = {"classes": [row.name for row in CLASSES], "confusion": pixels.tolist()}
-    found = {**scores, **classes, "evaluation": evaluation}
     try:
         output.mkdir(parents=True, exist_ok=True)
-        write_text(output / "scores.json", json.dumps(found, indent=1))
-    finally:  # a disk may be full by now
+        write_scores(output / "scores.json", {**scores, **classes, "evaluation": evaluation})
+    finally:  # print the scores even if the disk is full
         print(format_table(scores))
     print(f"\nscores.json in {output}")

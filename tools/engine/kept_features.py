@@ -11,6 +11,8 @@ from torch import Tensor
 
 from data.atomic_write import cannot_write
 from data.dataset import ChangeCaptions
+from models.captioner import Captioner
+from models.precision import autocast
 from tools.engine.distributed import Processes
 from tools.engine.progress_bar import progress_bar
 
@@ -57,6 +59,13 @@ def keep_features(
         samples.keep_features(kept)
     with processes.together():  # wait until all processes have computed their shares
         pass
+
+
+@torch.inference_mode()
+def trunk_features(model: Captioner, precision: str, views: Tensor) -> Tensor:
+    """The features of views (B, 4, 3, H, W) uint8 by frozen trunks, in bfloat16: (B, 4, C, grid, grid)."""
+    with autocast(model.device, precision):
+        return model.eval().features(views.to(model.device)).bfloat16()
 
 
 def _views(samples: ChangeCaptions, index: int) -> Tensor:

@@ -21,7 +21,7 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> Optimizer:
 
 
 def load_optimiser(optimiser: Optimizer, state: dict[str, Any]) -> None:
-    """Inverse of `optimiser.state_dict()`. UserError where groups, settings or shapes are others."""
+    """Inverse of `optimiser.state_dict()`. UserError if groups, settings or shapes differ."""
     settings = [set(group) for group in optimiser.param_groups]
     optimiser.load_state_dict(state)
     for group, expected in zip(optimiser.param_groups, settings, strict=True):
@@ -57,7 +57,7 @@ def decay_decoder(optimiser: Optimizer, config: TrainConfig, stale: int) -> None
 
 
 def clip_gradients(optimiser: Optimizer, config: TrainConfig) -> None:
-    """Clamp gradient values to +-clip_value (0: not at all); the released code leaves the fusion out."""
+    """Clamp gradient values to +-clip_value (0: no clamping); the authors' code leaves the fusion out."""
     for group in optimiser.param_groups:
         if config.clip_value and (group["part"] != "fusion" or config.clip_fusion):
             nn.utils.clip_grad_value_(group["params"], config.clip_value)
@@ -66,7 +66,7 @@ def clip_gradients(optimiser: Optimizer, config: TrainConfig) -> None:
 def step_if(good: Tensor, optimiser: Optimizer) -> None:
     """Take a step where `good` (), a bool on the parameters' device, is true; otherwise change nothing.
 
-    A fused optimiser decides on the device, so that the CPU need not wait for a GPU.
+    A fused optimiser decides on the device, so that the CPU does not wait for a GPU.
     """
     optimiser.found_inf = (~good).float()  # what GradScaler sets
     try:

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +22,7 @@ from models.beam_search import Hypothesis
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
 from models.precision import autocast
-from tools.engine.checkpoint import load_checkpoint, open_detector, restore_model, stored_config
+from tools.engine.checkpoint import Content, load_checkpoint, open_detector, restore_model, stored_config
 from tools.engine.device import pick_device
 
 
@@ -91,7 +90,7 @@ class Predictor:
     def load(
         cls, checkpoint: str | Path, detector: str | Path | None = None, device: str = "auto"
     ) -> "Predictor":
-        """The model of a best.pt or last.pt; UserError where a checkpoint or the device cannot be used.
+        """The model of a best.pt or last.pt; UserError if a checkpoint or the device cannot be used.
 
         detector: a change detector's checkpoint. device: "auto" (a GPU if there is one), "cpu" or "cuda:N".
         """
@@ -100,9 +99,7 @@ class Predictor:
         return cls.restore(content, replace(config, decode=replace(config.decode, device=device)), detector)
 
     @classmethod
-    def restore(
-        cls, content: dict[str, Any], config: Config, detector: str | Path | None = None
-    ) -> "Predictor":
+    def restore(cls, content: Content, config: Config, detector: str | Path | None = None) -> "Predictor":
         """The model of a loaded checkpoint, with settings that may differ from the checkpoint's."""
         model, vocabulary = restore_model(content)
         device = pick_device(config.decode.device)

@@ -1,9 +1,4 @@
-"""What scores belong to: eval.py records it in scores.json as `evaluation`, and what reads scores checks it.
-
-evaluation: checkpoint (file name), sha256 (of that file), data_dir, data (file -> fingerprint of its
-content), splits, seen_in_training (those of the splits that trained the model or chose the checkpoint),
-settings (SETTINGS of the configuration), control ("shuffle_images" or null), commit (of this code).
-"""
+"""The record of an evaluation (`Evaluation`): eval.py writes it into scores.json, other commands check it."""
 
 import hashlib
 import subprocess
@@ -15,8 +10,9 @@ from typing import Any
 from configs import Config, flat
 from data.settings import DataConfig
 from data.splits import SplitViews, open_split
+from tools.scoring.results import Evaluation
 
-SETTINGS = (  # what captions and their scores depend on, besides checkpoint and data
+SETTINGS = (  # the settings that captions and their scores depend on
     "data.maps", "data.augmented_splits", "data.annotations", "data.no_change",
     "decode.beam_size", "decode.precision",
 )  # fmt: skip
@@ -25,8 +21,8 @@ COMPARED = {"sha256": "checkpoint", "data": "data set", "splits": "choice of spl
 
 def describe_evaluation(
     checkpoint: Path, config: Config, splits: Sequence[str], *, shuffled: bool = False
-) -> dict[str, Any]:
-    """What the scores of a checkpoint on `splits` of `data.dir` belong to; errors as in `open_split`."""
+) -> Evaluation:
+    """The record of an evaluation of a checkpoint on `splits` of `data.dir`; errors as in `open_split`."""
     return {
         "checkpoint": checkpoint.name,
         "sha256": sha256_of(checkpoint),
@@ -41,7 +37,7 @@ def describe_evaluation(
 
 
 def seen_in_training(splits: Sequence[str]) -> list[str]:
-    """The splits that trained the model or chose its checkpoint, with a warning: their scores are no test."""
+    """The splits that trained the model or chose its checkpoint; prints a warning if there are any."""
     seen = [split for split in splits if split != "test"]
     if seen:
         print(
@@ -58,7 +54,7 @@ def sha256_of(path: Path) -> str:
 
 
 def data_fingerprints(data: DataConfig, splits: Sequence[str]) -> dict[str, str]:
-    """File -> fingerprint of the splits, and of their detected maps where `data.maps` takes them."""
+    """File -> fingerprint of the splits, and of their detected maps if `data.maps` uses them."""
     fingerprints = {}
     for split in splits:
         reader, _ = open_split(split, data)
@@ -67,7 +63,7 @@ def data_fingerprints(data: DataConfig, splits: Sequence[str]) -> dict[str, str]
 
 
 def commit() -> str | None:
-    """The commit of this code, "-dirty" if it was changed; None without git or outside a repository."""
+    """The commit of this code, with "-dirty" if it was changed; None without git or outside a repository."""
     describe = ["git", "describe", "--always", "--dirty"]
     try:
         process = subprocess.run(describe, capture_output=True, text=True, cwd=Path(__file__).parent)
@@ -81,8 +77,8 @@ def settings_of(config: Config) -> dict[str, Any]:
     return {name: values[name] for name in SETTINGS}
 
 
-def recorded(scores: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
-    """`evaluation` of scores.json; None, with a remark, for a file of an earlier version, which lacks it."""
+def recorded(scores: Mapping[str, Any], path: Path) -> Evaluation | None:
+    """`evaluation` of scores.json; None, with a remark, if an earlier version wrote the file without it."""
     if isinstance(record := scores.get("evaluation"), dict):
         return record
     remark = "an earlier version wrote it, its checkpoint, data and settings cannot be checked"
@@ -90,35 +86,35 @@ def recorded(scores: Mapping[str, Any], path: Path) -> dict[str, Any] | None:
     return None
 
 
-def differences(record: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
-    """What a record has other than `expected`, which may lack keys, each in a few words."""
-    found = []
+def differences(record: Evaluation, expected: Mapping[str, Any]) -> list[str]:
+    """A phrase for each difference of a record from `expected`, which may lack keys."""
+    phrases = []
     for key, title in COMPARED.items():
         if key in expected and record.get(key) != expected[key]:
             details = {"sha256": record.get("checkpoint"), "data": record.get("data_dir")}
-            found.append(f"another {title} ({details.get(key, record.get(key))})")
+            phrases.append(f"another {title} ({details.get(key, record.get(key))})")
     settings = record.get("settings") or {}
     for name, value in expected.get("settings", {}).items():
         if settings.get(name) != value:
-            found.append(f"{name} {settings.get(name)} in place of {value}")
-    return found
+            phrases.append(f"{name} {settings.get(name)} instead of {value}")
+    return phrases
 
 
 def folder_name(splits: Sequence[str], config: Config, shuffled: bool, standard: Config) -> str:
-    """The folder of an evaluation: the splits alone where it is the standard one, else what differs too.
+    """The name of the folder of an evaluation: the splits, then the settings that are not standard.
 
-    standard: the settings of the checkpoint. Given maps are the standard ones for every checkpoint.
+    standard: the settings of the checkpoint. The standard of data.maps is "given" for every checkpoint.
     """
-    own, usual = settings_of(config), {**settings_of(standard), "data.maps": "given"}
+    settings, defaults = settings_of(config), {**settings_of(standard), "data.maps": "given"}
     parts = list(splits)
     for name in SETTINGS:
-        if own[name] != usual[name]:
-            parts.append(_part(name, own[name]))
+        if settings[name] != defaults[name]:
+            parts.append(_part(name, settings[name]))
     return "_".join(parts + ["shuffled"] * shuffled)
 
 
 def _part(name: str, value: Any) -> str:
-    """ "void_maps", "beam_size_1"; texts, which may hold any letter, as the start of their hash."""
+    """A setting as part of a folder name: "void_maps", "beam_size_1"; texts by the start of their hash."""
     last = name.rpartition(".")[2]
     if name == "data.maps":
         return f"{value}_maps"

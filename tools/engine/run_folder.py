@@ -1,4 +1,4 @@
-"""The folder of one training run, which explains itself: settings, environment, log, curves, checkpoints."""
+"""The folder of a training run: settings, environment, log, curves and checkpoints."""
 
 import json
 import platform
@@ -16,24 +16,24 @@ from torch.utils.tensorboard import SummaryWriter
 from configs import Config, flat
 from data.atomic_write import write_text
 from data.errors import UserError
-from data.json_file import read_json_lines
-from tools.engine.checkpoint import load_checkpoint, save_checkpoint
+from tools.engine.checkpoint import Content, TrainingState, load_checkpoint, save_checkpoint
 from tools.engine.provenance import commit
+from tools.scoring.results import CaptionEntry, EpochLine, read_log, write_captions
 
 MAY_CHANGE = {
     "data.dir", "data.no_change", "data.workers", "decode.batch_size", "decode.device",
     "train.checkpoint_minutes", "train.device", "train.early_stop", "train.epochs",
 }  # fmt: skip
 T = TypeVar("T")
-SHOWN = 8  # validation pairs whose captions TensorBoard shows each epoch
+SAMPLE = 8  # validation pairs whose captions TensorBoard shows each epoch
 
 
 class RunFolder:
-    """Opens a new run, or with resume=True the one that the folder holds.
+    """Opens a new run, or with resume=True the run of the folder.
 
-    resumed: the content of last.pt, None for a run from the beginning. writes: True in one process; the
-    methods of the others write nothing. Raises UserError where the folder holds a run and resume is False,
-    or where the configuration differs from the resumed run's in more than what may change.
+    resumed: the content of last.pt; None for a run from the beginning. writes: True in one process; the
+    methods of the others write nothing. Raises UserError if the folder holds a run and resume is False, or if
+    a setting differs from the resumed run that is not in MAY_CHANGE.
     """
 
     def __init__(self, path: Path, config: Config, *, resume: bool, writes: bool = True) -> None:
@@ -47,7 +47,7 @@ class RunFolder:
             )
         self.resumed = self._read_last() if resume and self.last.exists() else None
 
-    def _read_last(self) -> dict[str, Any]:
+    def _read_last(self) -> Content:
         content = load_checkpoint(self.last, training=True)
         stored = Config.from_dict(content["config"])
         if refused := changed_settings(stored, self.config, MAY_CHANGE):
@@ -65,9 +65,9 @@ class RunFolder:
         return content
 
     def begin(self, fingerprints: dict[str, str], lines: list[str]) -> None:
-        """Write what the run is, `lines` to standard error too, and cut the log where the run goes on.
+        """Write settings and environment, print `lines`, and remove log lines after the last checkpoint.
 
-        fingerprints: of the data files; UserError where a resumed run began with other data.
+        fingerprints: of the data files. UserError if a resumed run began with other data.
         """
         self.fingerprints = fingerprints
         if self.resumed:
@@ -78,19 +78,18 @@ class RunFolder:
         write_text(self.path / "config.yaml", yaml.safe_dump(self.config.to_dict(), sort_keys=False))
         with (self.path / "environment.jsonl").open("a") as file:
             file.write(json.dumps({**environment(), "data": fingerprints}) + "\n")
-        epoch, steps = (
-            (self.resumed["epoch"], self.resumed["training"]["progress"]["steps"]) if self.resumed else (0, 0)
-        )
-        self._cut_log(epoch)
-        self.events = SummaryWriter(self.path, purge_step=steps + 1)
+        epoch = steps = 0
         if self.resumed:
+            epoch, steps = self.resumed["epoch"], self.resumed["training"]["progress"]["steps"]
             lines = [*lines, f"going on after step {steps}, in epoch {epoch + 1}"]
         elif self.resume:
             lines = [*lines, f"no {self.last}: starting from the beginning"]
+        self._cut_log(epoch)
+        self.events = SummaryWriter(self.path, purge_step=steps + 1)
         print(f"{self.path}: " + "\n".join(lines), file=sys.stderr)
 
     def _check_data(self, stored: dict[str, str] | str) -> None:
-        """UserError where a data file differs; older checkpoints store that of the training file alone."""
+        """UserError if a data file differs; older checkpoints store the fingerprint of train alone."""
         if isinstance(stored, str):
             stored = {next(iter(self.fingerprints)): stored}
         for name, fingerprint in stored.items():
@@ -101,10 +100,9 @@ class RunFolder:
                 )
 
     def _cut_log(self, epoch: int) -> None:
-        """Keep the log's lines up to the epoch after which the run goes on."""
-        lines = read_json_lines(self.log, "delete it") if self.log.exists() else []
-        kept = [line for line in lines if line["epoch"] <= epoch]
-        write_text(self.log, "".join(f"{json.dumps(line)}\n" for line in kept))
+        """Remove the lines of the log after `epoch`, the last complete one."""
+        lines = [json.dumps(line) for line in read_log(self.log, "delete it") if line["epoch"] <= epoch]
+        write_text(self.log, "".join(f"{line}\n" for line in lines))
 
     def write_step(self, step: int, loss: float, norm: float) -> None:
         """TensorBoard's curves of the training loss (mean so far in the epoch) and of the gradient's norm."""
@@ -112,49 +110,55 @@ class RunFolder:
             self.events.add_scalar("step/loss", loss, step)
             self.events.add_scalar("step/gradient_norm", norm, step)
 
-    def write_epoch(self, step: int, line: dict[str, Any], captions: list[dict[str, Any]]) -> None:
-        """One epoch's line in the log, on standard error and in TensorBoard, and the validation captions."""
+    def write_epoch(self, step: int, line: EpochLine, captions: list[CaptionEntry]) -> None:
+        """Write an epoch to the log, to standard error and to TensorBoard, and the validation captions."""
         if not self.writes:
             return
         with self.log.open("a") as log:
             log.write(json.dumps(line) + "\n")
         if captions:
-            write_text(self.path / "val_captions.json", json.dumps(captions, indent=1, ensure_ascii=False))
+            write_captions(self.path / "val_captions.json", captions)
         for key, value in flat(line).items():
             if isinstance(value, (int, float)):
                 self.events.add_scalar(key.replace(".", "/"), value, step)
-        for caption in shown(captions):
-            text = f"{caption['caption']}\n\n(people: {caption['references'][0]})"
-            self.events.add_text(f"captions/{caption['filename']}", text, step)
+        for entry in sample_of(captions):
+            text = f"{entry['caption']}\n\n(reference: {entry['references'][0]})"
+            self.events.add_text(f"captions/{entry['filename']}", text, step)
         self.events.flush()
-        scores = " ".join(f"{name} {value:.1f}" for name, value in line["val"].items())
-        chosen_on = self.config.train.select_on
-        text = f"epoch {line['epoch']}: loss {line['loss']:.3f}, {scores}, "
-        text += f"floor's {chosen_on} {line['floor'][chosen_on]:.1f}, "
-        if oracle := line.get("floor_oracle"):
-            text += f"floor_oracle's {oracle[chosen_on]:.1f}, "
-        text += f"{line['seconds']:.0f} s"
-        if line.get("distinct_captions") == 1 < len(captions):
-            text += "; COLLAPSED: every validation caption is the same sentence"
-        if oracle and any(line["val"][name] <= oracle[name] for name in (chosen_on, "s_m") if name in oracle):
-            text += "; WARNING: no better than a constant caption (floor_oracle)"
-        print(text + (" *" if line["best"] else ""), file=sys.stderr)
+        print(self._epoch_text(line, len(captions)), file=sys.stderr)
 
-    def save(self, content: dict[str, Any], training: dict[str, Any], *, best: bool) -> None:
-        """last.pt, with what --resume needs besides (`training`); best.pt after the best epoch so far."""
+    def _epoch_text(self, line: EpochLine, captions: int) -> str:
+        """One line for standard error: scores, floors and warnings; " *" marks the best epoch so far."""
+        scores = " ".join(f"{name} {value:.1f}" for name, value in line["val"].items())
+        selected = self.config.train.select_on
+        text = f"epoch {line['epoch']}: loss {line['loss']:.3f}, {scores}, "
+        text += f"floor's {selected} {line['floor'][selected]:.1f}, "
+        oracle = line.get("floor_oracle", {})
+        if oracle:
+            text += f"floor_oracle's {oracle[selected]:.1f}, "
+        text += f"{line['seconds']:.0f} s"
+        if line.get("distinct_captions") == 1 < captions:
+            text += "; COLLAPSED: every validation caption is the same sentence"
+        compared = {selected, "s_m"} & oracle.keys()
+        if any(line["val"][name] <= oracle[name] for name in compared):
+            text += "; WARNING: no better than a constant caption (floor_oracle)"
+        return text + (" *" if line["best"] else "")
+
+    def save(self, content: Content, training: TrainingState, *, best: bool) -> None:
+        """Write last.pt, including `training` for --resume, and best.pt after the best epoch so far."""
         if self.writes and best:
             save_checkpoint(self.best, content)
         if self.writes:
             save_checkpoint(self.last, {**content, "training": {**training, "data": self.fingerprints}})
 
 
-def shown(pairs: Sequence[T]) -> Sequence[T]:
-    """A fixed handful of the validation pairs, spread over all."""
-    return pairs[:: max(1, len(pairs) // SHOWN)][:SHOWN]
+def sample_of(pairs: Sequence[T]) -> Sequence[T]:
+    """SAMPLE evenly spaced pairs, the same in every epoch."""
+    return pairs[:: max(1, len(pairs) // SAMPLE)][:SAMPLE]
 
 
 def changed_settings(old: Config, new: Config, may_change: Collection[str]) -> list[str]:
-    """Each setting that differs though it may not, as "key (old -> new)"."""
+    """The changed settings except those that may change, each as "key (old -> new)"."""
     before, after = flat(old.to_dict()), flat(new.to_dict())
     return [
         f"{key} ({before[key]} -> {after[key]})"
@@ -164,7 +168,7 @@ def changed_settings(old: Config, new: Config, may_change: Collection[str]) -> l
 
 
 def environment() -> dict[str, Any]:
-    """Where and with what a run runs."""
+    """The software and hardware of a run."""
     return {
         "command": sys.argv,
         "commit": commit(),

@@ -1,4 +1,4 @@
-"""Training steps, queued on the device one ahead of the step whose result is known."""
+"""Training steps. The CPU queues a step on the GPU before it reads the result of the previous one."""
 
 import math
 from collections.abc import Callable
@@ -26,11 +26,11 @@ MOST_SKIPPED = 20  # steps in a row: they halve fp16's first scale, 2 ** 16, to 
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
-    epoch: the one being trained, from 1. step, loss, count: its steps so far, their summed loss and what it
-    is the mean over (words; pairs for the detector). steps: those of all epochs. stale: epochs in a row
-    without a strictly better validation score than `best`. skipped: steps in a row, up to the last one, whose
+    epoch: the current one, from 1. step: number of its steps so far. loss, count: their summed loss, and the
+    number of words (for a detector, pairs) in it. steps: number of steps of all epochs. best: the best
+    validation score. stale: number of epochs since then. skipped: number of the latest steps in a row whose
     scaled gradients were too large for fp16.
     """
 
@@ -45,14 +45,14 @@ class Progress:
 
     @classmethod
     def restored(cls, state: dict[str, Any]) -> "Progress":
-        """Inverse of `asdict`. TypeError on an unknown key or a value that is not a number."""
+        """Inverse of `asdict`. Raises TypeError on an unknown key or a value that is not a number."""
         for key, value in state.items():
             if not isinstance(value, int | float):
                 raise TypeError(f"progress.{key} is not a number but {value!r}")
         return cls(**state)
 
-    def judge(self, score: float) -> bool:
-        """Whether an epoch's validation score is the best so far; counts stale epochs, begins the next."""
+    def end_epoch(self, score: float) -> bool:
+        """Whether an epoch's validation score is the best so far. Counts stale epochs and starts the next."""
         improved = score > self.best
         self.best, self.stale = max(score, self.best), 0 if improved else self.stale + 1
         self.epoch, self.step, self.loss, self.count = self.epoch + 1, 0, 0.0, 0.0
@@ -62,9 +62,9 @@ class Progress:
 class QueuedStep:
     """A step that a GPU may not have finished.
 
-    name, pairs: for messages. number: among the steps of all epochs. count: what its loss is the mean over.
-    values: the micro-batches' summed losses of this process, then the norm of all processes' gradient; they
-    are copied to the CPU as soon as the GPU has computed them.
+    name, pairs: for messages. number: its number among the steps of all epochs. count: number of words or
+    pairs in its loss. values: the summed loss of each micro-batch of this process, then the norm of the
+    gradient of all processes. They are copied to the CPU as soon as the GPU has computed them.
     """
 
     def __init__(self, name: str, pairs: list[int], number: int, count: float, values: list[Tensor]) -> None:
@@ -83,14 +83,15 @@ class QueuedStep:
 
 
 class TrainingSteps:
-    """Takes the steps of a run on the batches of all processes together.
+    """Takes training steps on batches that are divided among processes.
 
-    Call `agree`, then `take`, for each batch, and `finish` before anything reads the model or the progress.
-    In between the results of the last two steps are unknown: a GPU works on one step while the CPU queues the
-    next, and waits for it once a step, in `agree`. A step whose gradient is not finite leaves the weights as
-    they are, whenever that is found out.
-    scaler: of the losses, for fp16. report: gets the number of a finished step, the epoch's mean loss up to
-    it, and its gradient's norm.
+    Call `agree`, then `take`, for each batch, and `finish` before you read the model or the progress. In
+    between, the results of the last two steps are unknown: the GPU computes one step while the CPU queues the
+    next, and the CPU waits once per step, in `agree`. A step whose gradient is not finite does not change the
+    weights.
+
+    scaler: of the losses, for fp16. report: called with the number of a finished step, the mean loss of the
+    epoch up to it, and the norm of its gradient.
     """
 
     def __init__(
@@ -109,18 +110,18 @@ class TrainingSteps:
         self.progress, self.processes, self.report = progress, processes, report
         self.scaler = scaler or GradScaler(enabled=False)
         self.queued: list[QueuedStep] = []  # at most the last two
-        self.count = self.samples = 0.0  # of the batch that was agreed on: words or pairs, and samples
+        self.count = self.samples = 0.0  # of the current batch: words (or pairs) and samples
 
     def agree(self, batch: Batch, *flags: bool) -> list[bool]:
-        """Exchange what all processes hold of the next batch; returns which flags any of them has set.
+        """Sum the sizes of the next batch over all processes; returns which flags are set in any of them.
 
-        Processes exchange numbers here alone, once a step: also the loss of the last step but one. ValueError
-        where that one's loss or gradient is not finite.
+        This is the only exchange of numbers between processes, once per step. It includes the loss of the
+        step before the last; ValueError if that loss or its gradient is not finite.
         """
         finished, self.queued = self.queued[:-1], self.queued[-1:]
-        own = int((batch["index"] != SPARE).sum())
+        samples = int((batch["index"] != SPARE).sum())
         losses = [step.result[0] for step in finished]
-        totals = self.processes.sum(self.loss.count(batch), own, *flags, *losses)
+        totals = self.processes.sum(self.loss.count(batch), samples, *flags, *losses)
         self.count, self.samples = totals[:2]
         self._enter(finished, totals[2 + len(flags) :])
         return [total > 0 for total in totals[2 : 2 + len(flags)]]
@@ -128,8 +129,8 @@ class TrainingSteps:
     def take(self, batch: Batch) -> None:
         """Queue a step on this process's share of the batch, in `accumulate` micro-batches.
 
-        The loss is the mean over the whole batch's real words (or pairs), however processes and micro-batches
-        divide it.
+        The loss is the mean over the words (or pairs) of the whole batch; it does not depend on the number of
+        processes and micro-batches.
         """
         micro_batches = split_batch(batch, int(self.samples), self.config.accumulate, self.processes)
         self.optimiser.zero_grad(set_to_none=True)
@@ -137,8 +138,10 @@ class TrainingSteps:
         for number, micro_batch in enumerate(micro_batches, start=1):
             losses.append(self._backward(batch, micro_batch, last=number == len(micro_batches)))
         self.scaler.unscale_(self.optimiser)
-        gradients = [p.grad for group in self.optimiser.param_groups for p in group["params"]]
-        norm = nn.utils.get_total_norm([gradient for gradient in gradients if gradient is not None])
+        gradients = []
+        for group in self.optimiser.param_groups:
+            gradients += [parameter.grad for parameter in group["params"] if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         clip_gradients(self.optimiser, self.config)
         step_if(norm.isfinite(), self.optimiser)
         self.scaler.update()
@@ -150,37 +153,37 @@ class TrainingSteps:
         self.queued.append(QueuedStep(name, pairs, progress.steps, self.count, [*losses, norm]))
 
     def _backward(self, batch: Batch, micro_batch: Batch, *, last: bool) -> Tensor:
-        """Add a micro-batch's gradients to the parameters'; returns its summed loss."""
+        """Accumulate the gradients of a micro-batch; returns its summed loss."""
         with ExitStack() as contexts:
             if not last and self.processes.count > 1:
                 contexts.enter_context(self.model.no_sync())
             empty = len(micro_batch["index"]) == 0
-            if empty:  # a sample that counts for nothing takes part in what processes exchange
+            if empty:  # use a sample with weight 0, because all processes must take part in the exchange
                 contexts.enter_context(left_out_of_statistics(self.model))
                 micro_batch = {name: values[:1] for name, values in batch.items()}
             summed = self.loss(self.model, micro_batch) * (not empty)
-            # DistributedDataParallel takes the mean over processes: undo it
+            # times `count` because DistributedDataParallel averages over processes
             self.scaler.scale(summed * self.processes.count / self.count).backward()
         return summed.detach()
 
     def finish(self) -> None:
-        """Wait for the queued steps; ValueError where a loss or a gradient is not finite."""
+        """Wait for the queued steps; ValueError if a loss or a gradient is not finite."""
         finished, self.queued = self.queued, []
         if finished:
             self._enter(finished, self.processes.sum(*(step.result[0] for step in finished)))
 
     def take_and_wait(self, batch: Batch) -> None:
-        """A single step, finished on return."""
+        """Take a single step and wait for its result."""
         self.agree(batch)
         self.take(batch)
         self.finish()
 
     def _enter(self, finished: list[QueuedStep], losses: list[float]) -> None:
-        """Enter steps and their losses, summed over processes, into the progress."""
+        """Update the progress with finished steps and their losses, summed over processes."""
         progress = self.progress
         for step, loss in zip(finished, losses, strict=True):
             norm = step.result[1]
-            # fp16: the scaler has lowered its scale, and soon gradients are small enough
+            # fp16: the scaler lowers its scale until the gradients are small enough
             skipped = self.scaler.is_enabled() and math.isfinite(loss) and not math.isfinite(norm)
             progress.skipped = progress.skipped + 1 if skipped else 0
             if progress.skipped > MOST_SKIPPED or not (skipped or math.isfinite(loss + norm)):

@@ -1,6 +1,7 @@
 """Figures of pairs, captions, attention and scores, drawn with matplotlib."""
 
 import io
+import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -51,8 +52,8 @@ def draw_attention(
     views (4, 3, H, W) uint8; rgb, sem (T, h, w), each shared by both dates; gates (T, 3). Each modality has
     one colour scale, from 0 to the largest weight of any word.
     """
-    bands = -(-len(words) // MOST_COLUMNS)
-    columns = -(-len(words) // bands)
+    bands = math.ceil(len(words) / MOST_COLUMNS)
+    columns = math.ceil(len(words) / bands)
     width, height = SIDE * (PITCH * columns + 2.01), SIDE * (5.2 * bands - 0.43) + 0.36  # a view is a square
     figure = plt.figure(figsize=(width, height))
     grid = figure.add_gridspec(
@@ -171,7 +172,7 @@ def draw_robustness(path: Path, runs: Sequence[Mapping], measures: Mapping[str, 
     """
     panels = _distinct(runs)
     columns = min(PANELS, len(panels))
-    rows = -(-len(panels) // columns)
+    rows = math.ceil(len(panels) / columns)
     size = (0.7 + 1.55 * max(2, columns), len(measures) * (0.4 + 1.5 * rows) + 0.22 * len(runs))
     figure = plt.figure(figsize=size, layout="constrained")
     parts = figure.subfigures(len(measures), squeeze=False)[:, 0]
@@ -194,27 +195,29 @@ def draw_robustness(path: Path, runs: Sequence[Mapping], measures: Mapping[str, 
 
 def _distinct(runs: Sequence[Mapping]) -> list[str]:
     """The perturbations and means, without means that equal another panel (those of one perturbation)."""
-    panels = []
+    panels: dict[str, list] = {}
     for name in runs[0]["curves"]:
-        repeated = any(all(run["curves"][name] == run["curves"][panel] for run in runs) for panel in panels)
-        if name in PERTURBATIONS or not repeated:
-            panels.append(name)
-    return panels
+        curves = [run["curves"][name] for run in runs]
+        if name in PERTURBATIONS or curves not in panels.values():
+            panels[name] = curves
+    return list(panels)
 
 
 def _draw_severities(axis: Axes, runs: Sequence[Mapping], panel: str, measure: str) -> None:
     """Draw a panel: for each checkpoint a line with intervals, and its score on clean pairs."""
     for number, run in enumerate(runs):
         curve = run["curves"][panel]
-        scores = {severity: intervals[measure] or NO_VALUE for severity, intervals in curve.items()}
-        values, lows, highs = ([s[key] for s in scores.values()] for key in ("value", "low", "high"))
+        severities = list(curve)
+        intervals = [measures[measure] or NO_VALUE for measures in curve.values()]
+        ends = [(interval["value"], interval["low"], interval["high"]) for interval in intervals]
+        values, lows, highs = np.array(ends).T
         colour = f"C{number}"
         line = {"marker": ".", "linewidth": 1.4, "clip_on": False, "zorder": 3}
-        axis.plot(list(scores), values, color=colour, label=run["label"], **line)
-        axis.fill_between(list(scores), lows, highs, color=colour, alpha=0.15, linewidth=0)
-        axis.vlines(list(scores), lows, highs, color=colour, alpha=0.4, linewidth=1)
+        axis.plot(severities, values, color=colour, label=run["label"], **line)
+        axis.fill_between(severities, lows, highs, color=colour, alpha=0.15, linewidth=0)
+        axis.vlines(severities, lows, highs, color=colour, alpha=0.4, linewidth=1)
         axis.axhline(run["clean"][measure]["value"], color=colour, linestyle=":", linewidth=1)
-    axis.set_xticks(list(runs[0]["curves"][panel]))
+    axis.set_xticks(severities)
     axis.grid(axis="y", color="0.9")
     axis.tick_params(labelsize=8, labelbottom=True)
     axis.spines[["top", "right"]].set_visible(False)

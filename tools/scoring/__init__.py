@@ -1,47 +1,29 @@
-"""Scores of captions against their references, with two floors and bootstrap intervals.
+"""Scores of captions against their references, beside two floors, with bootstrap intervals.
 
-    with Meteor() as meteor:                                # Java starts here, in the background
-        training = training_captions(reader, rows, meteor)  # of the training split, see baselines.py
+    with Meteor() as meteor:                                # starts Java in the background
+        training = training_captions(reader, rows, meteor)  # of the training split
         result = score(records, meteor, no_change=reader.no_change, training=training)
     print(format_table(result))                             # of tools/scoring/table.py
 
-`score` returns what scores.json holds:
+`score` returns the content of scores.json (`CaptionScores` of tools/scoring/results.py).
 
-    {"ours": PARTS, "floor": PARTS, "floor_oracle": PARTS, "margin": PARTS, "released": PARTS,
-     "reasons": {"ours": "...", ...}, "training_captions": {"number": 13314, "source": "the checkpoint"},
-     "decision": {"caption": ACCURACY, ...}, "garbled": ACCURACY,
-     "no_change": ["the scene is the same as before", ...],
-     "bootstrap": {"resamples": 1000, "seed": 0, "percent": 95, "sources": 120}}
-    PARTS     {"all": SCORES, "changed": SCORES, "unchanged": SCORES}; None for a part without pairs, and in
-              place of a column without human words ("reasons" says so) or not asked for
-    SCORES    {"pairs": 1929, "bleu_1": INTERVAL, ..., "cider": INTERVAL, "s_m": INTERVAL, "reasons": {...}};
-              None for a metric without a value, "reasons" says why; the floors have their "caption" too.
-              Ours and released have the optional metrics: "spice", and where it has a value "s_m_spice",
-              the mean with it
-    ACCURACY  {"all": RATE, "changed": RATE, "unchanged": RATE}, in per cent; None for a part without pairs
-    INTERVAL  {"value": 51.5, "low": 50.1, "high": 52.9}, by bootstrap over source images
-    RATE      {"value": 97.5, "low": 92.9, "high": 99.5, "n": 120}, with its exact binomial interval
-
-A floor is the score of one training caption, said of every pair. `floor`: the caption that has the best
-S*m on the same part of the training split. `floor_oracle`: the one that has the best S*m on the scored pairs
-themselves, which no training caption exceeds; its "ours_above" is the INTERVAL of our S*m minus its S*m. The
-margin is ours minus `floor`. Differences are taken on the same resamples.
-
-A caption is garbled if it is empty, or neither a no-change sentence nor like the training captions
-(`is_garbled`). It counts as telling of a change, so a broken decoder misses few changes.
+A floor is the score of a constant caption: one training caption, used for every pair. `floor` is the caption
+with the best S*m on the same part of the training split. `floor_oracle` is the one with the best S*m on the
+scored pairs themselves; no other training caption scores higher. The margin is ours minus `floor`.
+Differences are computed on the same resamples.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 
 from data.errors import UserError
 from data.sources import changed_as_authors
-from tools.scoring.baselines import TrainingCaptions, best_constants, split_parts
+from tools.scoring.baselines import Constant, TrainingCaptions, best_constants, floor_and_oracle, split_parts
 from tools.scoring.bootstrap import PERCENT, interval, rate_interval, resampling_counts
+from tools.scoring.garbled import find_garbled
 from tools.scoring.meteor import Meteor
 from tools.scoring.metric import Metric, Segment
 from tools.scoring.metrics import (
@@ -53,27 +35,28 @@ from tools.scoring.metrics import (
     measure,
     scores_from_sums,
 )
+from tools.scoring.results import PARTS, CaptionScores, Column, PartScores, Rates
 
-PARTS = ("all", "changed", "unchanged")
-OWN_COLUMNS = ("ours", "floor", "floor_oracle", "margin")  # those that need human words
+FLOOR_COLUMNS = ("floor", "floor_oracle", "margin")
+HUMAN_COLUMNS = ("ours", *FLOOR_COLUMNS)  # those that need human words
 NO_TRAINING_CAPTIONS = "no training captions to choose a floor from"
 NO_HUMAN_WORDS = "no human words, give their JSON with --data.annotations"
-
-Draw = Callable[[Sequence], np.ndarray]  # records -> the counts of all resamples (tools/scoring/bootstrap.py)
 
 
 @dataclass(frozen=True)
 class Record:
-    """A pair's caption and its own human captions: words joined by blanks, without repeats that fill up.
+    """The caption of a pair and the pair's references: words separated by spaces.
 
-    Where there are no human words, the stored captions stand in their place.
+    references: the human captions without the repeats that pad the stored ones; where there are no human
+    words, the stored captions. source: the image that the pair was cut from; None if it is an image of its
+    own.
     """
 
     filename: str
     caption: str
     references: Sequence[str]
     changed: bool
-    source: str | None = None  # the image that the pair was cut from; None: its own
+    source: str | None = None
 
     def __post_init__(self) -> None:
         if not self.references:
@@ -81,11 +64,11 @@ class Record:
 
 
 @dataclass(frozen=True)
-class ReleasedRecord:
-    """A pair as the released code scores it.
+class AuthorsRecord:
+    """A pair as the authors' code scores it.
 
-    `references`: its stored captions, read back from their ids with repeats and `<unk>`. METEOR gets
-    `caption_ids` and `references_ids`: the same words, each replaced by its id ("12 5 88").
+    references: the stored captions, decoded from their ids, with repeats and `<unk>`. caption_ids,
+    references_ids: the same texts with each word replaced by its id ("12 5 88"); METEOR is computed on them.
     """
 
     caption: str
@@ -95,6 +78,10 @@ class ReleasedRecord:
     source: str | None = None
 
 
+Records = Sequence[Record | AuthorsRecord]
+Resample = Callable[[Records], np.ndarray]  # -> the counts of all resamples (tools/scoring/bootstrap.py)
+
+
 def score(
     records: Sequence[Record],
     meteor: Meteor,
@@ -102,45 +89,43 @@ def score(
     no_change: Sequence[str],
     training: TrainingCaptions | None,
     no_training: str = NO_TRAINING_CAPTIONS,
-    released: Sequence[ReleasedRecord] = (),
+    authors: Sequence[AuthorsRecord] = (),
     decisions: Mapping[str, Sequence[bool]] | None = None,
     human_words: bool = True,
     optional: Sequence[Metric] = (),
     resamples: int = 1000,
     seed: int = 0,
-) -> dict:
-    """Everything that scores.json holds, in the form given at the top of this file.
+) -> CaptionScores:
+    """Score captions with all metrics.
 
-    no_change: the sentences that say "no change". training: the candidates of the floors; without them there
-    are no floors, for the reason `no_training`. decisions: other predictions of "changed", a value per
-    record, whose accuracy is reported beside the captions'. human_words: whether all records have human
-    references; otherwise only the released column and the decision are reported. optional: metrics for the
-    model's captions that a report may go without.
+    no_change: the sentences that mean "no change". training: the candidates of the floors; None leaves the
+    floors out, for the reason `no_training`. authors: the pairs of the column "released". decisions: other
+    predictions of "changed", one value per record; their accuracy is reported beside that of the captions.
+    human_words: whether all records have human references; otherwise only the column "released" and the
+    decision are reported. optional: additional metrics of the model's captions.
     """
     changed = [record.changed for record in records]
-    parts = split_parts(_segments(records), changed) if human_words else dict.fromkeys(PARTS, ())
-    for part in PARTS:  # METEOR works ahead of the other scorers
-        meteor.submit(parts[part])
-    oracles = _oracles(parts, training, meteor)
-    draw = partial(_resample, resamples=resamples, seed=seed)
-    drawn = {part: draw(chosen) for part, chosen in split_parts(records, changed).items()}
-    compared = {
-        part: _compare(part, parts[part], training, oracles.get(part), meteor, optional, drawn[part])
-        for part in PARTS
-    }
-    averaged = {part: compared[part].pop("averaged", None) for part in PARTS}
-    own = {column: {part: compared[part][column] for part in PARTS} for column in OWN_COLUMNS}
-    reasons = dict.fromkeys(OWN_COLUMNS[1:], no_training) if training is None else {}
-    reasons = reasons if human_words else dict.fromkeys(OWN_COLUMNS, NO_HUMAN_WORDS)
-    predictions = {"caption": [record.caption not in no_change for record in records], **(decisions or {})}
+    resample = partial(_resample, resamples=resamples, seed=seed)
+    columns: dict[str, Column | None] = dict.fromkeys(HUMAN_COLUMNS)
+    averaged: dict[str, Sequence[str]] = {}
+    reasons = {}
+    if human_words:
+        columns, averaged = _human_columns(records, training, meteor, optional, resample)
+        if training is None:
+            reasons = dict.fromkeys(FLOOR_COLUMNS, no_training)
+    else:
+        reasons = dict.fromkeys(HUMAN_COLUMNS, NO_HUMAN_WORDS)
+    captions = [record.caption for record in records]
+    predictions = {"caption": [caption not in no_change for caption in captions], **(decisions or {})}
+    garbled = find_garbled(captions, no_change, training.captions) if training else []
+    source = {"number": len(training.captions), "source": training.source} if training else None
     return {
-        **{column: None if column in reasons else own[column] for column in OWN_COLUMNS},
-        "released": _released_column(released, averaged, meteor, optional, draw) if released else None,
+        **columns,
+        "released": _authors_column(authors, averaged, meteor, optional, resample) if authors else None,
         "reasons": reasons,
-        "training_captions": training and {"number": len(training.captions), "source": training.source},
+        "training_captions": source,
         "decision": {name: _accuracy(predicted, changed) for name, predicted in predictions.items()},
-        "garbled": training
-        and _garbled([record.caption for record in records], changed, no_change, training),
+        "garbled": _shares(garbled, changed) if training else None,
         "no_change": list(no_change),
         "bootstrap": {
             "resamples": resamples,
@@ -152,160 +137,123 @@ def score(
 
 
 def pair_scores(records: Sequence[Record], meteor: Meteor) -> list[dict[str, float | None]]:
-    """Each pair's own bleu_4, meteor, rouge_l and cider, for captions.json; None where a scorer failed.
+    """The bleu_4, meteor, rouge_l and cider of each pair, for captions.json; None if a metric failed.
 
-    CIDEr's inverse document frequencies are those of all the records.
+    The inverse document frequencies of CIDEr are those of all records.
     """
-    found = scores_from_sums(measure(_segments(records), meteor).rows)
-    return [
-        {metric: float(found[metric][pair]) if metric in found else None for metric in AVERAGED}
-        for pair in range(len(records))
-    ]
+    scores = scores_from_sums(measure(_segments(records), meteor).rows)
+    entries = []
+    for index in range(len(records)):
+        entries.append({name: float(scores[name][index]) if name in scores else None for name in AVERAGED})
+    return entries
 
 
-def _oracles(
-    parts: Mapping[str, Sequence[Segment]], training: TrainingCaptions | None, meteor: Meteor
-) -> dict[str, str]:
-    """Part -> the training caption that is best on its pairs."""
-    references = {part: [own for _, own in segments] for part, segments in parts.items()}
-    return best_constants(references, training.captions, meteor) if training else {}
-
-
-def _compare(
-    part: str,
-    segments: Sequence[Segment],
+def _human_columns(
+    records: Sequence[Record],
     training: TrainingCaptions | None,
-    oracle: str | None,
     meteor: Meteor,
     optional: Sequence[Metric],
-    counts: np.ndarray,
-) -> dict[str, dict | None]:
-    """A part's columns, and the metrics that its S*m averages ("averaged")."""
-    columns = dict.fromkeys(OWN_COLUMNS)
-    if not segments:
-        return columns
-    pairs = len(segments)
-    measured = measure(segments, meteor, optional=optional)
+    resample: Resample,
+) -> tuple[dict[str, Column | None], dict[str, Sequence[str]]]:
+    """The columns that need human words, and for each part the metrics that S*m averages."""
+    changed = [record.changed for record in records]
+    parts = split_parts(records, changed)
+    segments = split_parts(_segments(records), changed)
+    for part in PARTS:  # METEOR computes these while the other metrics run
+        meteor.submit(segments[part])
+    oracles = {}
+    if training:
+        references = split_parts([tuple(record.references) for record in records], changed)
+        oracles = best_constants(references, training.captions, meteor)
+    columns = {column: dict.fromkeys(PARTS) for column in HUMAN_COLUMNS}
+    averaged = {}
+    for part in PARTS:
+        if not parts[part]:
+            continue
+        counts = resample(parts[part])
+        ours = measure(segments[part], meteor, optional=optional)
+        averaged[part] = ours.averaged()
+        columns["ours"][part] = _part_scores(ours.scores(counts), ours.reasons(), len(parts[part]))
+        if training:
+            floors = floor_and_oracle(
+                segments[part], training.best_of(part), oracles[part], training.captions, meteor
+            )
+            for column, scores in _floor_columns(ours, *floors, counts).items():
+                columns[column][part] = scores
+    return columns if training else columns | dict.fromkeys(FLOOR_COLUMNS), averaged
+
+
+def _floor_columns(
+    measured: Measured, floor: Constant, oracle: Constant, counts: np.ndarray
+) -> dict[str, PartScores]:
+    """The scores of both floors on a part, and the margin."""
+    pairs = counts.shape[1]
     ours = measured.scores(counts)
-    columns |= {"ours": _entry(ours, measured.reasons(), pairs), "averaged": measured.averaged()}
-    if training is None:
-        return columns
-    captions, floors = floor_and_oracle(segments, training.best_of(part), oracle, training.captions, meteor)
-    floor, best = (constant.scores(counts) for constant in floors)
-    margin = {metric: ours[metric] - floor[metric] for metric in ours.keys() & floor.keys()}
+    floor_scores, oracle_scores = floor.measured.scores(counts), oracle.measured.scores(counts)
+    margin = {metric: ours[metric] - floor_scores[metric] for metric in ours.keys() & floor_scores.keys()}
     # floors have no optional scores, so neither has the margin
-    own_reasons = {k: why for k, why in measured.reasons().items() if k not in OPTIONAL_TITLES}
-    no_margin = own_reasons | floors[0].reasons()
-    above = interval(ours["s_m"] - best["s_m"]) if "s_m" in ours and "s_m" in best else None
-    return columns | {
-        "floor": {"caption": captions[0], **_entry(floor, floors[0].reasons(), pairs)},
-        "floor_oracle": {
-            "caption": captions[1],
-            "ours_above": above,
-            **_entry(best, floors[1].reasons(), pairs),
-        },
-        "margin": _entry(margin, no_margin, pairs),
+    reasons = {name: why for name, why in measured.reasons().items() if name not in OPTIONAL_TITLES}
+    floor_reasons = floor.measured.reasons()
+    columns = {
+        "floor": _part_scores(floor_scores, floor_reasons, pairs),
+        "floor_oracle": _part_scores(oracle_scores, oracle.measured.reasons(), pairs),
+        "margin": _part_scores(margin, reasons | floor_reasons, pairs),
     }
+    columns["floor"]["caption"], columns["floor_oracle"]["caption"] = floor.caption, oracle.caption
+    has_s_m = "s_m" in ours and "s_m" in oracle_scores
+    columns["floor_oracle"]["ours_above"] = interval(ours["s_m"] - oracle_scores["s_m"]) if has_s_m else None
+    return columns
 
 
-def floor_and_oracle(
-    segments: Sequence[Segment], floor: str, oracle: str, candidates: Sequence[str], meteor: Meteor
-) -> tuple[tuple[str, str], tuple[Measured, Measured]]:
-    """The captions of both floors of a part, and their measurements.
-
-    Where `best_constants` had to choose the oracle on a sample, the floor's caption, or the only caption of a
-    model that always says the same training caption, may be better by chance: then it is the oracle.
-    """
-    said = {caption for caption, _ in segments}
-    constant = said if len(said) == 1 and said <= set(candidates) else set()
-    measured = {
-        caption: measure([(caption, references) for _, references in segments], meteor)
-        for caption in dict.fromkeys((oracle, floor, *constant))
-    }
-    oracle = max(measured, key=lambda caption: _mean(measured[caption]))
-    return (floor, oracle), (measured[floor], measured[oracle])
-
-
-def _mean(measured: Measured) -> float:
-    """S*m, or the mean of what it averages that has a value."""
-    pairs = len(next(iter(measured.rows.values())))
-    scores = measured.scores(np.ones(pairs))
-    return float(np.mean([scores[metric] for metric in measured.averaged() if metric in scores]))
-
-
-def _released_column(
-    records: Sequence[ReleasedRecord],
-    averaged: Mapping[str, Sequence[str] | None],
+def _authors_column(
+    records: Sequence[AuthorsRecord],
+    averaged: Mapping[str, Sequence[str]],
     meteor: Meteor,
     optional: Sequence[Metric],
-    draw: Draw,
-) -> dict[str, dict | None]:
-    """Scores per part, which the stored captions decide; S*m averages the same metrics as in our column."""
+    resample: Resample,
+) -> Column:
+    """Scores by the authors' procedure; the stored captions decide which pairs have changed.
+
+    averaged: the metrics that S*m averages in each part of our column, and in this one.
+    """
     changed = [changed_as_authors(record.references) for record in records]
     column = dict.fromkeys(PARTS)
-    for part, chosen in split_parts(records, changed).items():
-        if chosen:
-            ids = [(record.caption_ids, tuple(record.references_ids)) for record in chosen]
-            measured = measure(_segments(chosen), meteor, meteor_segments=ids, optional=optional)
-            scores = measured.scores(draw(chosen), averaged[part])
-            column[part] = _entry(scores, measured.reasons(averaged[part]), len(chosen))
+    for part, members in split_parts(records, changed).items():
+        if members:
+            ids = [(record.caption_ids, tuple(record.references_ids)) for record in members]
+            measured = measure(_segments(members), meteor, meteor_segments=ids, optional=optional)
+            scores = measured.scores(resample(members), averaged.get(part))
+            column[part] = _part_scores(scores, measured.reasons(averaged.get(part)), len(members))
     return column
 
 
-def _accuracy(predicted: Sequence[bool], changed: Sequence[bool]) -> dict[str, dict | None]:
-    """Share of the pairs with the right prediction of "changed", per cent, for each part."""
-    right = [bool(said) == bool(true) for said, true in zip(predicted, changed, strict=True)]
-    return _shares(right, changed)
+def _accuracy(predicted: Sequence[bool], changed: Sequence[bool]) -> Rates:
+    """Share of the pairs with the correct prediction of "changed", per cent, for each part."""
+    return _shares([bool(guess) == truth for guess, truth in zip(predicted, changed, strict=True)], changed)
 
 
-def _garbled(
-    captions: Sequence[str],
-    changed: Sequence[bool],
-    no_change: Sequence[str],
-    training: TrainingCaptions,
-) -> dict[str, dict | None]:
-    """Share of the pairs whose caption is garbled, per cent, for each part."""
-    known = {pair for caption in training.captions for pair in _word_pairs(caption)}
-    return _shares([c not in no_change and is_garbled(c, known) for c in captions], changed)
+def _shares(flags: Sequence[bool], changed: Sequence[bool]) -> Rates:
+    """Share of the pairs with a flag, per cent, for each part."""
+    return {part: rate_interval(members) for part, members in split_parts(flags, changed).items()}
 
 
-def is_garbled(caption: str, known: Collection[tuple[str, str]]) -> bool:
-    """Whether a caption is empty or at least half of its pairs of neighbouring words are not `known`.
-
-    known: the pairs that occur in training captions. The beginning and the end of a caption count as words.
-    """
-    pairs = _word_pairs(caption)
-    return not caption.split() or 2 * sum(pair not in known for pair in pairs) >= len(pairs)
-
-
-def _word_pairs(caption: str) -> list[tuple[str, str]]:
-    return list(pairwise(["<start>", *caption.split(), "<end>"]))
-
-
-def _shares(flags: Sequence[bool], changed: Sequence[bool]) -> dict[str, dict | None]:
-    """Share of the pairs that have a flag, per cent, for each part, with its exact interval."""
-    return {part: rate_interval(chosen) for part, chosen in split_parts(flags, changed).items()}
-
-
-def _resample(records: Sequence[Record | ReleasedRecord], resamples: int, seed: int) -> np.ndarray:
+def _resample(records: Records, resamples: int, seed: int) -> np.ndarray:
     """The counts of all resamples (1 + resamples, pairs); pairs of one source image are drawn together."""
-    if not records:
-        return np.ones((1 + resamples, 0))
     return resampling_counts(len(records), resamples, seed, _sources(records))
 
 
-def _sources(records: Sequence[Record | ReleasedRecord]) -> list[str]:
+def _sources(records: Records) -> list[str]:
     """The source of each pair; a pair without one is a source of its own."""
-    return [record.source or f"pair {place}" for place, record in enumerate(records)]
+    return [record.source or f"pair {index}" for index, record in enumerate(records)]
 
 
-def _entry(samples: Scores, reasons: dict[str, str], pairs: int) -> dict:
-    """One part of one column: an interval or None for each metric."""
+def _part_scores(samples: Scores, reasons: dict[str, str], pairs: int) -> PartScores:
+    """An interval or None for each metric; optional metrics only where they were measured."""
     optional = [name for name in OPTIONAL_TITLES if name in samples or name in reasons]
     metrics = (*METRICS, "s_m", *optional)
     intervals = {metric: interval(samples[metric]) if metric in samples else None for metric in metrics}
     return {"pairs": pairs, **intervals, "reasons": reasons}
 
 
-def _segments(records: Sequence[Record | ReleasedRecord]) -> list[Segment]:
+def _segments(records: Records) -> list[Segment]:
     return [(record.caption, tuple(record.references)) for record in records]

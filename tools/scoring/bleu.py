@@ -36,9 +36,9 @@ class Bleu(Metric):
 
 
 def bleu_score(sums: np.ndarray) -> np.ndarray:
-    """BLEU-1..4 (0..1) of corpora whose rows add up to `sums` (..., 10) -> (4, ...).
+    """BLEU-1..4 (0..1) of corpora whose rows sum to `sums` (..., 10) -> (4, ...).
 
-    The two small terms are pycocoevalcap's: an empty caption scores 0.
+    The small constants are those of pycocoevalcap; an empty caption scores 0.
     """
     words, reference_words, ngrams, matches = np.split(sums, [1, 2, 6], axis=-1)
     precisions = (matches + 1e-15) / (ngrams + 1e-9)

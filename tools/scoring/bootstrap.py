@@ -13,12 +13,12 @@ def resampling_counts(
 ) -> np.ndarray:
     """(1 + resamples, pairs): how often each pair occurs in each sample.
 
-    Row 0 is the real sample, every pair once; the others draw with replacement. Multiplied by a matrix with a
-    row of numbers per pair, the result gives their sums over every sample at once.
+    Row 0 is the real sample with every pair once; the others are drawn with replacement. The product with a
+    matrix (pairs, numbers) holds the sums over every sample.
 
-    sources: the image that each pair was cut from. Pairs of one image are alike, so they are drawn together:
-    a sample is as many sources as there are, and its number of pairs varies. With a single source, or none
-    given, pairs are drawn on their own.
+    sources: the image that each pair was cut from. Pairs of one image are correlated, so they are drawn
+    together: a sample has as many sources as there are, and its number of pairs varies. With a single source,
+    or without `sources`, pairs are drawn independently.
     """
     of_pair = np.arange(pairs)
     if sources is not None and len(set(sources)) > 1:
@@ -41,8 +41,8 @@ def interval(samples: np.ndarray) -> dict[str, float]:
 def rate_interval(flags: Sequence[bool]) -> dict[str, float] | None:
     """Share of true flags in per cent, with its exact interval (Clopper-Pearson, 1934); None without flags.
 
-    The interval has a width even at 0 and 100 %. It takes pairs as independent: where several come from one
-    source image, it is too narrow.
+    The interval has a width even at 0 and 100 %. It treats pairs as independent, so it is too narrow if
+    several come from one source image.
     """
     n, hits = len(flags), int(np.sum(flags))
     if n == 0:

@@ -15,7 +15,7 @@ _count_ngrams = lru_cache(maxsize=4096)(cider_scorer.cook_refs)
 
 
 class Cider(Metric):
-    """CIDEr, the mean over pairs; its inverse document frequencies are those of the pairs measured."""
+    """CIDEr, the mean over pairs, with the inverse document frequencies of the measured pairs."""
 
     name = "cider"
     titles: ClassVar = {"cider": "CIDEr"}
@@ -35,7 +35,7 @@ def has_idf(references: Sequence[tuple[str, ...]]) -> bool:
     """Whether some n-gram does not occur in the references of all pairs, so that CIDEr weights it."""
     first = None
     for texts in dict.fromkeys(references):
-        ngrams = {ngram for counts in _count_ngrams(texts) for ngram in counts}
+        ngrams = set().union(*_count_ngrams(texts))
         if first is None:
             first = ngrams
         elif ngrams != first:

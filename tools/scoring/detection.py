@@ -1,6 +1,6 @@
 """The measures of semantic change detection, from one confusion matrix over the pixels of both dates.
 
-q[i, j] counts the pixels found to be of class i whose class is j; class 0 is void, no change.
+q[i, j] counts the pixels of class j that are predicted as class i; class 0 is void, no change.
 
     OA     sum_i q[i, i] / sum q
     mIoU   (IoU_u + IoU_c) / 2 of unchanged and changed:
@@ -11,9 +11,8 @@ q[i, j] counts the pixels found to be of class i whose class is j; class 0 is vo
 
 mIoU and SeK: Yang et al., "Asymmetric Siamese Networks for Semantic Change Detection in Aerial Images",
 IEEE TGRS 2021 (SECOND). OA and F_scd: Ding et al., "Bi-Temporal Semantic Reasoning for the Semantic Change
-Detection in HR Remote Sensing Images", IEEE TGRS 2022 (Bi-SRNet). SeK's kappa is 0 or less where there is
-one class alone: it says nothing there. A ratio of nothing to nothing counts as 0, and so does a kappa whose
-expected agreement is 1.
+Detection in HR Remote Sensing Images", IEEE TGRS 2022 (Bi-SRNet). With a single class, the kappa of SeK is 0
+or less and has no meaning. 0 / 0 counts as 0, and so does a kappa whose expected agreement is 1.
 """
 
 import math
@@ -31,15 +30,15 @@ TITLES = {
 HEADLINES = {name: TITLES[name] for name in ("oa", "miou", "sek", "f_scd")}
 
 
-def confusion(found: Tensor, truth: Tensor) -> np.ndarray:
-    """q (7, 7) of places in CLASSES, two tensors of one shape."""
+def confusion(predicted: Tensor, truth: Tensor) -> np.ndarray:
+    """The confusion matrix q (7, 7) of two tensors of the same shape with indices into CLASSES."""
     count = len(CLASSES)
-    pixels = torch.bincount((found.long() * count + truth.long()).flatten(), minlength=count * count)
+    pixels = torch.bincount((predicted.long() * count + truth.long()).flatten(), minlength=count * count)
     return pixels.reshape(count, count).cpu().numpy()
 
 
 def nothing_changed(q: np.ndarray) -> np.ndarray:
-    """The confusion matrix of a detector that never finds a change, on the same pixels: the floor."""
+    """The floor: the confusion matrix of a detector that predicts no change, on the same pixels."""
     floor = np.zeros_like(q)
     floor[0] = q.sum(0)
     return floor
@@ -48,13 +47,13 @@ def nothing_changed(q: np.ndarray) -> np.ndarray:
 def detection_scores(q: np.ndarray) -> dict[str, float]:
     """All measures in percent."""
     q = q.astype(np.float64)
-    agreed, total = np.trace(q), q.sum()
-    changed, right = q[1:, 1:].sum(), agreed - q[0, 0]
+    correct, total = np.trace(q), q.sum()
+    changed, correct_changed = q[1:, 1:].sum(), correct - q[0, 0]
     iou_changed = ratio(changed, total - q[0, 0])
     iou_unchanged = ratio(q[0, 0], q[0].sum() + q[:, 0].sum() - q[0, 0])
-    precision, recall = ratio(right, q[1:].sum()), ratio(right, q[:, 1:].sum())
+    precision, recall = ratio(correct_changed, q[1:].sum()), ratio(correct_changed, q[:, 1:].sum())
     scores = {
-        "oa": ratio(agreed, total),
+        "oa": ratio(correct, total),
         "miou": (iou_unchanged + iou_changed) / 2,
         "sek": math.exp(iou_changed - 1) * kappa_of_change(q),
         "f_scd": ratio(2 * precision * recall, precision + recall),
@@ -65,7 +64,7 @@ def detection_scores(q: np.ndarray) -> dict[str, float]:
 
 
 def format_table(scores: dict[str, dict[str, float]]) -> str:
-    """A row of measures for each name."""
+    """Format measures as a table with a row for each name."""
     rows = [["", *TITLES.values()]]
     for name, measures in scores.items():
         rows.append([name, *(f"{measures[key]:.1f}" for key in TITLES)])
@@ -73,7 +72,7 @@ def format_table(scores: dict[str, dict[str, float]]) -> str:
 
 
 def kappa_of_change(q: np.ndarray) -> float:
-    """Cohen's kappa over all pixels but those rightly found unchanged."""
+    """Cohen's kappa over all pixels except the correctly predicted unchanged ones."""
     q = q.copy()
     q[0, 0] = 0
     observed = ratio(np.trace(q), q.sum())

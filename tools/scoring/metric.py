@@ -1,4 +1,4 @@
-"""What a metric of captions is: one file of this package, and one entry in metrics.py."""
+"""The interface of a caption metric. Each metric is a file of this package and an entry in metrics.py."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +12,9 @@ Segment = tuple[str, tuple[str, ...]]  # a caption and the references of its pai
 class Metric(ABC):
     """Turns every pair into numbers whose sums over a corpus give the corpus's scores.
 
-    name: of the metric. titles: its scores by their names in scores.json, with their titles in tables.
-    averaged: those of its scores that S*m averages. optional: whether reports may go without it; then it is
-    measured for the model's captions only, not for the floors.
+    name: of the metric. titles: the names of its scores in scores.json -> their titles in tables. averaged:
+    those of its scores that S*m averages. optional: reports may lack it, and only the captions of the model
+    are measured with it, not the floors.
     """
 
     name: ClassVar[str]
@@ -28,19 +28,19 @@ class Metric(ABC):
 
     @classmethod
     def scores(cls, sums: np.ndarray, pairs: int | np.ndarray) -> dict[str, np.ndarray]:
-        """The scores (0..1) of corpora of `pairs` pairs whose rows add up to `sums` (..., numbers).
+        """The scores (0..1) of corpora of `pairs` pairs whose rows sum to `sums` (..., numbers).
 
-        By default the mean of the rows' single number.
+        By default, rows have one number, and the score is its mean.
         """
         return {cls.name: sums[..., 0] / pairs}
 
     @classmethod
     def reason_to_leave_out(cls, references: Sequence[tuple[str, ...]]) -> str | None:
-        """Why the metric has no value for any captions of pairs with these references; None if it has one."""
+        """The reason why the metric has no value for pairs with these references; None if it has one."""
         return None
 
 
 def rows_of_distinct(row: Callable[[Segment], Sequence[float]], segments: Sequence[Segment]) -> np.ndarray:
-    """(n, numbers): `row` of every segment, called once for each distinct one: unchanged pairs repeat."""
+    """(n, numbers): `row` of every segment, called once for each distinct one (unchanged pairs repeat)."""
     known = {segment: row(segment) for segment in dict.fromkeys(segments)}
     return np.array([known[segment] for segment in segments], float)

@@ -1,7 +1,7 @@
 """The registry of caption metrics, and the scores of a corpus by all of them.
 
-Every metric gives numbers for each pair that can be summed over any sample of the pairs. They are
-pycocoevalcap 1.2's, over the words as they are: no tokeniser runs. Scores are times 100.
+Every metric gives numbers for each pair that can be summed over any sample of the pairs. They equal those of
+pycocoevalcap 1.2, on the words as they are: there is no tokeniser. Scores are times 100.
 """
 
 from collections.abc import Sequence
@@ -37,10 +37,10 @@ Scores = dict[str, np.ndarray]  # name of a score, s_m or s_m_<optional score> -
 
 @dataclass(frozen=True)
 class Measured:
-    """The rows of a corpus, and why scores have no value.
+    """The rows of a corpus, and the reasons why scores have no value.
 
-    missing: scores whose metric failed. left_out: scores without a value for these references, which S*m
-    goes without.
+    missing: scores whose metric failed. left_out: scores without a value for these references; S*m is the
+    mean of the others.
     """
 
     rows: Rows
@@ -70,7 +70,7 @@ class Measured:
         return scores
 
     def reasons(self, averaged: Sequence[str] | None = None) -> dict[str, str]:
-        """Why a score has no value: its name, or s_m -> reason."""
+        """Name of a score without a value -> the reason."""
         reasons = self.left_out | self.missing
         needed = self.averaged() if averaged is None else averaged
         if absent := [name for name in needed if name in reasons]:
@@ -79,7 +79,7 @@ class Measured:
 
 
 def optional_metrics() -> list[Metric]:
-    """The metrics that a report may go without, ready to measure."""
+    """New objects of the optional metrics."""
     return [metric() for metric in REGISTRY if metric.optional]
 
 
@@ -90,9 +90,9 @@ def measure(
     meteor_segments: Sequence[Segment] | None = None,
     optional: Sequence[Metric] = (),
 ) -> Measured:
-    """Run every metric on the segments (METEOR on `meteor_segments`) and the `optional` ones that are given.
+    """Run every metric on the segments (METEOR on `meteor_segments`), and the given `optional` ones.
 
-    What fails is missing, and what has no value for these references is left out.
+    A metric that fails is missing; one without a value for these references is left out.
     """
     references = [texts for _, texts in segments]
     rows, missing, left_out = {}, {}, {}
@@ -103,21 +103,21 @@ def measure(
         try:
             given = meteor_segments if metric is meteor and meteor_segments else segments
             rows[metric.name] = metric.rows(given)
-        except Exception as error:  # the other metrics' results stand
+        except Exception as error:  # keep the results of the other metrics
             missing |= dict.fromkeys(metric.titles, f"{type(error).__name__}: {error}")
     return Measured(rows, missing, left_out)
 
 
 def _standard_metrics(meteor: Meteor) -> list[Metric]:
-    """The metrics of every report, METEOR last: its Java works while the others are computed."""
+    """The metrics of every report. METEOR is last, as Java works while the others are computed."""
     others = [metric() for metric in REGISTRY if not metric.optional and metric is not Meteor]
     return [*others, meteor]
 
 
 def scores_from_sums(sums: Rows, pairs: int | np.ndarray = 1) -> Scores:
-    """Scores of corpora of `pairs` pairs whose rows add up to sums[metric] (..., numbers) -> (...) each.
+    """Scores of corpora of `pairs` pairs whose rows sum to sums[metric] (..., numbers) -> (...) each.
 
-    A row taken alone is a corpus of one pair: the sentence's own score.
+    A single row is a corpus of one pair: it gives the score of that pair.
     """
     scores = {}
     for metric in REGISTRY:

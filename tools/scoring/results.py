@@ -1,0 +1,179 @@
+"""The files that a run and its evaluation leave: the types of their content, and how it is read and written.
+
+scores.json     `CaptionScores` of a captioning model, `DetectionScores` of a change detector
+captions.json   a list of `CaptionEntry`
+log.jsonl       an `EpochLine` per line
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+from data.atomic_write import write_text
+from data.errors import UserError
+from data.json_file import read_json, read_json_lines
+
+PARTS = ("all", "changed", "unchanged")
+
+
+class Interval(TypedDict):
+    """A score with its bootstrap interval over source images."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Rate(Interval):
+    """A share of n pairs in per cent, with its exact binomial interval."""
+
+    n: int
+
+
+class PartScores(TypedDict):
+    """One column's scores on one part of the pairs.
+
+    Besides the keys below, each metric has an entry ("bleu_1", ..., "cider", "s_m"): an `Interval`, or None
+    if the metric has no value. "ours" and "released" also have the optional metrics: "spice", and
+    "s_m_spice", the mean with it.
+
+    pairs: their number. reasons: metric -> why it has no value. caption: the constant caption of a floor.
+    ours_above: in "floor_oracle", S*m of "ours" minus S*m of the oracle.
+    """
+
+    pairs: int
+    reasons: dict[str, str]
+    caption: NotRequired[str]
+    ours_above: NotRequired[Interval | None]
+
+
+Column = dict[str, PartScores | None]  # by part; None for a part without pairs
+Rates = dict[str, Rate | None]  # by part; None for a part without pairs
+
+
+class Evaluation(TypedDict):
+    """What scores belong to.
+
+    checkpoint: its file name. sha256: of that file. data: file -> fingerprint of its content.
+    seen_in_training: those of the splits that trained the model or chose its checkpoint. settings: the
+    settings that captions depend on. control: "shuffle_images" or None. commit: of this code.
+    """
+
+    checkpoint: str
+    sha256: str
+    data_dir: str
+    data: dict[str, str]
+    splits: list[str]
+    seen_in_training: list[str]
+    settings: dict[str, object]
+    control: str | None
+    commit: str | None
+
+
+class CaptionScores(TypedDict):
+    """The scores of captions beside their floors (see tools/scoring/__init__.py).
+
+    A column that cannot be computed is None, for the reason in `reasons`. released: by the authors'
+    procedure. training_captions: the candidates of the floors, "number" and "source". decision: predictor of
+    change -> its accuracy. garbled: the share of garbled captions. bootstrap: "resamples", "seed", "percent"
+    and "sources".
+    """
+
+    ours: Column | None
+    floor: Column | None
+    floor_oracle: Column | None
+    margin: Column | None
+    released: Column | None
+    reasons: dict[str, str]
+    training_captions: dict[str, int | str] | None
+    decision: dict[str, Rates]
+    garbled: Rates | None
+    no_change: list[str]
+    bootstrap: dict[str, int]
+    evaluation: NotRequired[Evaluation]
+
+
+class DetectionScores(TypedDict):
+    """The measures of tools/scoring/detection.py in per cent, and the confusion matrix of `classes`."""
+
+    ours: dict[str, float]
+    floor: dict[str, float]
+    classes: list[str]
+    confusion: list[list[int]]
+    evaluation: Evaluation
+
+
+class CaptionEntry(TypedDict):
+    """A captioned pair; scores: bleu_4, meteor, rouge_l and cider of this pair."""
+
+    filename: str
+    caption: str
+    log_prob: float
+    references: list[str]
+    changed: bool
+    references_are: NotRequired[str]
+    scores: NotRequired[dict[str, float | None]]
+
+
+class Validation(TypedDict):
+    """Scores on the validation pairs, those of the floors, and of captions the means of the model's gates."""
+
+    val: dict[str, float]
+    floor: dict[str, float]
+    floor_oracle: NotRequired[dict[str, float]]
+    distinct_captions: NotRequired[int]
+    gates: NotRequired[dict[str, float]]
+
+
+class EpochLine(Validation):
+    """An epoch of a training run; learning_rate: by part of the model. best: the best epoch so far."""
+
+    epoch: int
+    loss: float
+    learning_rate: dict[str, float]
+    best: bool
+    seconds: float
+
+
+# What a report needs; files of every version have it.
+_SCORES_KEYS = ("decision", "reasons", "bootstrap", "ours", "floor", "margin", "released")
+_CAPTION_KEYS = ("filename", "caption", "references", "changed", "scores")
+
+
+def write_scores(path: Path, scores: CaptionScores | DetectionScores) -> None:
+    write_text(path, json.dumps(scores, indent=1))
+
+
+def write_captions(path: Path, entries: Sequence[CaptionEntry]) -> None:
+    write_text(path, json.dumps(entries, indent=1, ensure_ascii=False))
+
+
+def read_scores(path: Path) -> CaptionScores:
+    """Raises FileNotFoundError, or UserError if the file does not hold the scores of a captioning model."""
+    return _check_keys(_read(path), path, _SCORES_KEYS)
+
+
+def read_captions(path: Path) -> list[CaptionEntry]:
+    """Raises FileNotFoundError, or UserError if an entry lacks a key."""
+    return _check_keys(_read(path), path, _CAPTION_KEYS)
+
+
+def read_log(path: Path, remedy: str) -> list[EpochLine]:
+    """The lines of log.jsonl, [] without the file; errors as in `read_json_lines`."""
+    return read_json_lines(path, remedy) if path.is_file() else []
+
+
+def _read(path: Path) -> object:
+    return read_json(path, "run eval.py, or name its folder with --eval DIR")
+
+
+def _check_keys(content: object, path: Path, keys: Sequence[str]) -> object:
+    """Return `content`, an object or a list of objects; UserError names the first key that one lacks."""
+    objects = content if isinstance(content, list) else [content]
+    for key in keys:
+        if not objects or not all(isinstance(item, dict) and key in item for item in objects):
+            raise UserError(
+                f"{path} must have {key!r}, as eval.py writes it for a captioning model: run eval.py again"
+            )
+    return content
