@@ -39,6 +39,7 @@ from models.captioner import Captioner
 from models.change_detector import ChangeDetector
 from models.precision import make_scaler, precision_line, tune_convolutions
 from tools.engine.captioning_task import CaptioningTask
+from tools.engine.checkpoint import start_from
 from tools.engine.compiling import compile_fixed
 from tools.engine.detection_task import DetectionTask
 from tools.engine.device import pick_device
@@ -49,7 +50,7 @@ from tools.engine.kept_features import keep_features, trunk_features
 from tools.engine.optimiser import decay_decoder, make_optimiser, make_scheduler
 from tools.engine.progress_bar import progress_bar
 from tools.engine.run_folder import RunFolder
-from tools.engine.run_state import check_same_progress, restore, seed_everything, start_from, training_state
+from tools.engine.run_state import check_same_progress, restore, seed_everything, training_state
 from tools.engine.training_data import open_samples, step_sampler
 from tools.engine.training_steps import Progress, TrainingSteps
 
@@ -120,13 +121,13 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
 def initial_model(
     config: Config, vocabulary: Vocabulary, folder: RunFolder, device: torch.device, processes: Processes
 ) -> Captioner | ChangeDetector:
-    """The model before the first step; a resumed run loads its weights later. Seeds all generators."""
+    """The model that a run begins with; a resumed run loads its weights later. Seeds all generators."""
     seed_everything(config.train.seed)
     start = None if folder.resumed else config.train.start_from
     model = build_model(config.model, len(vocabulary), pretrained=not (folder.resumed or start)).to(device)
     if start:
         start_from(start, model, config.model, vocabulary)
-    seed_everything(config.train.seed + processes.rank)  # dropout differs between processes
+    seed_everything(config.train.seed + processes.rank)  # processes drop out different values
     return model
 
 

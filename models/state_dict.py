@@ -13,14 +13,14 @@ def first_misfit(expected: Mapping[str, Tensor], given: Mapping[str, object]) ->
             return f"{rule} {names[0]} ({len(names)} in all)"
     for name, tensor in expected.items():
         value = given[name]
-        if _describe(value) != _describe(tensor):
-            return f"has {name} as {_describe(value)}, expected {_describe(tensor)}"
+        if describe(value) != describe(tensor):
+            return f"has {name} as {describe(value)}, expected {describe(tensor)}"
         if value.is_meta:
             return f"has {name} without its values"
     return None
 
 
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
     """ "float32 of shape (16, 3)"."""
     if not isinstance(value, Tensor):
         return type(value).__name__

@@ -21,11 +21,11 @@ from tools.engine.checkpoint import (
     restore_detector,
     restore_model,
     save_checkpoint,
+    start_from,
 )
 from tools.engine.detection_task import DetectionLoss, given_classes
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
-from tools.engine.run_state import start_from
 from tools.engine.training_steps import Progress, TrainingSteps
 from tools.scoring.detection import TITLES
 

@@ -11,7 +11,7 @@ import torch
 from jsonargparse import Namespace
 from torch import Tensor, nn
 
-from configs import Config
+from configs import Config, architecture
 from configs.command_line import CommandLine, early_option, read_stored
 from data.atomic_write import atomic_write, cannot_write
 from data.errors import UserError
@@ -23,6 +23,7 @@ from models.change_detector import ChangeDetector
 from models.fuse_batchnorm import fold_batchnorm
 from models.safe_load import safe_load, why_unreadable
 from models.state_dict import first_misfit
+from models.trunks import TrunkSettings
 
 FORMAT = "mmodalcc-1"
 TEXTS = ("vocabulary", "common_captions", "train_captions", "no_change")  # parts that are lists of texts
@@ -251,3 +252,25 @@ def load_weights(model: nn.Module, content: Content, *, assign: bool = False) ->
     if reason := first_misfit(model.state_dict(), content["model"]):
         raise misfit(content, f"its model {reason}")
     model.load_state_dict(content["model"], assign=assign)
+
+
+def start_from(path: str | Path, model: nn.Module, settings: TrunkSettings, vocabulary: Vocabulary) -> None:
+    """Give the model of `settings` a checkpoint's weights; UserError where words or architecture differ."""
+    content = load_checkpoint(path)
+    stored = stored_config(content).model
+    if stored.name != settings.name:
+        raise UserError(
+            f"train.start_from: {path} holds {stored.name}, not {settings.name}: use the same model"
+        )
+    for name, wanted in architecture(settings).items():
+        given = getattr(stored, name)
+        if given != wanted:
+            raise UserError(
+                f"train.start_from: {path} was made with model.{name} {given}, not {wanted}: use the same"
+            )
+    if settings.task == "captioning" and tuple(content["vocabulary"]) != vocabulary.words:
+        raise UserError(
+            f"train.start_from: {path} has other words ({len(content['vocabulary'])}) than the data "
+            f"({len(vocabulary)}): use input files with the same vocabulary"
+        )
+    load_weights(model, content)

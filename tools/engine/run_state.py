@@ -1,4 +1,4 @@
-"""The state of a training run: how it begins, what last.pt keeps of it, and how --resume restores it."""
+"""The state of a training run: seeds, the part of last.pt that --resume needs, and restoring it."""
 
 import random
 from dataclasses import asdict
@@ -11,18 +11,8 @@ from torch import nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from configs import architecture
 from data.errors import UserError
-from data.vocabulary import Vocabulary
-from models.trunks import TrunkSettings
-from tools.engine.checkpoint import (
-    Content,
-    TrainingState,
-    load_checkpoint,
-    load_weights,
-    misfit,
-    stored_config,
-)
+from tools.engine.checkpoint import Content, TrainingState, load_weights, misfit
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import load_optimiser
 from tools.engine.training_steps import Progress
@@ -32,28 +22,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-
-
-def start_from(path: str | Path, model: nn.Module, settings: TrunkSettings, vocabulary: Vocabulary) -> None:
-    """Load the weights of a checkpoint into a new model; UserError if vocabulary or architecture differ."""
-    content = load_checkpoint(path)
-    stored = stored_config(content).model
-    if stored.name != settings.name:
-        raise UserError(
-            f"train.start_from: {path} holds {stored.name}, not {settings.name}: use the same model"
-        )
-    for name, expected in architecture(settings).items():
-        actual = getattr(stored, name)
-        if actual != expected:
-            raise UserError(
-                f"train.start_from: {path} was made with model.{name} {actual}, not {expected}: use the same"
-            )
-    if settings.task == "captioning" and tuple(content["vocabulary"]) != vocabulary.words:
-        raise UserError(
-            f"train.start_from: {path} has other words ({len(content['vocabulary'])}) than the data "
-            f"({len(vocabulary)}): use input files with the same vocabulary"
-        )
-    load_weights(model, content)
 
 
 def training_state(
