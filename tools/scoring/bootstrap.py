@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import beta, binomtest
 
+from tools.scoring.results import Interval, Rate
+
 PERCENT = 95
 
 
@@ -28,7 +30,7 @@ def resampling_counts(
     return np.vstack([np.ones(pairs), draws[:, of_pair]])
 
 
-def interval(samples: np.ndarray) -> dict[str, float]:
+def interval(samples: np.ndarray) -> Interval:
     """The value (samples[0]) with the bounds of the middle 95 % of the resampled ones (1 + resamples,).
 
     A resample without a value (NaN) is left out of the bounds.
@@ -38,7 +40,7 @@ def interval(samples: np.ndarray) -> dict[str, float]:
     return {"value": float(samples[0]), "low": float(low), "high": float(high)}
 
 
-def rate_interval(flags: Sequence[bool]) -> dict[str, float] | None:
+def rate_interval(flags: Sequence[bool]) -> Rate | None:
     """Share of true flags in per cent, with its exact interval (Clopper-Pearson, 1934); None without flags.
 
     The interval has a width even at 0 and 100 %. It treats pairs as independent, so it is too narrow if

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jsonargparse import Namespace
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -16,7 +16,7 @@ from data.splits import check_size, open_split
 from data.vocabulary import Vocabulary
 from models import build_model
 from models.captioner import Captioner
-from tools.engine.checkpoint import restore_model, save_checkpoint, stored_config
+from tools.engine.checkpoint import Content, restore_model, save_checkpoint, stored_config
 from tools.engine.device import pick_device
 
 WORDS, VOCABULARY_SIZE, IMAGE_SIZE = 8, 500, (256, 256)  # without a checkpoint
@@ -44,7 +44,7 @@ class Subject:
         return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def make_subject(content: dict[str, Any], config: Config, options: Any, scratch: Path) -> Subject:
+def make_subject(content: Content, config: Config, options: Namespace, scratch: Path) -> Subject:
     """Load or create the model and its data.
 
     content: a loaded checkpoint, or {} for random weights. UserError if `config` has other model settings.
@@ -70,7 +70,7 @@ def make_subject(content: dict[str, Any], config: Config, options: Any, scratch:
     return Subject(model, vocabulary, config, samples, size, checkpoint, scratch)
 
 
-def random_content(config: Config) -> dict[str, Any]:
+def random_content(config: Config) -> Content:
     """A checkpoint with random weights whose decoder ends captions after eight words."""
     vocabulary = Vocabulary.build(([f"word{i}"] for i in range(VOCABULARY_SIZE)), 0)
     model = build_model(config.model, len(vocabulary), pretrained=False).eval()
