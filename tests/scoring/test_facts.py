@@ -92,7 +92,7 @@ def test_details_of_facts(reader):
     (house,) = reader.facts("two houses are built in the top-left corner of the scene")
     assert house == Fact("building", "appears", number=2, place="top left")
     villa, grass = reader.facts("a villa is built on the grass in the middle")
-    assert villa == Fact("building", "appears", number=1, place="middle", replaces="grass")
+    assert villa == Fact("building", "appears", number=1, place="middle", replaces=("grass",))
     assert grass == Fact("grass", "disappears", place="middle")
     (row,) = reader.facts("two rows of houses are built on the left side of the road")
     assert (row.number, row.place) == (
@@ -101,6 +101,8 @@ def test_details_of_facts(reader):
     )  # two rows; the road's left side is not the image's
     (many,) = reader.facts("many houses appear on the right")
     assert (many.number, many.place) == (None, "right")
+    road, *_ = reader.facts("a road and a house replace trees and grass")
+    assert road.replaces == ("tree", "grass")
 
 
 @pytest.mark.parametrize("sentence", [*NO_CHANGE_SENTENCES, "the road and the houses are the same as before"])

@@ -23,15 +23,15 @@ WITHOUT_SUBJECT = ("pronouns", "be", "new", "breaks", "number", "quantities")
 class Fact:
     """A class (of the word lists) that appears or disappears.
 
-    number: how many, if said as a number. place: such as "top left", if said. replaces: the class whose place
-    it takes, if said.
+    number: how many, if said as a number. place: such as "top left", if said. replaces: the classes whose
+    place it takes, if said.
     """
 
     label: str
     change: str
     number: int | None = None
     place: str | None = None
-    replaces: str | None = None
+    replaces: tuple[str, ...] = ()
 
 
 class Mention(NamedTuple):
@@ -122,11 +122,11 @@ class FactReader:
             changes = [
                 (mention, change) for mention, change in changes if not _remains(mention, change, after)
             ]
-        gone = next((mention.label for mention, change in changes if change == "disappears"), None)
+        gone = dict.fromkeys(mention.label for mention, change in changes if change == "disappears")
         place = _place((*clause.before, *clause.after))
         for mention, change in changes:
             if change:
-                replaces = gone if change == "appears" and gone != mention.label else None
+                replaces = tuple(gone) if change == "appears" else ()
                 yield Fact(mention.label, change, mention.number, place, replaces)
 
     def _change(self, mention: Mention, named: str, of_subject: str) -> str | None:
