@@ -93,17 +93,34 @@ class FactReader:
         ]
 
     def _verbs(self, tokens: Sequence[Token]) -> Iterator[tuple[int, str]]:
-        """Place and meaning of each finite verb."""
-        passive_before = False
+        """Place and meaning of each finite verb, and of each participle that stands for one."""
+        passive_before = found = False
         for place, token in enumerate(tokens):
             if token.kind != "verb":
                 continue
             verb = self.words.verbs[token.value]
-            continued = passive_before and place > 0 and tokens[place - 1].kind == "breaks"
+            continued = passive_before and tokens[place - 1].kind == "breaks"
             passive = verb.passive and (continued or _follows_be(tokens, place))
-            if passive or verb.active:
-                yield place, _meaning(verb, bool(passive))
-                passive_before = bool(passive)
+            reduced = found and not verb.active and self._stands_for_verb(tokens, place)
+            if passive or verb.active or reduced:
+                passive_before, found = bool(passive or reduced), True
+                yield place, _meaning(verb, passive_before)
+
+    def _stands_for_verb(self, tokens: Sequence[Token], place: int) -> bool:
+        """Whether a participle without "is" is the verb of its nouns, in a caption with a verb before.
+
+        "... with some trees removed", "trees are removed and some houses scattered beside the road".
+        """
+        if tokens[place - 1].kind == "noun" and self.words.verbs[tokens[place].value].passive == "disappears":
+            return True
+        start = max((i + 1 for i in range(place) if tokens[i].kind == "breaks"), default=0)
+        end = next((i for i in range(place, len(tokens)) if tokens[i].kind == "breaks"), len(tokens))
+        if [token.kind for token in tokens[place + 1 : place + 2]] == ["noun"]:
+            return False  # "for parked cars"
+        others = [self.words.verbs[token.value] for token in tokens[start:end] if token.kind == "verb"]
+        has_subject = any(token.kind == "noun" for token in tokens[start:place])
+        is_clause = not any(token.kind == "be" for token in tokens[start:end])
+        return start > 0 and has_subject and is_clause and not any(verb.active for verb in others)
 
     def _participles(self, tokens: Sequence[Token]) -> list[tuple[int, str]]:
         """The same for a caption without a finite verb: "houses built along the road"."""

@@ -75,17 +75,21 @@ class FactWords:
         }
 
     def read(self, caption: str) -> list[Token]:
-        """The tokens of a caption; of several phrases that match, the longest is taken."""
+        """The tokens of a caption."""
+        return [token for _, token in self.phrases(caption)]
+
+    def phrases(self, caption: str) -> list[tuple[str, Token]]:
+        """The phrases of a caption with their tokens; of several that match, the longest is taken."""
         words = re.findall(r"[^\W_]+(?:'[^\W_]+)?|[,.;]", caption.lower())
-        tokens, start = [], 0
+        found, start = [], 0
         while start < len(words):
             for length in range(self.longest, 0, -1):
                 phrase = tuple(words[start : start + length])
                 if token := self.tokens.get(phrase):
                     break
-            tokens.append(token or Token("other", words[start]))
-            start += len(phrase) if token else 1
-        return tokens
+            found.append((" ".join(phrase), token or Token("other", words[start])))
+            start += len(phrase)
+        return found
 
 
 def read_fact_words(path: str | Path = ENGLISH) -> FactWords:
