@@ -16,16 +16,14 @@ BUILT = (
     "built|constructed|erected|added|developed|established|completed|planted|rebuilt|located|reconstructed"
 )
 REMOVED = "removed|demolished|destroyed|cut down|cut|cleared|torn down|pulled down"
+INTO = "(?:turned|developed|converted|changed|transformed) (?:into|to|for|as)|(?:built|rebuilt) into"
 # What a caption becomes when the direction of its change is reversed; the first pattern that matches at a
 # place counts.
 REVERSALS = (
     (rf"{BE} (?:being )?(?:replaced|covered) (?:by|with)", "replace"),
     (rf"({HAVE}) been (?:replaced|covered) (?:by|with)", r"\1 replaced"),
-    (rf"{BE} (?:turned|developed|converted|changed|transformed|built|rebuilt) (?:into|to|for|as)", "replace"),
-    (
-        rf"({HAVE}) been (?:turned|developed|converted|changed|transformed|built|rebuilt) (?:into|to|for|as)",
-        r"\1 replaced",
-    ),
+    (rf"{BE} (?:{INTO})", "replace"),
+    (rf"({HAVE}) been (?:{INTO})", r"\1 replaced"),
     (rf"({HAVE}) (?:become|turned into)", r"\1 replaced"),
     ("turned into|became", "replaced"),
     ("turn into|become", "replace"),

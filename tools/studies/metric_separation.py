@@ -21,6 +21,7 @@ FACT_SCORES = (*Facts.titles, "own_pair")
 LOWER_IS_BETTER = {"fact_contradiction", "fact_none", "fact_number", "fact_place"}
 TITLES = {name: METRIC_TITLES[name] for name in WORD_SCORES} | {
     "fact_f1": "fact F1",
+    "fact_f05": "fact F0.5",
     "fact_precision": "fact precision",
     "fact_recall": "fact recall",
     "fact_contradiction": "contradiction",
@@ -67,28 +68,47 @@ class MetricComparison:
         """Error -> {"n": captions, "auc": {score: interval}, "preferred": {score: interval}}.
 
         auc: the probability that a random person's caption scores better than a random erroneous one, ties
-        count half. preferred: the share of pairs where the person's caption scores better, ties count half.
+        count half. preferred: the share of erroneous captions that score worse than the person's caption of
+        the same pair. An error compares the pairs in which it could be made; the last entry, ALL_ERRORS,
+        compares all pairs with the erroneous captions of every kind.
         """
         human = self._pair_scores([pair.caption for pair in self.pairs])
-        result, sums = {}, {}
+        everyone = np.arange(len(self.pairs))
+        result, members, erroneous = {}, [], []
         for kind, captions in self.errors.items():
-            made = np.array([caption is not None for caption in captions])
-            if not made.any():
+            made = np.flatnonzero([caption is not None for caption in captions])
+            if not len(made):
                 result[kind] = {"n": 0, "reason": "no caption has words for this error"}
                 continue
-            erroneous = self._pair_scores(self._filled(captions))
-            result[kind] = {"n": int(made.sum()), "auc": {}, "preferred": {}}
-            for score in TITLES:
-                wins, of = self._wins(human[score][made], erroneous[score][made], self.counts[:, made])
-                result[kind]["auc"][score] = interval(wins[0] / of[0])
-                result[kind]["preferred"][score] = interval(wins[1] / of[1])
-                sums.setdefault(score, []).append((wins, of))
-        result[ALL_ERRORS] = {"n": sum(own["n"] for own in result.values()), "auc": {}, "preferred": {}}
-        for score, parts in sums.items():
-            for row, name in enumerate(("auc", "preferred")):
-                wins, of = (sum(part[side][row] for part in parts) for side in (0, 1))
-                result[ALL_ERRORS][name][score] = interval(wins / of)
+            scores = self._pair_scores(self._filled(captions))
+            members.append(made)
+            erroneous.append({score: values[made] for score, values in scores.items()})
+            result[kind] = self._compare(human, made, erroneous[-1], made)
+        pooled = {score: np.concatenate([scores[score] for scores in erroneous]) for score in TITLES}
+        result[ALL_ERRORS] = self._compare(human, everyone, pooled, np.concatenate(members))
         return result
+
+    def _compare(
+        self,
+        human: Mapping[str, np.ndarray],
+        persons: np.ndarray,
+        erroneous: Mapping[str, np.ndarray],
+        members: np.ndarray,
+    ) -> dict:
+        """An entry of `separation`: the captions of the pairs `persons` against erroneous ones.
+
+        human: score -> (n,) of all persons' captions. erroneous: score -> (m,) of the erroneous captions,
+        which belong to the pairs `members` (m,).
+        """
+        entry = {"n": len(members), "auc": {}, "preferred": {}}
+        of_persons, of_errors = self.counts[:, persons], self.counts[:, members]
+        for score in TITLES:
+            better = _better(human[score][persons][:, None], erroneous[score])
+            wins = np.einsum("rm,rm->r", of_persons.astype(np.float32) @ better, of_errors)
+            own_wins = of_errors @ _better(human[score][members], erroneous[score])
+            entry["auc"][score] = interval(_share(wins, of_persons.sum(1) * of_errors.sum(1)))
+            entry["preferred"][score] = interval(_share(own_wins, of_errors.sum(1)))
+        return entry
 
     def systems(self) -> dict[str, dict]:
         """System -> its caption if it is a constant, and its corpus scores as intervals."""
@@ -151,21 +171,13 @@ class MetricComparison:
             scores |= {score: 100 * values for score, values in metric.scores(sums[name], pairs).items()}
         return {score: scores[score] for score in TITLES}
 
-    @staticmethod
-    def _wins(
-        human: np.ndarray, erroneous: np.ndarray, counts: np.ndarray
-    ) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-        """Wins of the persons' captions over all, and over their own, erroneous captions; and comparisons.
-
-        human, erroneous (n,): scores. counts (1 + resamples, n): how often each pair is in each resample.
-        """
-        better = _better(human[:, None], erroneous)
-        pairs = counts.sum(-1)
-        everyone = np.einsum("rn,rn->r", counts.astype(np.float32) @ better, counts)
-        return (everyone, counts @ _better(human, erroneous)), (pairs**2, pairs)
-
 
 def _better(human: np.ndarray, erroneous: np.ndarray) -> np.ndarray:
     """1 where a person's score is higher, 0.5 where both are equal but for rounding."""
     difference = human - erroneous
     return np.where(np.abs(difference) < 1e-9, 0.5, difference > 0).astype(np.float32)
+
+
+def _share(wins: np.ndarray, comparisons: np.ndarray) -> np.ndarray:
+    """wins / comparisons, NaN in resamples without a comparison."""
+    return np.divide(wins, comparisons, out=np.full(len(wins), np.nan), where=comparisons > 0)
