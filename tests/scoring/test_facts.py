@@ -59,13 +59,21 @@ CAPTIONS = {
     "bare land takes the place of the houses": "+bareland -building",
     "houses are built in place of the lake": "+building -water",
     "the bareland is covered with grass": "-bareland +grass",
+    "the trees have disappeared, replaced by a playground": "-tree +playground",
+    "a playground is built where there used to be trees": "+playground -tree",
     # becoming
+    "the parking lot is now a building": "-parking_lot +building",
     "the wasteland is developed into a residential area": "+building -bareland",
     "the woods turn into bareland": "+bareland -tree",
     "the road is rebuilt into a road with houses": "+road +building",
     "the trees become lusher and a path appears": "+tree +road",
     "the grass becomes sparse": "-grass",
     "trees are cut to form a square": "-tree +square",
+    # participles: as adjectives, and in place of a verb
+    "the houses built by the road are removed": "-building",
+    "a building with a lot for parked cars is built": "+building",
+    "houses are built with some trees removed": "+building -tree",
+    "trees are removed and some houses scattered beside the road": "-tree +building",
     # several clauses
     "trees are removed and a road and houses are built": "-tree +road +building",
     "some houses are removed and some others are built": "-building +building",
@@ -197,6 +205,8 @@ def test_a_data_set_has_its_own_words(tmp_path):
         ({"classes": {"a": {"words": ["x"], "map_classes": ["sky"]}}}, "must be among .* got sky"),
         ({"classes": {"a": {"words": ["x"], "includes": ["b"]}}}, "includes b, which must be a class"),
         ({"verbs": {"appears": {"active": []}}}, "wrong form"),
+        ({"classes": {"a": {"words": "house"}}}, "'house' must be a list of texts"),
+        ({"where": [True]}, "must be a list of texts, put those in quotes"),
     ],
 )
 def test_a_wrong_file_of_words_is_refused(tmp_path, changes, message):

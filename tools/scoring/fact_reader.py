@@ -100,7 +100,8 @@ class FactReader:
                 continue
             verb = self.words.verbs[token.value]
             continued = passive_before and tokens[place - 1].kind == "breaks"
-            passive = verb.passive and (continued or _follows_be(tokens, place))
+            replaced = verb.passive == "replaces" and _next(tokens, place).value == "by"  # ", replaced by"
+            passive = verb.passive and (continued or replaced or _follows_be(tokens, place))
             reduced = found and not verb.active and self._stands_for_verb(tokens, place)
             if passive or verb.active or reduced:
                 passive_before, found = bool(passive or reduced), True
@@ -113,10 +114,10 @@ class FactReader:
         """
         if tokens[place - 1].kind == "noun" and self.words.verbs[tokens[place].value].passive == "disappears":
             return True
+        if _next(tokens, place).kind == "noun":
+            return False  # "for parked cars"
         start = max((i + 1 for i in range(place) if tokens[i].kind == "breaks"), default=0)
         end = next((i for i in range(place, len(tokens)) if tokens[i].kind == "breaks"), len(tokens))
-        if [token.kind for token in tokens[place + 1 : place + 2]] == ["noun"]:
-            return False  # "for parked cars"
         others = [self.words.verbs[token.value] for token in tokens[start:end] if token.kind == "verb"]
         has_subject = any(token.kind == "noun" for token in tokens[start:place])
         is_clause = not any(token.kind == "be" for token in tokens[start:end])
@@ -179,6 +180,11 @@ def _follows_be(tokens: Sequence[Token], place: int) -> bool:
     return False
 
 
+def _next(tokens: Sequence[Token], place: int) -> Token:
+    """The token after `place`; of the kind "end" after the last."""
+    return tokens[place + 1] if place + 1 < len(tokens) else Token("end", "")
+
+
 def _start_of_next(tokens: Sequence[Token], place: int, following: int, verb: str) -> int:
     """Where the clause of the verb at `following` starts, after the clause of the verb at `place`.
 
@@ -210,7 +216,7 @@ def _mentions(tokens: Sequence[Token], *, subject: bool, passive: bool = False) 
     role, number, new, negated, complete = "context" if passive else "named", None, False, False, False
     for place, token in enumerate(tokens):
         kind = token.kind
-        if kind == "noun" and "noun" in [following.kind for following in tokens[place + 1 : place + 2]]:
+        if kind == _next(tokens, place).kind == "noun":
             continue  # "a square house" is a house
         if kind in ("number", "quantities") and complete and role in ("context", "site"):
             role = "named"  # "on the bareland many houses", "beside the road and some trees"

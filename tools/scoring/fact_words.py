@@ -105,14 +105,14 @@ def read_fact_words(path: str | Path = ENGLISH) -> FactWords:
             f"unknown: {_listed(given - KEYS)}: {REMEDY}"
         )
     try:
-        classes = {name: FactClass(**_tuples(fields)) for name, fields in content["classes"].items()}
+        classes = {name: _fact_class(**fields) for name, fields in content["classes"].items()}
         tokens = {tuple(_split(phrase)): token for phrase, token in _function_words(content)}
         verbs = dict(_verb_forms(content["verbs"]))
-        tokens |= {tuple(phrase.split()): Token("verb", phrase) for phrase in verbs}
-        for name, described in classes.items():
-            tokens |= {words: Token("noun", name) for words in _noun_forms(described.words)}
     except (TypeError, AttributeError, KeyError) as error:
         raise UserError(f"{path} has an entry of the wrong form ({error}): {REMEDY}") from None
+    tokens |= {tuple(phrase.split()): Token("verb", phrase) for phrase in verbs}
+    for name, described in classes.items():
+        tokens |= {words: Token("noun", name) for words in _noun_forms(described.words)}
     _check_classes(path, classes)
     return FactWords(classes, tokens, verbs)
 
@@ -125,26 +125,35 @@ def _split(phrase: str) -> list[str]:
     return phrase.lower().replace("-", " ").split()
 
 
-def _tuples(fields: Mapping) -> dict:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+def _phrases(value: object) -> tuple[str, ...]:
+    """The phrases of a list; TypeError if it is not a list of texts: YAML reads `on` as true."""
+    if not isinstance(value, list) or not all(isinstance(phrase, str) for phrase in value):
+        raise TypeError(f"{value!r} must be a list of texts, put those in quotes that YAML takes for others")
+    return tuple(value)
+
+
+def _fact_class(
+    words: object, map_classes: object = (), surface: bool = False, includes: object = ()
+) -> FactClass:
+    return FactClass(_phrases(words), _phrases(list(map_classes)), surface, _phrases(list(includes)))
 
 
 def _function_words(content: Mapping) -> Iterator[tuple[str, Token]]:
     """The phrases that are neither nouns nor verbs; a later one replaces an equal earlier one."""
     for kind in LISTS:
-        for phrase in content[kind]:
+        for phrase in _phrases(content[kind]):
             yield phrase, Token(kind, phrase)
     for phrase, number in content["numbers"].items():
         yield phrase, Token("number", number)
     for place, phrases in content["places"].items():
-        for phrase in phrases:
+        for phrase in _phrases(phrases):
             yield phrase, Token("place", place)
 
 
 def _verb_forms(verbs: Mapping[str, Mapping[str, list[str]]]) -> Iterator[tuple[str, Verb]]:
     """Each form with what it says."""
-    active = {form: name for name in VERBS for form in verbs[name]["active"]}
-    passive = {form: name for name in VERBS for form in verbs[name]["passive"]}
+    active = {form: name for name in VERBS for form in _phrases(verbs[name]["active"])}
+    passive = {form: name for name in VERBS for form in _phrases(verbs[name]["passive"])}
     for form in active | passive:
         yield " ".join(_split(form)), Verb(active.get(form), passive.get(form))
 

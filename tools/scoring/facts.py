@@ -45,8 +45,8 @@ class Facts(Metric):
         self.reader = reader or FactReader()
 
     def rows(self, segments: Sequence[Segment]) -> np.ndarray:
-        """(n, 8): facts stated, and of these right; facts needed, and of these found; then 1 for a
-        caption that contradicts, has no fact, has a wrong number, has a wrong place."""
+        """(n, 8): facts stated, and of these right; facts needed, and of these found; then 1 for a caption
+        that contradicts, has no fact, has a wrong number, has a wrong place."""
         return rows_of_distinct(self._row, segments)
 
     @classmethod
