@@ -187,6 +187,15 @@ def test_a_failing_metric_is_not_skipped_in_silence(maker, tmp_path):
         MetricComparison(PAIRS, maker, broken, resamples=2).separation()
 
 
+def test_pairs_with_the_same_captions_are_refused(meteor):
+    same = [Captioned("a road appears", ("a road appears",))] * 2
+    maker = ErrorMaker(same, WORDS, NO_CHANGE_SENTENCES)
+    with pytest.raises(
+        UserError, match="cider: left out, all pairs have the same n-grams.*: give more pairs"
+    ):
+        MetricComparison(same, maker, meteor, resamples=2).separation()
+
+
 def annotations() -> dict:
     """Six changed test pairs, an unchanged one, an augmented one, and one of another split."""
     images = [

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from data.errors import UserError
 from tools.scoring.baselines import best_constants
 from tools.scoring.bootstrap import interval, resampling_counts
 from tools.scoring.fact_reader import FactReader
@@ -140,8 +141,11 @@ class MetricComparison:
             ]
             self._timed("meteor", self.meteor, segments)
             measured = measure(segments, self.meteor)
-            if measured.missing:
-                raise RuntimeError(f"a metric failed: {measured.missing}")
+            if measured.left_out:
+                why = " and ".join(f"{name}: {reason}" for name, reason in measured.left_out.items())
+                raise UserError(
+                    f"metrics can be compared only where all have a value ({why}): give more pairs"
+                )
             self._rows[key] = measured.rows | {
                 name: self._timed(name, metric, segments) for name, metric in self.metrics.items()
             }
