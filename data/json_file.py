@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
+
+DELIMITERS = ",;\t"  # of CSV files
 
 
 def read_json(path: str | Path, remedy: str) -> Any:
@@ -31,12 +34,35 @@ def read_json_lines(path: str | Path, remedy: str) -> list[Any]:
     return items
 
 
-def read_csv(path: str | Path, remedy: str) -> list[dict[str, Any]]:
-    """The rows of a CSV file with a header, as dicts; errors as in `read_json`."""
+def read_csv(path: str | Path, remedy: str) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header, as dicts; errors as in `read_json`.
+
+    The delimiter is the comma, the semicolon or the tab: the one that gives the header the most columns. Rows
+    of empty cells are left out, and short rows are filled with "".
+    """
+    text = read_text(path, remedy).lstrip("\r\n")
     try:
-        return list(csv.DictReader(io.StringIO(read_text(path, remedy), newline="")))
+        delimiter = max(DELIMITERS, key=lambda each: len(next(_rows(text, each), [])))
+        rows = _rows(text, delimiter)
+        header = [name.strip() or f"column_{number}" for number, name in enumerate(next(rows, []), 1)]
+        table = [(rows.line_num, row) for row in rows if any(row)]
     except csv.Error as error:
         raise UserError(f"{path} is not a CSV table ({error}): {remedy}") from None
+    for name, count in Counter(header).items():
+        if count > 1:
+            raise UserError(f"{path} must have different columns, got {name} {count} times: rename them")
+    for line, row in table:
+        if any(row[len(header) :]):
+            raise UserError(
+                f"{path}, line {line}: a row must have at most {len(header)} cells, as the header, got "
+                f"{len(row)}: put text with {delimiter!r} in quotes"
+            )
+    return [dict(zip(header, [*row, *[""] * len(header)], strict=False)) for _, row in table]
+
+
+def _rows(text: str, delimiter: str) -> Any:
+    """The rows of a CSV file; quotes that are not closed are errors."""
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
 def read_text(path: str | Path, remedy: str) -> str:
