@@ -143,11 +143,11 @@ def caption_many(
     batches = caption_pairs(
         predictor, pairs, tally, answers=options.answers, mask_class=mask_class, maps_to=options.maps_to
     )
-    bar = progress_bar(total=len(pairs), unit="pair", shown=bool(options.output) or not sys.stdout.isatty())
+    show_bar = bool(options.output) or not sys.stdout.isatty()  # else it would mix with the rows
     with (
         open_table(options.output, as_json, options.answers, list(pairs[0].extra)) as table,
         closing(batches),
-        bar,
+        progress_bar(total=len(pairs), unit="pair", shown=show_bar) as bar,
     ):
         for rows in batches:
             for row in rows:

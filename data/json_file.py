@@ -3,14 +3,13 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from data.errors import UserError
-
-DELIMITERS = ",;\t"  # of CSV files
 
 
 def read_json(path: str | Path, remedy: str) -> Any:
@@ -37,13 +36,16 @@ def read_json_lines(path: str | Path, remedy: str) -> list[Any]:
 def read_csv(path: str | Path, remedy: str) -> list[dict[str, str]]:
     """The rows of a CSV file with a header, as dicts; errors as in `read_json`.
 
-    The delimiter is the comma, the semicolon or the tab: the one that gives the header the most columns. Rows
-    of empty cells are left out, and short rows are filled with "".
+    The delimiter is the first comma, semicolon or tab of the header, outside quotes. Rows of empty cells are
+    left out, and short rows are filled with "". A first line `sep=;`, as Excel uses, is skipped.
     """
-    text = read_text(path, remedy).lstrip("\r\n")
+    text = re.sub(r"\Asep=.[\r\n]", "", read_text(path, remedy)).lstrip("\r\n")
+    first = re.search(r"[,;\t\r\n]", re.sub(r'"[^"]*"', "", text))
+    delimiter = first[0] if first and first[0] in ",;\t" else ","
     try:
-        delimiter = max(DELIMITERS, key=lambda each: len(next(_rows(text, each), [])))
-        rows = _rows(text, delimiter)
+        rows = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
+        )
         header = [name.strip() or f"column_{number}" for number, name in enumerate(next(rows, []), 1)]
         table = [(rows.line_num, row) for row in rows if any(row)]
     except csv.Error as error:
@@ -58,11 +60,6 @@ def read_csv(path: str | Path, remedy: str) -> list[dict[str, str]]:
                 f"{len(row)}: put text with {delimiter!r} in quotes"
             )
     return [dict(zip(header, [*row, *[""] * len(header)], strict=False)) for _, row in table]
-
-
-def _rows(text: str, delimiter: str) -> Any:
-    """The rows of a CSV file; quotes that are not closed are errors."""
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True)
 
 
 def read_text(path: str | Path, remedy: str) -> str:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from data.errors import UserError
@@ -76,7 +77,7 @@ def find_columns(path: Path, header: Sequence[str], columns: Mapping[str, str]) 
     for name in columns.values():
         if name not in header:
             raise UserError(
-                f"--columns must name columns of {path}, got {name}: choose from {', '.join(header)}"
+                f"--columns must name columns of {path}, got {name}: choose from {_shown(header)}"
             )
     names, synonyms = dict(columns), []
     free = [name for name in header if name not in columns.values()]
@@ -93,7 +94,7 @@ def find_columns(path: Path, header: Sequence[str], columns: Mapping[str, str]) 
                 synonyms.append(f"{column} is {name}")
     if not {"img_A", "img_B"} <= names.keys():
         raise UserError(
-            f"{path} must have the columns img_A and img_B, got {', '.join(header)}: write these names in "
+            f"{path} must have the columns img_A and img_B, got {_shown(header)}: write these names in "
             "the first row, or give yours with --columns img_A=NAME,img_B=NAME"
         )
     if synonyms:
@@ -107,6 +108,11 @@ def _fitting(column: str, names: Sequence[str]) -> list[str]:
         return [column]
     same = [name for name in names if _folded(name) == _folded(column)]
     return same or [name for name in names if SYNONYMS.get(_folded(name)) == column]
+
+
+def _shown(header: Sequence[str]) -> str:
+    """The names of the columns for a message of one line."""
+    return shorten(", ".join(header), 200)
 
 
 def parse_columns(text: str) -> dict[str, str]:

@@ -146,3 +146,25 @@ def test_a_folder_is_not_a_table(tmp_path):
 def test_empty_rows_and_cells_are_allowed(tmp_path):
     pairs = read_pairs_file(table(tmp_path, "\nimg_A,img_B,seg_A,seg_B,\n1, 2,,\n,,,,\n\n3,4\n"))
     assert [pair.given for pair in pairs] == [{"img_A": "1", "img_B": "2"}, {"img_A": "3", "img_B": "4"}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'img_A;img_B;"note, of, many, words"\na;b;c\n',
+        '"img_A";"img_B";x,y,z,w\na;b;c\n',
+        "sep=;\nimg_A;img_B;note\na;b;c\n",
+        "img_A\timg_B\tx;y,z;w,v\r\na\tb\tc\r\n",
+    ],
+)
+def test_other_delimiters_in_names_do_not_count(tmp_path, content):
+    (pair,) = read_pairs_file(table(tmp_path, content))
+    assert pair.given == {"img_A": "a", "img_B": "b"}
+    assert list(pair.extra.values()) == ["c"]
+
+
+def test_a_long_header_is_cut_in_messages(tmp_path):
+    path = table(tmp_path, ",".join(f"column{number}" for number in range(1000)) + "\n1\n")
+    with pytest.raises(UserError, match=r"got column0, .*\[\.\.\.\]: write these names") as caught:
+        read_pairs_file(path)
+    assert len(str(caught.value)) < 500
