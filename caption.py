@@ -184,12 +184,8 @@ def check_options(options: Any, config: Config, pairs: Sequence[PairFiles]) -> N
         raise UserError(
             "--output takes the captions of --pairs or of folders: one pair's caption goes to standard output"
         )
-    if options.output and options.output.is_dir():
-        raise UserError(
-            f"--output {options.output} is a folder: name a file, such as {options.output}/captions.csv"
-        )
-    if options.output and options.output.suffix not in (".csv", ".json") and not is_device(options.output):
-        raise UserError(f"--output {options.output} must end with .csv or .json: choose another name")
+    if options.output:
+        check_table_name(options.output)
     if options.maps_to and not options.detector:
         raise UserError("--maps_to saves the maps of a change detector: add --detector FILE")
     if options.detector:
@@ -199,6 +195,14 @@ def check_options(options: Any, config: Config, pairs: Sequence[PairFiles]) -> N
             check_output(path, f"--{name}", [Path(file) for file in (*options.images, options.pairs) if file])
     if options.picture and options.picture == options.attention:
         raise UserError(f"--picture and --attention are both {options.picture}: choose two files")
+
+
+def check_table_name(output: Path) -> None:
+    """Raise UserError if the table of captions cannot have this name."""
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder: name a file, such as {output}/captions.csv")
+    if output.suffix not in (".csv", ".json") and not is_device(output):
+        raise UserError(f"--output {output} must end with .csv or .json: choose another name")
 
 
 def is_device(path: Path) -> bool:
