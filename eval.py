@@ -40,6 +40,7 @@ from tools.engine.checkpoint import Content, read_over_checkpoint, restore_model
 from tools.engine.device import pick_device
 from tools.engine.distributed import Processes
 from tools.engine.provenance import describe_evaluation, folder_name
+from tools.engine.uncaptioned import refuse_uncaptioned
 from tools.scoring import AuthorsRecord, Record, pair_scores, score
 from tools.scoring.baselines import TrainingCaptions, training_captions
 from tools.scoring.meteor import Meteor
@@ -57,6 +58,8 @@ def main(argv: list[str] | None = None) -> None:
     output = options.output or options.checkpoint.parent / name
     if detects and options.shuffle_images:
         raise UserError("--shuffle_images is a control of captions, a change detector has none: leave it out")
+    if not detects:
+        refuse_uncaptioned(options.split, config.data, options.checkpoint)
     evaluation = describe_evaluation(
         options.checkpoint, config, options.split, shuffled=options.shuffle_images
     )

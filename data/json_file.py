@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,12 +33,33 @@ def read_json_lines(path: str | Path, remedy: str) -> list[Any]:
     return items
 
 
-def read_csv(path: str | Path, remedy: str) -> list[dict[str, Any]]:
-    """The rows of a CSV file with a header, as dicts; errors as in `read_json`."""
+def read_csv(path: str | Path, remedy: str) -> list[dict[str, str]]:
+    """The rows of a CSV file with a header, as dicts; errors as in `read_json`.
+
+    The delimiter is the first comma, semicolon or tab of the header, outside quotes. Rows of empty cells are
+    left out, and short rows are filled with "". A first line `sep=;`, as Excel uses, is skipped.
+    """
+    text = re.sub(r"\Asep=.[\r\n]", "", read_text(path, remedy)).lstrip("\r\n")
+    first = re.search(r"[,;\t\r\n]", re.sub(r'"[^"]*"', "", text))
+    delimiter = first[0] if first and first[0] in ",;\t" else ","
     try:
-        return list(csv.DictReader(io.StringIO(read_text(path, remedy), newline="")))
+        rows = csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
+        )
+        header = [name.strip() or f"column_{number}" for number, name in enumerate(next(rows, []), 1)]
+        table = [(rows.line_num, row) for row in rows if any(row)]
     except csv.Error as error:
         raise UserError(f"{path} is not a CSV table ({error}): {remedy}") from None
+    for name, count in Counter(header).items():
+        if count > 1:
+            raise UserError(f"{path} must have different columns, got {name} {count} times: rename them")
+    for line, row in table:
+        if any(row[len(header) :]):
+            raise UserError(
+                f"{path}, line {line}: a row must have at most {len(header)} cells, as the header, got "
+                f"{len(row)}: put text with {delimiter!r} in quotes"
+            )
+    return [dict(zip(header, [*row, *[""] * len(header)], strict=False)) for _, row in table]
 
 
 def read_text(path: str | Path, remedy: str) -> str:

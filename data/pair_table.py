@@ -1,96 +1,146 @@
-"""The files of the pairs to caption, from the command line or from a table, and remarks about them."""
+"""Read the table of `caption.py --pairs`: CSV, TSV, JSON or JSON Lines, one pair per row."""
 
-import sys
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
-
-import numpy as np
+from textwrap import shorten
+from typing import Any
 
 from data.errors import UserError
-from data.images import read_views
-from data.json_file import read_csv, read_json
-from data.palette import unknown_share
+from data.json_file import parse_json, read_csv, read_json, read_text
+from data.pair_files import COLUMNS, PairFiles, print_remark
 
-COLUMNS = ("img_A", "img_B", "seg_A", "seg_B")
-TABLE_FORM = f"--pairs takes a CSV or JSON file with the columns {', '.join(COLUMNS)}"
-Entry = dict[str, Path | None]  # the four files of a pair; both maps or the first one may be missing
-# An image with a larger fraction of pixels in unknown colours is probably not a map. Smooth resizing changed
-# at most 17 % of a map's pixels (demo and LEVIR, bilinear and Lanczos, halved); photos have 74 to 100 %.
-UNKNOWN_SHARE = 0.2
-
-
-def pair_of_files(images: list[str]) -> Entry:
-    """The pair given on the command line, with both maps, the second date's map or none."""
-    if len(images) not in (2, 3, 4):
-        raise UserError(
-            "a pair must be IMG_A IMG_B, IMG_A IMG_B SEG_A SEG_B or IMG_A IMG_B MASK_B, "
-            f"got {len(images)} files (or use --pairs FILE)"
-        )
-    before, after, *maps = map(Path, images)
-    if len(maps) < 2:
-        maps = [None, *(maps or [None])]
-    return dict(zip(COLUMNS, (before, after, *maps), strict=True))
+TABLE_FORM = (
+    f"--pairs takes a CSV or JSON file with the columns {', '.join(COLUMNS)}; export spreadsheets as CSV"
+)
+# The parts of a column's name, in any order and case, joined by anything: `Image 1`, `before_map`, `imgA`.
+KINDS = {"img": ("", "img", "image", "im", "rgb"), "seg": ("seg", "sem", "map", "mask", "label")}
+DATES = {"A": ("a", "before", "pre", "t1", "time1", "1"), "B": ("b", "after", "post", "t2", "time2", "2")}
 
 
-def read_pairs_file(path: Path) -> list[Entry]:
-    """The pairs of a CSV or JSON file, with paths relative to its folder. UserError names an invalid row."""
-    read = read_json if path.suffix == ".json" else read_csv
-    rows = read(path, TABLE_FORM)
-    try:
-        entries = [_entry(row, path.parent) for row in rows]
-    except (AttributeError, TypeError) as error:
-        raise UserError(
-            f"{path} is not a table of pairs ({error}): give the columns {', '.join(COLUMNS)}"
-        ) from None
-    for number, entry in enumerate(entries, 1):
-        if not (entry["img_A"] and entry["img_B"]) or (entry["seg_A"] and not entry["seg_B"]):
+def read_pairs_file(path: Path, columns: Mapping[str, str] | None = None) -> list[PairFiles]:
+    """The pairs of a table, with paths relative to its folder.
+
+    columns: the table's name of some of COLUMNS; the others are recognised by their names (`find_columns`).
+    Raises FileNotFoundError if the table is missing, UserError if it is not a table of pairs.
+    """
+    rows = _read_rows(path)
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    names = find_columns(path, header, columns or {})
+    pairs = []
+    for number, row in enumerate(rows, 1):
+        given = {column: row[name] for column, name in names.items() if row.get(name)}
+        for column, value in given.items():
+            if not isinstance(value, str):
+                raise UserError(f"{path}, row {number}: {column} must be a path, got {value!r}: make it text")
+        if not {"img_A", "img_B"} <= given.keys() or ("seg_A" in given and "seg_B" not in given):
             raise UserError(
                 f"{path}, row {number}: a pair needs img_A and img_B, and both maps, seg_B alone or none"
             )
-    if not entries:
+        extra = {name: row.get(name) for name in header if name not in names.values()}
+        pairs.append(PairFiles(given, path.parent, extra))
+    return pairs
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a table by column name; the suffix gives the format."""
+    if path.is_dir():
+        raise UserError(f"--pairs {path} is a folder: give a table, or two folders of images without --pairs")
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        rows = read_json(path, TABLE_FORM)
+    elif suffix in (".jsonl", ".ndjson"):
+        lines = read_text(path, TABLE_FORM).split("\n")
+        rows = [
+            parse_json(line, f"{path}, line {number}", TABLE_FORM)
+            for number, line in enumerate(lines, 1)
+            if line.strip()
+        ]
+    else:
+        rows = read_csv(path, TABLE_FORM)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(
+            f"{path} must be a list of objects, one for each pair: give the keys {', '.join(COLUMNS)}"
+        )
+    if not rows:
         raise UserError(f"{path} holds no pair: give a header {','.join(COLUMNS)} and a row for each pair")
-    return entries
+    return rows
 
 
-def _entry(row: dict[str, str], folder: Path) -> Entry:
-    """The files of a row; an empty or missing cell is None."""
-    return {column: folder / row[column] if row.get(column) else None for column in COLUMNS}
+def find_columns(path: Path, header: Sequence[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """The table's name of each of COLUMNS that it has.
 
-
-def read_files(entry: Entry, mask_class: str | None = None) -> list[np.ndarray]:
-    """The four views of a pair, each (H, W, 3) uint8 in the size of its file; warns of unknown map colours.
-
-    mask_class: the class of a mask at the second date (`data.palette.map_colours`).
+    This is the name in `columns`, else the same name, else the same name in other letters, else a synonym
+    such as `before`, which is reported. UserError if an image's column is missing or several fit equally.
     """
-    views = read_views(tuple(entry[column] for column in COLUMNS), mask_class=mask_class)
-    for column, view in zip(COLUMNS[2:], views[2:], strict=True):
-        if share := unknown_share(view):
-            remedy = "docs/data.md has the table of colours"
-            if share > UNKNOWN_SHARE:
-                remedy = f"the order is IMG_A IMG_B SEG_A SEG_B, {remedy}"
-            percent = max(round(100 * share), 1)
-            print_remark(f"{entry[column]}: {percent}% of its pixels have a colour of no class: {remedy}")
-    return views
+    for name in columns.values():
+        if name not in header:
+            raise UserError(
+                f"--columns must name columns of {path}, got {name}: choose from {_shown(header)}"
+            )
+    names, synonyms = dict(columns), []
+    free = [name for name in header if name not in columns.values()]
+    for column in COLUMNS:
+        fitting = [] if column in names else _fitting(column, free)
+        if len(fitting) > 1:
+            raise UserError(
+                f"{path} must have one column for {column}, got {' and '.join(fitting)}: choose with "
+                f"--columns {column}={fitting[0]}"
+            )
+        for name in fitting:
+            names[column] = name
+            if _folded(name) != _folded(column):
+                synonyms.append(f"{column} is {name}")
+    if not {"img_A", "img_B"} <= names.keys():
+        raise UserError(
+            f"{path} must have the columns img_A and img_B, got {_shown(header)}: write these names in "
+            "the first row, or give yours with --columns img_A=NAME,img_B=NAME"
+        )
+    if synonyms:
+        print_remark(f"{path}: {', '.join(synonyms)}")
+    return names
 
 
-def print_remark(line: str) -> None:
-    """Print a line to standard error in one write, so that lines of several threads do not mix."""
-    sys.stderr.write(f"{line}\n")
+def _fitting(column: str, names: Sequence[str]) -> list[str]:
+    """The names that fit one of COLUMNS best."""
+    if column in names:
+        return [column]
+    same = [name for name in names if _folded(name) == _folded(column)]
+    return same or [name for name in names if SYNONYMS.get(_folded(name)) == column]
 
 
-def remark_on_maps(entries: list[Entry], views: Sequence[str], replacement: str) -> None:
-    """Print which files a model that uses `views` ignores, or how many pairs have no maps.
+def _shown(header: Sequence[str]) -> str:
+    """The names of the columns for a message of one line."""
+    return shorten(", ".join(header), 200)
 
-    replacement: the maps that pairs without maps get, "void" or "detected".
-    """
-    missing = sum(entry["seg_B"] is None for entry in entries)
-    uses_images, uses_maps = ("rgb_a" in views), ("sem_a" in views)
-    if not uses_images and replacement == "void":
-        print_remark("this model uses only the maps: the images are ignored")
-    if not uses_maps:
-        if missing < len(entries) or replacement == "detected":
-            print_remark("this model uses only the images: the maps are ignored")
-    elif missing and len(entries) == 1:
-        print_remark(f"no maps given: both are {replacement}")
-    elif missing:
-        print_remark(f"no maps given for {missing} of {len(entries)} pairs: they are {replacement}")
+
+def parse_columns(text: str) -> dict[str, str]:
+    """The value of --columns, such as "img_A=before,img_B=after". UserError on another form."""
+    names = {}
+    for item in text.split(","):
+        column, equals, name = (part.strip() for part in item.partition("="))
+        if column not in COLUMNS or not equals or not name or column in names:
+            raise UserError(
+                f"--columns must name {', '.join(COLUMNS)} once each, got {item.strip()!r}: write "
+                "img_A=before,img_B=after with the names in your table"
+            )
+        names[column] = name
+    return names
+
+
+def _folded(name: str) -> str:
+    """A name in lower case without punctuation and without `path` or `file` at its end."""
+    return re.sub(r"(path|filename|file)$", "", re.sub(r"[\W_]+", "", name.casefold()))
+
+
+def _synonyms() -> dict[str, str]:
+    """Folded name -> column, for all combinations of a kind and a date in both orders."""
+    names = {}
+    for kind, date in product(KINDS, DATES):
+        for kind_name, date_name in product(KINDS[kind], DATES[date]):
+            names[kind_name + date_name] = names[date_name + kind_name] = f"{kind}_{date}"
+    return {name: column for name, column in names.items() if not name.isdigit()}
+
+
+SYNONYMS = _synonyms()

@@ -1,8 +1,9 @@
 """Captioning one's own pairs: one, many, with and without maps, of any size; and every mistake."""
 
-import argparse
 import csv
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -14,8 +15,11 @@ import pytest
 
 import caption
 from configs import Config
+from data.pair_files import PairFiles
 from models import build_model
 from tests.conftest import CONFIGS
+from tools.engine.caption_output import Row, open_table
+from tools.engine.caption_pairs import read_ahead
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
 
 
@@ -133,7 +137,12 @@ def test_many_pairs(say, pair, tmp_path, suffix):
             writer.writerows(rows)
     _, err = say("--pairs", str(path), "--output", str(output), "--decode.batch_size", "1")
     assert "no maps given for 1 of 2 pairs" in err
-    assert "captions: 2, in" in err
+    assert re.fullmatch(
+        r"pairs: 2, changed: \d, unchanged: \d, errors: 0, seconds: [\d.]+, resized: 2, captions in "
+        + re.escape(str(output)),
+        err.splitlines()[-1],
+    )
+    assert len(err.splitlines()) == 2
     text = output.read_text()
     found = json.loads(text) if suffix == ".json" else list(csv.DictReader(text.splitlines()))
     assert [row["caption"] for row in found] == [say(*pair)[0].strip("\n"), say(*pair[:2])[0].strip("\n")]
@@ -145,6 +154,69 @@ def test_paths_of_a_table_are_relative_to_it(say, pair, tmp_path):
     (tmp_path / "pairs.csv").write_text("img_A,img_B\na.png,b.png\n")
     rows = list(csv.DictReader(say("--pairs", str(tmp_path / "pairs.csv"))[0].splitlines()))
     assert rows[0]["caption"] == say(*pair[:2])[0].strip("\n")
+
+
+def test_folders_are_captioned_like_a_table_of_their_pairs(say, pair, tmp_path):
+    folders = [str(Path(path).parent) for path in pair]
+    out, err = say(*folders)
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [row["img_A"] for row in rows] == sorted(str(path) for path in Path(folders[0]).iterdir())
+    assert rows[0]["caption"] == say(*pair)[0].strip("\n")
+    assert err.splitlines()[-1].startswith(f"pairs: {len(rows)}, changed: ")
+    assert len(err.splitlines()) == 1
+    found = json.loads(say(*folders, "--json", "--answers", "2")[0])
+    assert [row["caption"] for row in found] == [row["caption"] for row in rows]
+    assert list(found[0])[:5] == ["img_A", "img_B", "seg_A", "seg_B", "changed"]
+    with pytest.raises(ValueError, match="--picture and --attention draw one pair"):
+        say(*folders, "--picture", str(tmp_path / "a.png"))
+
+
+def test_the_table_of_captions_keeps_what_the_table_of_pairs_has(say, pair, tiny_run, tmp_path, capsys):
+    for name, source in zip(("a.png", "b.png"), pair, strict=False):
+        (tmp_path / name).write_bytes(Path(source).read_bytes())
+    (tmp_path / "pairs.csv").write_text("id;alt;neu;caption\n7;./a.png;b.png;a house\n")
+    argv = ["--pairs", str(tmp_path / "pairs.csv"), "--columns", "img_A=alt,img_B=neu"]
+    out, err = say(*argv)
+    assert out.startswith("img_A,img_B,seg_A,seg_B,changed,caption,log_prob,error,id,given_caption\n")
+    (row,) = csv.DictReader(out.splitlines())
+    assert [row[name] for name in ("img_A", "img_B", "id", "given_caption")] == [
+        "./a.png",
+        "b.png",
+        "7",
+        "a house",
+    ]
+    assert row["changed"] == "yes"
+    assert "the column caption of the table is written as given_caption" in err
+    content = load_checkpoint(tiny_run / "best.pt")
+    save_checkpoint(tmp_path / "same.pt", {**content, "no_change": [row["caption"]]})
+    caption.main([*argv, "--checkpoint", str(tmp_path / "same.pt"), "--json"])
+    assert json.loads(capsys.readouterr().out)[0]["changed"] == "no"
+
+
+def test_unknown_colours_of_many_maps_are_counted(say, pair, tmp_path):
+    (tmp_path / "pairs.json").write_text(
+        json.dumps([{"img_A": pair[0], "img_B": pair[1], "seg_A": pair[3], "seg_B": pair[0]}] * 3)
+    )
+    err = say("--pairs", str(tmp_path / "pairs.json"))[1]
+    assert f"maps with unknown colours: 3 (one is {pair[0]}: 100% of its pixels" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_captions_and_file_names_survive_narrow_encodings(pair, tiny_run, tmp_path, encoding):
+    for name, source in zip(("\u524d.png", "\u5f8c.png"), pair, strict=False):
+        (tmp_path / name).write_bytes(Path(source).read_bytes())
+    (tmp_path / "pairs.csv").write_text("img_A,img_B\n\u524d.png,\u5f8c.png\n", encoding="utf-8")
+    script = [sys.executable, str(CONFIGS.parent / "caption.py"), "--pairs", str(tmp_path / "pairs.csv")]
+    done = subprocess.run(
+        [*script, "--checkpoint", str(tiny_run / "best.pt")],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": "20"},
+    )
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader(done.stdout.decode(encoding).splitlines())
+    assert row["img_A"] == ("\u524d.png" if encoding == "utf-8" else "\\u524d.png")
+    assert row["caption"]
 
 
 def test_a_picture(say, pair, tmp_path):
@@ -162,7 +234,15 @@ def test_a_picture(say, pair, tmp_path):
             ["a.png", "b.png", "--answers", "9"],
             "--answers 9 needs as many beams: raise --decode.beam_size, now 4",
         ),
-        (["a.png", "b.png", "--output", "x.csv"], "--output takes the captions of --pairs"),
+        (["a.png", "b.png", "--output", "x.csv"], "--output takes the captions of --pairs or of folders"),
+        (
+            ["a.png", "b.png", "--pairs", "x.csv"],
+            "--pairs is given beside a.png: leave out the images or --pai",
+        ),
+        (
+            ["a.png", "b.png", "--columns", "img_A=a"],
+            "--columns names the columns of a table: add --pairs FILE",
+        ),
         (["a.png", "b.png", "--beam", "3"], "unrecognized arguments: --beam 3"),
     ],
 )
@@ -175,7 +255,8 @@ def test_mistakes_are_named(say, argv, message):
     ("content", "message"),
     [
         ("img_A,img_B\n", "holds no pair: give a header img_A,img_B,seg_A,seg_B"),
-        ("before,after\na,b\n", "row 1: a pair needs img_A and img_B"),
+        ("old,new\na,b\n", "must have the columns img_A and img_B, got old, new: .*--columns img_A=NAME"),
+        ("img_A,img_B\na,\n", "row 1: a pair needs img_A and img_B"),
         ("img_A,img_B,seg_A\na,b,c\n", "row 1: .*both maps, seg_B alone or none"),
     ],
 )
@@ -219,7 +300,7 @@ def test_unreadable_pair_affects_only_its_row(say, pair, tmp_path, suffix, capsy
     with pytest.raises(SystemExit) as exit_code:
         say("--pairs", str(tmp_path / "pairs.json"), "--output", str(output), "--decode.batch_size", "3")
     assert exit_code.value.code == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "3 of 5 pairs could not be read: see the column error"
+    assert ", errors: 3 (see the column error), " in capsys.readouterr().err.splitlines()[-1]
     text = output.read_text()
     found = json.loads(text) if suffix == ".json" else list(csv.DictReader(text.splitlines()))
     assert [row["caption"] or "" for row in found] == [
@@ -233,8 +314,8 @@ def test_unreadable_pair_affects_only_its_row(say, pair, tmp_path, suffix, capsy
 
 
 def write_one_row(output: Path) -> None:
-    with caption.open_table(argparse.Namespace(output=output, json=False)) as table:
-        table.write(caption.Row({"img_A": Path("a"), "img_B": Path("b")}, error="damaged"))
+    with open_table(output, as_json=output.suffix == ".json") as table:
+        table.write(Row(PairFiles({"img_A": "a", "img_B": "b"}), error="damaged"))
         raise KeyboardInterrupt
 
 
@@ -277,6 +358,10 @@ def test_table_of_captions_is_checked_before_inputs_are_read(say, tmp_path):
     (tmp_path / "pairs.csv").write_text("img_A,img_B\na.png,b.png\n")
     with pytest.raises(OSError, match=r"pairs.csv/out.csv cannot be written .*: choose another .* --output"):
         say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv" / "out.csv"))
+    with pytest.raises(
+        ValueError, match=f"--output {tmp_path} is a folder: name a file, such as .*captions.csv"
+    ):
+        say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path))
     with pytest.raises(ValueError, match="--output .*pairs.csv is an input file"):
         say("--pairs", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "pairs.csv"))
 
@@ -285,8 +370,8 @@ def test_the_next_batch_is_read_while_the_model_captions():
     """And memory holds no third batch."""
     for size in (1, 3):
         begun = set()
-        for number, (chosen, read) in enumerate(caption.read_ahead(list(range(12)), begun.add, size)):
-            assert chosen == list(range(number * size, (number + 1) * size))
+        for number, (chosen, read) in enumerate(read_ahead(range(12), begun.add, size)):
+            assert chosen == range(number * size, (number + 1) * size)
             assert read == [None] * size
             following = set(range(12)[(number + 1) * size : (number + 2) * size])
             deadline = time.monotonic() + 20

@@ -144,4 +144,19 @@ def test_the_help_of_a_script_can_be_cut():
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 def test_full_disk_for_standard_output_ends_in_one_line():
     done = script("print('line')", "> /dev/full")
-    assert done.stderr == b"-c: error: [Errno 28] No space left on device\nexit 2\n"
+    assert done.stderr == (
+        b"-c: error: the output cannot be written in full (No space left on device): free disk space and try "
+        b"again\nexit 2\n"
+    )
+
+
+def test_closed_standard_output_ends_in_one_line():
+    done = script("print('line')", ">&-")
+    assert done.stderr == b"-c: error: standard output is closed: redirect it to a file or a pipe\nexit 2\n"
+    assert script("pass", ">&-").stderr == b"exit 0\n"
+
+
+def test_remarks_for_a_closed_standard_error_are_discarded():
+    done = script("import sys; print('line'); print('remark', file=sys.stderr)", "2>&-")
+    assert done.stdout == b"line\n"
+    assert done.stderr == b"exit 0\n"

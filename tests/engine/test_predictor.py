@@ -1,6 +1,7 @@
 """The Predictor: one caption for a pair however it is given, and errors that say what to do."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from PIL import Image
 import caption
 from data.errors import UserError
 from data.images import read_rgb
+from data.sources import NO_CHANGE_SENTENCES
 from tests.conftest import CONFIGS
 from tests.helpers.tiny import save_tiny_detector
+from tools.engine.checkpoint import load_checkpoint, stored_config
 from tools.engine.predictor import Answer, Predictor
 
 VIEWS = ("rgb/A", "rgb/B", "sem/A", "sem/B")
@@ -38,6 +41,7 @@ def pairs(demo_input) -> list[list[Path]]:
 def assert_same(answer: Answer, other: Answer) -> None:
     assert answer.text == other.text
     assert answer.log_prob == pytest.approx(other.log_prob, rel=1e-6, abs=1e-5)
+    assert answer.changed == other.changed
     np.testing.assert_array_equal(answer.views, other.views)
 
 
@@ -149,3 +153,17 @@ def test_hub_requires_only_packages_of_requirements_txt():
     pinned = (CONFIGS.parent / "requirements.txt").read_text().lower()
     for name in hubconf.dependencies:
         assert f"\n{modules.get(name, name)}" in f"\n{pinned}"
+
+
+def test_a_caption_reports_a_change_unless_it_is_a_no_change_sentence(predictor, checkpoint, pairs):
+    answer = predictor.caption(*pairs[0])
+    assert answer.changed == (answer.text not in predictor.no_change)
+    assert not replace(predictor, no_change=(answer.text,)).caption(*pairs[0]).changed
+    assert replace(predictor, no_change=()).caption(*pairs[0]).changed
+    content = load_checkpoint(checkpoint)
+    config = stored_config(content)
+    assert predictor.no_change == tuple(content["no_change"])
+    del content["no_change"]  # as in checkpoints of earlier versions
+    assert Predictor.restore(content, config).no_change == NO_CHANGE_SENTENCES
+    own = replace(config, data=replace(config.data, no_change=["all alike"]))
+    assert Predictor.restore(content, own).no_change == ("all alike",)

@@ -3,6 +3,7 @@
 Scripts import this module before torch, because it sets `OMP_WAIT_POLICY`.
 """
 
+import errno
 import io
 import os
 import re
@@ -12,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import NoReturn
 
+from data.atomic_write import DISK_IS_FULL, cannot_write
 from data.errors import UserError
 
 # OpenMP threads wait for each other after every operation. By default they spin; if another process keeps a
@@ -42,11 +44,33 @@ def _killed_worker(error: RuntimeError) -> str | None:
     return None
 
 
+def _open_closed_streams() -> None:
+    """Replace streams that were closed (`>&-`): standard output cannot be written, remarks are discarded.
+
+    Python has None for them. `print(file=None)` would write remarks to standard output, and captions would be
+    lost without an error.
+    """
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_RDONLY), "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 as long as the process lives
+
+
 def _escape_unencodable() -> None:
     """Print characters that the encoding of an output stream lacks as escapes such as \\u524d."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _message(error: UserError | OSError) -> str:
+    """The message of an error; errors of an output stream get a remedy, Python gives them no file name."""
+    if isinstance(error, OSError) and error.filename is None:
+        if error.errno == errno.EBADF:
+            return "standard output is closed: redirect it to a file or a pipe"
+        if error.errno in DISK_IS_FULL:
+            return str(cannot_write("the output", error.strerror))
+    return str(error)
 
 
 def _discard_unwritten() -> None:
@@ -65,6 +89,7 @@ def run(main: Callable[[], None]) -> None:
     the reader of an output stream has gone (`| head -1`), the script exits silently with the exit code of
     SIGPIPE.
     """
+    _open_closed_streams()
     _escape_unencodable()
     try:
         main()
@@ -72,7 +97,7 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:
         sys.exit(BROKEN_PIPE)
     except (UserError, OSError) as error:
-        _fail(str(error))
+        _fail(_message(error))
     except RuntimeError as error:
         message = _killed_worker(error)
         if message is None:

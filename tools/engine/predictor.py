@@ -3,7 +3,7 @@
 from tools.engine.predictor import Predictor
 predictor = Predictor.load("runs/second_cc/best.pt")
 answer = predictor.caption("before.png", "after.png")
-print(answer.text, answer.log_prob)
+print(answer.text, answer.log_prob, answer.changed)
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +17,8 @@ import torch
 from configs import Config
 from data.errors import UserError
 from data.images import ImageLike, read_views, resize_map, stack_views
+from data.no_change import sentences_in_use
+from data.sources import NO_CHANGE_SENTENCES
 from data.vocabulary import Vocabulary
 from models.beam_search import Hypothesis
 from models.captioner import Captioner
@@ -39,11 +41,13 @@ class Answer:
     """The captions of a pair.
 
     answers: the captions, the most likely first. views: the model's input, (4, 3, H, W) uint8; maps that were
-    not given are void, or those of the detector.
+    not given are void, or those of the detector. changed: whether the best caption reports a change, that is,
+    is not a no-change sentence.
     """
 
     answers: tuple[Caption, ...]
     views: np.ndarray
+    changed: bool
 
     @property
     def text(self) -> str:
@@ -76,7 +80,8 @@ class Predictor:
     """A captioning model with its vocabulary and settings; `load` reads one from a checkpoint.
 
     image_size: (H, W) of the training images. mask_class: the class that maps of 0 and 255 show.
-    detector: finds the maps of pairs that have none.
+    detector: finds the maps of pairs that have none. no_change: the sentences that mean "nothing has
+    changed".
     """
 
     model: Captioner
@@ -85,6 +90,7 @@ class Predictor:
     image_size: tuple[int, int]
     mask_class: str | None = None
     detector: ChangeDetector | None = None
+    no_change: tuple[str, ...] = NO_CHANGE_SENTENCES
 
     @classmethod
     def load(
@@ -105,7 +111,11 @@ class Predictor:
         device = pick_device(config.decode.device)
         size = tuple(content["image_size"])
         map_finder = open_detector(Path(detector), size, device) if detector else None
-        return cls(model.to(device), vocabulary, config, size, content.get("mask_class"), map_finder)
+        of_older = () if content.get("no_change") else NO_CHANGE_SENTENCES
+        no_change = sentences_in_use(config.data.no_change, content, of_older)
+        return cls(
+            model.to(device), vocabulary, config, size, content.get("mask_class"), map_finder, no_change
+        )
 
     def caption(
         self,
@@ -168,12 +178,11 @@ class Predictor:
                 beam_size=beams,
                 best=answers,
             )
-        return [
-            Answer(self._captions(hypotheses), pair) for hypotheses, pair in zip(ranked, views, strict=True)
-        ]
+        return [self._answer(hypotheses, pair) for hypotheses, pair in zip(ranked, views, strict=True)]
 
-    def _captions(self, hypotheses: Sequence[Hypothesis]) -> tuple[Caption, ...]:
-        return tuple(Caption(self.vocabulary.decode(each.tokens), each.log_prob) for each in hypotheses)
+    def _answer(self, hypotheses: Sequence[Hypothesis], views: np.ndarray) -> Answer:
+        captions = [Caption(self.vocabulary.decode(each.tokens), each.log_prob) for each in hypotheses]
+        return Answer(tuple(captions), views, changed=captions[0].text not in self.no_change)
 
     def explain(self, views: np.ndarray, caption: str) -> CaptionAttention:
         """The attention and the gates of each word of a caption; views (4, 3, *image_size) uint8.
