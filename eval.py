@@ -40,9 +40,11 @@ from tools.engine.checkpoint import Content, read_over_checkpoint, restore_model
 from tools.engine.device import pick_device
 from tools.engine.distributed import Processes
 from tools.engine.provenance import describe_evaluation, folder_name
+from tools.engine.true_maps import add_map_scores
 from tools.engine.uncaptioned import refuse_uncaptioned
 from tools.scoring import AuthorsRecord, Record, pair_scores, score
 from tools.scoring.baselines import TrainingCaptions, training_captions
+from tools.scoring.fact_scores import add_facts, facts_of_setting
 from tools.scoring.meteor import Meteor
 from tools.scoring.metrics import optional_metrics
 from tools.scoring.results import CaptionEntry, CaptionScores, Evaluation, write_captions, write_scores
@@ -75,6 +77,7 @@ def evaluate(
     content: Content, config: Config, evaluation: Evaluation, output: Path, *, shuffled: bool
 ) -> None:
     """Caption the splits of `evaluation` with the model of a checkpoint, score the captions, write both."""
+    facts_of_setting(config.data.facts)  # fail before captioning if the file is not one of word lists
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
     tune_convolutions(device)
@@ -136,9 +139,13 @@ def score_captions(
         decisions={'rule "the given map B is not empty"': map_changed},
         human_words=human_words,
         optional=optional_metrics(),
+        facts=config.data.facts,
     )
     for entry, scores_of_pair in zip(captions, pair_scores(records, meteor), strict=True):
         entry["scores"] = scores_of_pair
+    if human_words:
+        add_facts(captions, config.data.facts)
+        add_map_scores(scores, captions, pairs, config.data.facts)
     return scores
 
 
