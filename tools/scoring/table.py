@@ -15,7 +15,7 @@ FACT_COLUMNS = {  # short titles, so that a line has at most 110 characters
     "fact_f1": "F1",
     "fact_f05": "F0.5",
     "fact_precision": "prec.",
-    "fact_recall": "recall",
+    "fact_recall": "rec.",
     "fact_contradiction": "contradict",
     "fact_none": "no fact",
     "fact_number": "number",
@@ -166,8 +166,11 @@ def missing_lines(result: CaptionScores) -> list[str]:
         parts_of: dict[str, list[str]] = {}
         parts = {part: scores for part, scores in (result.get(column) or {}).items() if scores}
         for part, scores in parts.items():
+            metrics_of: dict[str, list[str]] = {}
             for metric, reason in scores["reasons"].items():
-                parts_of.setdefault(f"no {metric}: {reason}", []).append(f"{part} {column}")
+                metrics_of.setdefault(reason, []).append(metric)
+            for reason, metrics in metrics_of.items():
+                parts_of.setdefault(f"no {', '.join(metrics)}: {reason}", []).append(f"{part} {column}")
         for line, names in parts_of.items():
             columns_of.setdefault(line, []).extend([column] if len(names) == len(parts) else names)
     return [f"{reason} ({', '.join(names)})" for reason, names in columns_of.items()]
