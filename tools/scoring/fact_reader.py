@@ -227,14 +227,9 @@ def _mentions(tokens: Sequence[Token], *, subject: bool, passive: bool = False) 
         elif kind in ("context", "sites", "edges", "joining", "replacing", "forming", "where", "breaks"):
             role, number = _next_role(token, role, subject, passive), None
             complete = complete and kind == "breaks"
-        elif kind == "number":
-            number = token.value
-        elif kind == "quantities":
-            number = None
-        elif kind == "new":
-            new = True
-        elif kind == "not":
-            negated = True
+        elif kind in ("number", "quantities"):
+            number = token.value if kind == "number" else None
+        new, negated = new or kind == "new", negated or kind == "not"
 
 
 def _next_role(token: Token, role: str, subject: bool, passive: bool) -> str:
