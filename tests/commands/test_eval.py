@@ -218,3 +218,9 @@ def test_missing_split_is_reported_before_captioning(tiny_run, demo_input, tmp_p
     (tmp_path / "data" / "val.hdf5").unlink()
     with pytest.raises(FileNotFoundError, match="val.hdf5 not found"):
         evaluate(tiny_run, "--data.dir", data, "--split", "test", "val", "--output", str(tmp_path / "out"))
+
+
+def test_a_split_without_captions_is_answered_with_the_command_that_captions_it(tiny_run, demo_input):
+    dataset = demo_input.parent / "dataset"
+    with pytest.raises(FileNotFoundError, match=f"python caption.py {dataset}/test/rgb/A .* --checkpoint "):
+        evaluate(tiny_run, "--data.dir", str(dataset))
