@@ -15,8 +15,17 @@ import caption
 import eval as evaluation
 import train
 from configs import Config, TrainConfig
+from data.vocabulary import Vocabulary
 from tests.conftest import CONFIGS
-from tests.helpers.tiny import AUTHORS, VOCABULARY_SIZE, random_views, tiny_config, tiny_model, tiny_settings
+from tests.helpers.tiny import (
+    AUTHORS,
+    VOCABULARY_SIZE,
+    WORDS,
+    random_views,
+    tiny_config,
+    tiny_model,
+    tiny_settings,
+)
 from tools import benchmark, detect_maps, robustness
 from tools.engine.checkpoint import (
     FORMAT,
@@ -31,7 +40,6 @@ from tools.engine.optimiser import make_optimiser
 from tools.engine.run_state import restore
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "last_c36599d.pt.xz"  # what train.py wrote at commit c36599d
-WORDS = ["<pad>", *(f"w{i}" for i in range(VOCABULARY_SIZE - 4)), "<unk>", "<start>", "<end>"]
 
 
 @cache
@@ -324,6 +332,13 @@ def test_training_names_the_file_that_it_starts_from(tiny_run, demo_input, tmp_p
         train.main(
             ["--config", str(CONFIGS / "second_cc.yaml"), *settings, "--run_dir", str(tmp_path / "run")]
         )
+
+
+def test_weights_for_another_number_of_words_are_refused_where_the_words_differ(tmp_path):
+    save_checkpoint(tmp_path / "x.pt", {**tiny_content(), "vocabulary": [*WORDS, "more"]})
+    words = ["<pad>", *(f"x{index}" for index in range(VOCABULARY_SIZE - 4)), "<unk>", "<start>", "<end>"]
+    with pytest.raises(ValueError, match=r"x.pt does not fit .*decoder.embedding.weight .*expected .*13, 32"):
+        start_from(tmp_path / "x.pt", tiny_model(), tiny_config(), Vocabulary(words))
 
 
 TRAINING_MISFITS = {
