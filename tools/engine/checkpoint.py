@@ -145,6 +145,9 @@ def _check_parts(content: Content) -> None:
         raise UserError("its part train_constants has no caption for all pairs")
     if (mask_class := content.get("mask_class")) not in (None, *MASK_CLASSES):
         raise UserError(f"its mask_class is not one of {', '.join(MASK_CLASSES)} but {mask_class!r:.50}")
+    resolution = content.get("metres_per_pixel")
+    if resolution is not None and not (type(resolution) is float and 0 < resolution < float("inf")):
+        raise UserError(f"its metres_per_pixel is not a positive number but {resolution!r:.50}")
     if read_stored(content["config"]).model.task == "captioning":
         _require(content, {"vocabulary": list})
         Vocabulary(content["vocabulary"])
