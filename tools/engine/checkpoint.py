@@ -52,6 +52,7 @@ class Content(TypedDict):
     train_constants: NotRequired[dict[str, str]]
     no_change: NotRequired[list[str]]
     mask_class: NotRequired[str | None]
+    metres_per_pixel: NotRequired[float | None]
     epoch: NotRequired[int]
     scores: NotRequired[dict[str, float] | None]
     training: NotRequired[TrainingState]
