@@ -2,8 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from data.data_warning import DataWarning
 from data.dataset_facts import (
     MAP_COLOURS,
     ImageFacts,
@@ -17,29 +17,7 @@ from data.no_change import NOISE, count_no_change, no_change_of, sentences_of
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, mostly_no_change
 from data.tiles import has_maps
 
-IN_FULL = 5  # warnings that are printed with examples
-EXAMPLES = 5  # per warning
 FEW_PAIRS = {"train": 100, "val": 20, "test": 20}
-
-
-@dataclass(frozen=True)
-class DataWarning:
-    """A problem, what to do about it, and examples."""
-
-    problem: str
-    remedy: str
-    examples: Sequence[str] = ()
-
-    def line(self, with_examples: bool) -> str:
-        """The warning in one line, with a few examples in parentheses."""
-        few = "; ".join([*self.examples[:EXAMPLES], *["..."] * (len(self.examples) > EXAMPLES)])
-        return f"{self.problem}{f' ({few})' if few and with_examples else ''}: {self.remedy}"
-
-
-def warning_lines(warnings: Sequence[DataWarning]) -> list[str]:
-    """A heading with the number of warnings, then a line for each; no line without warnings."""
-    lines = [f"- {warning.line(number < IN_FULL)}" for number, warning in enumerate(warnings)]
-    return [f"warnings: {len(warnings)}", *lines] if warnings else []
 
 
 def warn_of_splits(pairs: Sequence[Pair]) -> Iterator[DataWarning]:

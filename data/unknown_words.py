@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 
+from data.data_warning import DataWarning
 from data.dataset_facts import unknown_words, word_counts
-from data.dataset_warnings import DataWarning
 from data.errors import UserError
 from data.sources import SPLITS, Pair
 from data.vocabulary import SPECIALS, Vocabulary

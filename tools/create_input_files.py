@@ -32,7 +32,7 @@ from data import dataset_facts as facts
 from data import dataset_warnings as warn
 from data import hdf5
 from data.authors_files import read_word_map
-from data.dataset_warnings import DataWarning
+from data.data_warning import DataWarning, warning_lines
 from data.decoded_pairs import collect_facts, decode_into, loaded
 from data.encoded_captions import arrange, encode, repeated
 from data.errors import UserError
@@ -104,7 +104,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--vocabulary",
         metavar="FILE",
-        help="use the words of a checkpoint or a vocabulary.json instead of counting (no --min_word_freq)",
+        help="checkpoint or vocabulary.json whose words are used; --min_word_freq is then ignored",
     )
     parser.add_argument(
         "--tile",
@@ -120,6 +120,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--force", action="store_true", help="replace the input files in --output_dir")
     args = parser.parse_args(argv)
     args.vocabulary_splits = args.vocabulary_splits or ("all" if args.format == "released" else "train")
+    check_numbers(args)
+    return args
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raise UserError if a number is out of range."""
     for name, least in LEAST.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
@@ -127,7 +133,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         raise UserError(f"--metres_per_pixel must be positive, got {args.metres_per_pixel}: give metres")
     if args.metres_per_pixel is not None and args.format == "released":
         raise UserError("--metres_per_pixel is not stored by --format released: leave out one of the two")
-    return args
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -228,7 +233,7 @@ def report(lines: Iterable[str], warnings: Sequence[DataWarning]) -> None:
     for line in lines:
         print(line)
     sys.stdout.flush()  # warnings come last where both streams go to one file
-    for line in warn.warning_lines(warnings):
+    for line in warning_lines(warnings):
         print(line, file=sys.stderr)
 
 

@@ -2,15 +2,14 @@
 
 import numpy as np
 
+from data.data_warning import DataWarning, warning_lines
 from data.dataset_facts import MAP_COLOURS, UnknownColours, image_facts
 from data.dataset_warnings import (
-    DataWarning,
     warn_of_captions,
     warn_of_images,
     warn_of_maps,
     warn_of_sizes,
     warn_of_splits,
-    warning_lines,
 )
 from tests.data.test_dataset_facts import counted, facts_of, pair
 
