@@ -56,23 +56,29 @@ def _better_frequency(words: Counter[str], counted: Counter[str]) -> str:
 def warn_of_words(
     pairs: Sequence[Pair], vocabulary: Vocabulary, splits: str, given: str | None
 ) -> Iterator[DataWarning]:
-    """Warn of many unknown words. given: the file that `vocabulary` was read from, if any."""
-    for split in SPLITS:
-        words = word_counts(pairs, split)
-        if not words or (share := unknown_words(words, vocabulary) / words.total()) <= MANY_UNKNOWN:
-            continue
-        unknown = Counter({word: count for word, count in words.items() if word not in vocabulary})
-        if given:
-            remedy = "leave out --vocabulary and train with train.start_from, which keeps the common words"
-        elif split == "train":
-            counted = words if splits == "train" else sum((word_counts(pairs, s) for s in SPLITS), Counter())
-            remedy = _better_frequency(words, counted)
-        elif not any(pair.split == "train" for pair in pairs):
-            remedy = "give --vocabulary CHECKPOINT to encode the captions with the words of a trained model"
-        else:
-            remedy = f"no caption of the model can have them: add training captions like those of {split}"
-        yield DataWarning(
-            f"{split}: {share:.1%} of the words are unknown",
-            remedy,
-            [f"{word} {count}" for word, count in unknown.most_common()],
+    """Warn of many unknown words, the most common ones as examples.
+
+    splits: as in `check_vocabulary`. given: the file that `vocabulary` was read from, if any.
+    """
+    words = {split: word_counts(pairs, split) for split in SPLITS}
+    shares, unknown = {}, Counter()
+    for split, counts in words.items():
+        share = unknown_words(counts, vocabulary) / max(counts.total(), 1)
+        if share > MANY_UNKNOWN:
+            shares[split] = f"{split} {share:.1%}"
+            unknown += Counter({word: count for word, count in counts.items() if word not in vocabulary})
+    if not shares:
+        return
+    if given:
+        remedy = "leave out --vocabulary and train with train.start_from, which keeps the common words"
+    elif "train" in shares:
+        counted = words["train"] if splits == "train" else sum(words.values(), Counter())
+        remedy = _better_frequency(words["train"], counted)
+    elif not words["train"]:
+        remedy = "give --vocabulary CHECKPOINT to encode the captions with the words of a trained model"
+    else:
+        remedy = (
+            f"no caption of the model can have them: add training captions like those of {next(iter(shares))}"
         )
+    examples = [f"{word} {count}" for word, count in unknown.most_common()]
+    yield DataWarning(f"unknown words: {', '.join(shares.values())}", remedy, examples)

@@ -270,7 +270,7 @@ def test_folder_without_train_split_can_be_evaluated(second_cc_folder, capsys):
     assert len(test.vocabulary) == 4
     assert test.references == [["a house appears"]]
     warnings = capsys.readouterr().err
-    assert "test: 100.0% of the words are unknown (a 1; house 1; appears 1): give --vocabulary" in warnings
+    assert "unknown words: test 100.0% (a 1; house 1; appears 1): give --vocabulary" in warnings
     assert "splits without pairs: train, val: training needs train and val" in warnings
 
 
@@ -498,7 +498,10 @@ def test_vocabulary_file_replaces_the_words_of_the_captions(second_cc_folder, ca
     assert spoken(train, 0) == ["a <unk> appears"] * 5
     assert f"vocabulary: {len(words)} entries including the four special tokens, built from " in captured.out
     assert "train: words: 3, unknown: 1 (33.33%)" in captured.out
-    assert "- train: 33.3% of the words are unknown (bridge 1): leave out --vocabulary and" in captured.err
+    assert (
+        "- unknown words: train 33.3%, val 33.3%, test 33.3% (bridge 3): leave out --vocabulary and"
+        in captured.err
+    )
 
 
 def test_vocabulary_of_an_authors_word_map_is_read(second_cc_folder, tmp_path):

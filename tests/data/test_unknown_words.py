@@ -33,7 +33,7 @@ def test_more_than_ten_per_cent_are_warned_of_with_a_better_min_word_freq():
     pairs = with_rare_words(89, 11)
     check_vocabulary(pairs, built(pairs, 1), "train", 1)
     (warning,) = warn_of_words(pairs, built(pairs, 1), "train", None)
-    assert warning.problem == "train: 11.0% of the words are unknown"
+    assert warning.problem == "unknown words: train 11.0%"
     assert warning.remedy == "give --min_word_freq 0, which leaves 0.0%"
     assert warning.examples[0] == "w0 1"
 
@@ -80,8 +80,16 @@ def test_captions_of_special_tokens_are_refused_with_a_remedy_of_their_own():
 def test_words_of_other_splits_are_compared_with_those_of_training():
     pairs = [pair("1.png", "train", "a house"), pair("2.png", "test", "a barn")]
     (warning,) = warn_of_words(pairs, built(pairs, 0), "train", None)
-    assert warning.problem == "test: 50.0% of the words are unknown"
+    assert warning.problem == "unknown words: test 50.0%"
     assert warning.remedy == "no caption of the model can have them: add training captions like those of test"
+
+
+def test_splits_share_one_warning():
+    pairs = [*with_rare_words(85, 15), pair("2.png", "val", "a barn"), pair("3.png", "test", "a barn house")]
+    (warning,) = warn_of_words(pairs, built(pairs, 1), "train", None)
+    assert warning.problem == "unknown words: train 15.0%, val 100.0%, test 66.7%"
+    assert warning.remedy.startswith("give --min_word_freq 0")
+    assert warning.examples[:2] == ["a 2", "barn 2"]
 
 
 def test_without_a_train_split_the_vocabulary_of_a_model_is_suggested():
