@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from configs import Config
 from configs.command_line import CommandLine
@@ -43,6 +43,7 @@ from tools.engine.caption_pairs import Tally, caption_files, caption_pairs, chec
 from tools.engine.checkpoint import load_checkpoint, read_over_checkpoint, stored_config
 from tools.engine.predictor import Answer, Predictor
 from tools.engine.progress_bar import progress_bar
+from tools.engine.resolution import resolution_remark
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,6 +58,10 @@ def main(argv: list[str] | None = None) -> None:
     check_options(options, config, pairs)
     predictor = Predictor.restore(content, config, options.detector)
     remark_on_maps(pairs, predictor.model.views, "detected" if options.detector else "void")
+    if options.metres_per_pixel:
+        images = [pair.path("img_A") for pair in pairs]
+        if remark := resolution_remark(predictor, options.metres_per_pixel, images):
+            print(remark, file=sys.stderr)
     mask_class = options.mask_class or predictor.mask_class
     if is_many(options):
         caption_many(predictor, pairs, options, mask_class)
@@ -97,6 +102,11 @@ def make_parser() -> CommandLine:
         "--mask_class",
         type=Literal[MASK_CLASSES] | None,
         help="class of maps of 0 and 255; default: that of the checkpoint's training data",
+    )
+    parser.add_argument(
+        "--metres_per_pixel",
+        type=PositiveFloat | None,
+        help="ground sampling distance of the images, which is compared with that of the training data",
     )
     return parser
 

@@ -106,7 +106,7 @@ class AuthorsReader:
             count, per_pair, self.image_size = _image_shape(file, self.path)
         self.tokens, self.lengths = _read_captions(self.path, self.vocabulary, count, per_pair)
         self.fingerprint = self._fingerprint()
-        self.mask_class = None  # not stored in the authors' files
+        self.mask_class = self.metres_per_pixel = None  # not stored in the authors' files
         self.has_human_words = bool(annotations)
         if annotations:
             described = read_annotations(Path(annotations))

@@ -14,7 +14,8 @@ n pairs, k captions each, T = maximum caption length + 2:
     source     (n,) text                  the image that a pair was cut from, or the pair's name
 
 Attributes: format, made_with (settings as JSON), no_change (JSON list of the sentences that mean "nothing has
-changed" in this data set), fingerprint (of the content), vocabulary (its fingerprint).
+changed" in this data set), fingerprint (of the content), vocabulary (its fingerprint), metres_per_pixel
+(ground resolution of the stored images, absent if unknown).
 
 Files of the first format, which can still be read, have all maps in `sem`.
 """
@@ -88,6 +89,15 @@ def write_split(
         file.attrs["no_change"] = json.dumps(list(no_change))
         file.attrs["vocabulary"] = fingerprint_of(vocabulary)
         file.attrs["fingerprint"] = content.hexdigest()
+
+
+def record_resolution(folder: Path, metres_per_pixel: float | None) -> None:
+    """Store the ground resolution of the images in the files of a folder; None if it is unknown."""
+    for split in SPLITS:
+        path = split_path(folder, split)
+        if metres_per_pixel is not None and path.exists():
+            with h5py.File(path, "r+") as file:
+                file.attrs["metres_per_pixel"] = metres_per_pixel
 
 
 @contextmanager
@@ -221,6 +231,7 @@ class SplitReader:
     """A split in memory, except for its images, which are read on demand.
 
     `no_change`: the sentences of the data set that mean "nothing has changed".
+    `metres_per_pixel`: the ground resolution of the images, None if unknown.
     `mask_class`: the class assigned to 0/255 masks, None if the maps have the palette's colours.
     `has_human_words`: whether the references are the annotators' sentences, not decoded tokens.
     """
@@ -253,6 +264,8 @@ class SplitReader:
         stored = file.attrs.get("no_change")  # files of earlier versions lack it
         self.no_change = NO_CHANGE_SENTENCES if stored is None else tuple(self._parsed(stored))
         self.mask_class: str | None = self._parsed(file.attrs["made_with"]).get("mask_class")
+        resolution = file.attrs.get("metres_per_pixel")
+        self.metres_per_pixel: float | None = None if resolution is None else float(resolution)
         self.tokens = file["tokens"][:].astype(np.int64)
         self.lengths = file["lengths"][:].astype(np.int64)
         self.changed, self.augmented = file["changed"][:], file["augmented"][:]

@@ -1,5 +1,6 @@
 """Read image files as arrays (H, W, 3) uint8; odd modes, bit depths and damaged files are handled here."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from data.palette import VOID, colour_label, map_colours
 
 ImageLike = str | Path | np.ndarray | Image.Image
 
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the errors raised here say what is wrong
 Image.init()  # makes all of Pillow's formats known; a build may lack some
 FORMATS = [
     name for name in ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000") if name in Image.OPEN
@@ -20,6 +22,8 @@ FORMATS = [
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SUBFILE_TYPE = 258, 277, 254  # tags of TIFF
+PHOTOMETRIC, EXTRA_SAMPLES = 262, 338  # tags of TIFF
+PREMULTIPLIED = 1  # value of EXTRA_SAMPLES
 UNREADABLE = (
     "cannot be read as an image, it is damaged, truncated or of an unsupported format: "
     "replace it with a valid PNG or JPEG file"
@@ -62,6 +66,15 @@ def read_rgb(source: ImageLike) -> np.ndarray:
         raise UserError(f"{path} {UNREADABLE}") from error
 
 
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Height and width of an image file, before EXIF rotation; None if its header cannot be read."""
+    try:
+        with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
+            return file.height, file.width
+    except Exception:  # `read_rgb` reports the reason
+        return None
+
+
 class _RefusedError(UserError):
     """An undamaged image file of an unsupported kind."""
 
@@ -81,7 +94,22 @@ def _decoded(path: Path) -> np.ndarray:
                 f"{path} holds {count} images (frames or pages): save the right one as a separate file"
             )
         file.seek(0)
+        _check_alpha(file, path)
         return np.array(ImageOps.exif_transpose(file).convert("RGB"))
+
+
+def _check_alpha(file: Image.Image, path: Path) -> None:
+    """Raise UserError for a TIFF file with premultiplied alpha: Pillow divides the colours by it.
+
+    The band may be near infrared with a wrong mark. An opaque band changes nothing.
+    """
+    if file.format != "TIFF" or PREMULTIPLIED not in file.tag_v2.get(EXTRA_SAMPLES, ()):
+        return
+    if "A" in file.getbands() and file.getchannel("A").getextrema() != (255, 255):
+        raise _RefusedError(
+            f"{path} marks its last band as premultiplied alpha, which would change the colours: write the "
+            "other bands alone, for example with gdal_translate -b 1 -b 2 -b 3"
+        )
 
 
 def _check_mode(image: Image.Image, name: object) -> None:
@@ -143,24 +171,34 @@ def _unknown_format(path: Path) -> str:
     """The message for a file whose format Pillow does not recognise: what it is, and the remedy."""
     with path.open("rb") as file:
         head = file.read(64)
-    if head.startswith((b"II*\0", b"MM\0*")):
-        return f"{_tiff_bands(path)}: write its red, green and blue as an 8-bit RGB file (PNG or TIFF)"
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):  # the last two: BigTIFF
+        return _unknown_tiff(path)
     if head and head.isascii() and head.replace(b"\n", b" ").replace(b"\r", b" ").decode().isprintable():
         return "is text, not an image (a web page or a Git LFS pointer?): download the image itself"
     return UNREADABLE
 
 
-def _tiff_bands(path: Path) -> str:
-    """ "is a TIFF file of 4 bands, ..." as far as its header can be read."""
+def _unknown_tiff(path: Path) -> str:
+    """The message for a TIFF file that Pillow cannot decode: its bands and the remedy."""
     try:
         with path.open("rb") as file:
-            tags = ImageFileDirectory_v2(file.read(8))
+            head = file.read(8)
+            if 43 in head[2:4]:  # BigTIFF has a longer header
+                head += file.read(8)
+            tags = ImageFileDirectory_v2(head)
             file.seek(tags.next)
             tags.load(file)
-        bands = tags.get(SAMPLES_PER_PIXEL, 1)
-        return f"is a TIFF file of {bands} bands of {max(tags.get(BITS_PER_SAMPLE, (1,)))} bits, not RGB"
+        bands, bits = tags.get(SAMPLES_PER_PIXEL, 1), max(tags.get(BITS_PER_SAMPLE, (1,)))
+        rgb = tags.get(PHOTOMETRIC) == 2
     except Exception:  # any error here means a damaged header
-        return "is a damaged TIFF file"
+        return "is a damaged TIFF file: replace it"
+    reason = "in an arrangement that cannot be read" if rgb else "without a mark of red, green and blue"
+    scale = " -scale" if bits > 8 else ""
+    return (
+        f"is a TIFF file of {bands} bands of {bits} bits {reason}: write its red, green and blue as an 8-bit "
+        f"RGB file, for example with gdal_translate -b 1 -b 2 -b 3 -ot Byte{scale} -co PHOTOMETRIC=RGB "
+        "(-b 3 -b 2 -b 1 if blue is first)"
+    )
 
 
 def read_map(source: ImageLike, mask_class: str | None = None) -> np.ndarray:

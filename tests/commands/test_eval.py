@@ -151,7 +151,7 @@ def test_refusals(tiny_run, demo_input, tmp_path):
     with pytest.raises(ValueError, match="split.*test2"):
         evaluate(tiny_run, "--split", "test2")
     argv = ["--dataset_dir", str(demo_input.parent / "dataset"), "--output_dir", str(tmp_path / "larger")]
-    create_input_files.main([*argv, "--image_size", "48", "--workers", "1"])
+    create_input_files.main([*argv, "--image_size", "48", "--min_word_freq", "1", "--workers", "1"])
     with pytest.raises(ValueError, match=r"images of \(48, 48\).*trained on \(32, 32\).*--image_size 32"):
         evaluate(tiny_run, "--data.dir", str(tmp_path / "larger"))
 

@@ -16,7 +16,7 @@ from configs.command_line import CommandLine, early_option, read_stored
 from data.atomic_write import atomic_write, cannot_write
 from data.errors import UserError
 from data.palette import MASK_CLASSES
-from data.vocabulary import Vocabulary
+from data.vocabulary import SPECIALS, Vocabulary
 from models import build_model
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
@@ -24,6 +24,7 @@ from models.fuse_batchnorm import fold_batchnorm
 from models.safe_load import safe_load, why_unreadable
 from models.state_dict import first_misfit
 from models.trunks import TrunkSettings
+from models.word_weights import with_words, word_dimensions
 
 FORMAT = "mmodalcc-1"
 TEXTS = ("vocabulary", "common_captions", "train_captions", "no_change")  # parts that are lists of texts
@@ -51,6 +52,7 @@ class Content(TypedDict):
     train_constants: NotRequired[dict[str, str]]
     no_change: NotRequired[list[str]]
     mask_class: NotRequired[str | None]
+    metres_per_pixel: NotRequired[float | None]
     epoch: NotRequired[int]
     scores: NotRequired[dict[str, float] | None]
     training: NotRequired[TrainingState]
@@ -144,6 +146,9 @@ def _check_parts(content: Content) -> None:
         raise UserError("its part train_constants has no caption for all pairs")
     if (mask_class := content.get("mask_class")) not in (None, *MASK_CLASSES):
         raise UserError(f"its mask_class is not one of {', '.join(MASK_CLASSES)} but {mask_class!r:.50}")
+    resolution = content.get("metres_per_pixel")
+    if resolution is not None and not (type(resolution) is float and 0 < resolution < float("inf")):
+        raise UserError(f"its metres_per_pixel is not a positive number but {resolution!r:.50}")
     if read_stored(content["config"]).model.task == "captioning":
         _require(content, {"vocabulary": list})
         Vocabulary(content["vocabulary"])
@@ -254,8 +259,14 @@ def load_weights(model: nn.Module, content: Content, *, assign: bool = False) ->
     model.load_state_dict(content["model"], assign=assign)
 
 
-def start_from(path: str | Path, model: nn.Module, settings: TrunkSettings, vocabulary: Vocabulary) -> None:
-    """Give the model of `settings` a checkpoint's weights; UserError where words or architecture differ."""
+def start_from(
+    path: str | Path, model: nn.Module, settings: TrunkSettings, vocabulary: Vocabulary
+) -> list[str]:
+    """Load the weights of a checkpoint into a new model; UserError if the architecture differs.
+
+    If the checkpoint has other words than `vocabulary`, the weights of common words are loaded, and those of
+    new words stay random. Returns a line with their numbers, or an empty list for equal vocabularies.
+    """
     content = load_checkpoint(path)
     stored = stored_config(content).model
     if stored.name != settings.name:
@@ -268,9 +279,26 @@ def start_from(path: str | Path, model: nn.Module, settings: TrunkSettings, voca
             raise UserError(
                 f"train.start_from: {path} was made with model.{name} {given}, not {wanted}: use the same"
             )
-    if settings.task == "captioning" and tuple(content["vocabulary"]) != vocabulary.words:
-        raise UserError(
-            f"train.start_from: {path} has other words ({len(content['vocabulary'])}) than the data "
-            f"({len(vocabulary)}): use input files with the same vocabulary"
-        )
-    load_weights(model, content)
+    if settings.task != "captioning" or tuple(content["vocabulary"]) == vocabulary.words:
+        load_weights(model, content)
+        return []
+    old = Vocabulary(content["vocabulary"])
+    _load_common_words(model, settings, vocabulary, content, old)
+    kept = sum(word in old for word in vocabulary.words)
+    words, old_words = (len(each) - len(SPECIALS) for each in (vocabulary, old))
+    return [
+        f"train.start_from {path}: words with the weights of the checkpoint: {kept} of {words}, new words "
+        f"with random weights: {words - kept}, words of the checkpoint that the data lack: {old_words - kept}"
+    ]
+
+
+def _load_common_words(
+    model: nn.Module, settings: TrunkSettings, vocabulary: Vocabulary, content: Content, old: Vocabulary
+) -> None:
+    """Load a checkpoint of the vocabulary `old` into a model for `vocabulary`; misfit if it is damaged."""
+    with torch.device("meta"):
+        expected = build_model(settings, len(old), pretrained=False).state_dict()
+    if reason := first_misfit(expected, content["model"]):
+        raise misfit(content, f"its model {reason}")
+    dimensions = word_dimensions(settings)
+    model.load_state_dict(with_words(content["model"], old, model.state_dict(), vocabulary, dimensions))

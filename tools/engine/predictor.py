@@ -81,7 +81,7 @@ class Predictor:
 
     image_size: (H, W) of the training images. mask_class: the class that maps of 0 and 255 show.
     detector: finds the maps of pairs that have none. no_change: the sentences that mean "nothing has
-    changed".
+    changed". metres_per_pixel: ground resolution of the training images, None if unknown.
     """
 
     model: Captioner
@@ -91,6 +91,7 @@ class Predictor:
     mask_class: str | None = None
     detector: ChangeDetector | None = None
     no_change: tuple[str, ...] = NO_CHANGE_SENTENCES
+    metres_per_pixel: float | None = None
 
     @classmethod
     def load(
@@ -114,7 +115,14 @@ class Predictor:
         of_older = () if content.get("no_change") else NO_CHANGE_SENTENCES
         no_change = sentences_in_use(config.data.no_change, content, of_older)
         return cls(
-            model.to(device), vocabulary, config, size, content.get("mask_class"), map_finder, no_change
+            model.to(device),
+            vocabulary,
+            config,
+            size,
+            mask_class=content.get("mask_class"),
+            detector=map_finder,
+            no_change=no_change,
+            metres_per_pixel=content.get("metres_per_pixel"),
         )
 
     def caption(
