@@ -21,7 +21,14 @@ import numpy as np
 
 from data.atomic_write import write_text
 from data.errors import UserError
-from data.hdf5 import ProcessHandle, fingerprint_of, new_file, open_complete, references_of
+from data.hdf5 import (
+    ProcessHandle,
+    fingerprint_of,
+    lacking_split,
+    new_file,
+    open_complete,
+    references_of,
+)
 from data.json_file import read_json
 from data.no_change import no_change_of
 from data.packed_maps import PackedViews
@@ -223,11 +230,20 @@ def _only(folder: str | Path, pattern: str) -> Path:
     """The only file of a folder that matches a pattern."""
     files = sorted(Path(folder).glob(pattern))
     if not files:
-        raise FileNotFoundError(f"{Path(folder) / pattern} not found: prepare it, or choose another data.dir")
+        raise FileNotFoundError(f"{Path(folder) / pattern} not found: {_remedy(folder, pattern)}")
     if len(files) > 1:
         names = ", ".join(path.name for path in files)
         raise UserError(f"{folder} must hold one {pattern}, got {names}: {ONE_SET}")
     return files[0]
+
+
+def _remedy(folder: str | Path, pattern: str) -> str:
+    """What to do about a missing file: if other splits have theirs, the data set lacks the split."""
+    others = [split for split in SPLITS if any(Path(folder).glob(f"{split.upper()}_IMAGES_*.hdf5"))]
+    split = pattern.partition("_")[0].lower()
+    if others and split in SPLITS:
+        return lacking_split(split, others)
+    return "prepare it, or choose another data.dir"
 
 
 def _image_shape(file: h5py.File, path: Path) -> tuple[int, int, tuple[int, int]]:

@@ -206,6 +206,24 @@ def fingerprint_of(vocabulary: Vocabulary) -> str:
     return hashlib.sha256(json.dumps(vocabulary.words).encode()).hexdigest()
 
 
+def _missing_file(path: Path) -> str:
+    """The message for a split without a file: nothing was prepared, or the data set lacks the split."""
+    others = [split for split in SPLITS if split_path(path.parent, split).is_file()]
+    if not others:
+        return f"{path} not found: {REMEDY} first"
+    return f"{path} not found: {lacking_split(path.stem, others)}"
+
+
+def lacking_split(split: str, others: Sequence[str]) -> str:
+    """The message that a data set has no pairs of `split`, only of `others`."""
+    remedy = f"give some pairs the split {split}"
+    if split == "val" and "train" in others:
+        remedy += ", or prepare the data set with --val_share 0.1 --force"
+    if split == "test":
+        remedy += f", or evaluate with eval.py --split {others[-1]}"
+    return f"the data set has no {split} pairs, only {' and '.join(others)}: {remedy}"
+
+
 class ProcessHandle:
     """An HDF5 file that each process opens when it first reads from it.
 
@@ -242,7 +260,7 @@ class SplitReader:
         """FileNotFoundError if the file is missing; UserError on another format or vocabulary."""
         self.path = Path(path)
         if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path} not found: {REMEDY} first")
+            raise FileNotFoundError(_missing_file(self.path))
         self.vocabulary = Vocabulary.load(vocabulary_path(self.path.parent))
         self._handle = ProcessHandle(self.path)
         with open_complete(self.path) as file:

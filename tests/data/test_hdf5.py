@@ -181,6 +181,21 @@ def test_missing_file_names_the_remedy(tmp_path):
         SplitReader(split_path(tmp_path, "test"))
 
 
+@pytest.mark.parametrize(
+    ("split", "remedy"),
+    [
+        ("val", "give some pairs the split val, or prepare the data set with --val_share 0.1 --force"),
+        ("test", "give some pairs the split test, or evaluate with eval.py --split train"),
+    ],
+)
+def test_a_split_that_the_data_set_lacks_is_named(train, split, remedy):
+    with pytest.raises(FileNotFoundError) as error:
+        SplitReader(split_path(train.parent, split))
+    assert str(error.value).endswith(
+        f"{split}.hdf5 not found: the data set has no {split} pairs, only train: {remedy}"
+    )
+
+
 def test_missing_vocabulary_names_the_remedy(train):
     vocabulary_path(train.parent).unlink()
     with pytest.raises(
