@@ -26,7 +26,8 @@ def warn_of_splits(pairs: Sequence[Pair]) -> Iterator[DataWarning]:
     if empty := [split for split in SPLITS if not originals[split]]:
         yield DataWarning(
             f"splits without pairs: {', '.join(empty)}",
-            "training needs train and val, evaluation test: set `split` of some pairs to them",
+            "training needs train and val (--val_share 0.1 takes val from train), evaluation test: set "
+            "`split` of some pairs to them",
         )
     few = [f"{split} {originals[split]}" for split in SPLITS if 0 < originals[split] < FEW_PAIRS[split]]
     if few:
@@ -134,15 +135,7 @@ def _warn_of_unflagged(pairs: Sequence[Pair]) -> Iterator[DataWarning]:
 def warn_of_maps(
     pairs: Sequence[Pair], facts: Sequence[ImageFacts], colours: UnknownColours
 ) -> Iterator[DataWarning]:
-    """Warn of missing maps, unknown colours, and maps that contradict the change flags."""
-    if any(has_maps(pair) for pair in pairs):
-        for split in SPLITS:
-            rows = [pair for pair in pairs if pair.split == split]
-            if rows and not any(has_maps(pair) for pair in rows):
-                yield DataWarning(
-                    f"{split}: no pair has maps, but pairs of other splits have",
-                    f"put them into {split}/sem or images/{split}/label",
-                )
+    """Warn of unknown colours, and of maps that contradict the change flags."""
     yield from _warn_of_colours(colours)
     both = list(zip(pairs, facts, strict=True))
     if nameless := [name(pair) for pair, fact in both if any(fact.unknown_only)]:

@@ -5,9 +5,10 @@
     python tools/create_input_files.py --min_word_freq 10 --format released     for the authors' code
     python tools/create_input_files.py --dataset_dir my_dataset --output_dir my_input --tile
 
-Reads the layout of SECOND-CC or LEVIR-MCI (data/sources.py). Writes one HDF5 file per split and a vocabulary
-(data/hdf5.py), or the authors' set of files (data/authors_files.py). Nothing is written if anything fails.
-Statistics go to standard output, warnings to standard error; with --strict, warnings are errors.
+Reads SECOND-CC, LEVIR-MCI, CSV tables and other layouts (docs/data.md). Writes one HDF5 file per split and a
+vocabulary (data/hdf5.py), or the authors' set of files (data/authors_files.py). Nothing is written if
+anything fails. Statistics go to standard output, warnings to standard error; with --strict, warnings are
+errors.
 """
 
 import argparse
@@ -40,7 +41,7 @@ from data.input_folder import FORMATS, describe_files, refuse_existing, staging_
 from data.json_file import read_json
 from data.no_change import no_change_of
 from data.palette import MASK_CLASSES
-from data.sources import SPLITS, Pair, read_pairs
+from data.sources import SPLITS, Dataset, Pair, read_dataset, with_val_share
 from data.tiles import Tile, find_tiles, pairs_of_tiles
 from data.unknown_words import check_vocabulary, warn_of_words
 from data.vocabulary import Vocabulary
@@ -61,6 +62,7 @@ RECORDED = (
     "vocabulary",
     "tile",
     "metres_per_pixel",
+    "val_share",
 )
 
 
@@ -69,7 +71,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--dataset_dir", default="SECOND_CC_dataset", help="default: %(default)s")
+    parser.add_argument(
+        "--dataset_dir",
+        default="SECOND_CC_dataset",
+        help="folder of the data set, or its captions file; default: %(default)s",
+    )
     parser.add_argument("--output_dir", default="createdFileBlackAUG", help="default: %(default)s")
     parser.add_argument(
         "--format",
@@ -97,6 +103,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--mask_class",
         choices=MASK_CLASSES,
         help="class of masks (0 and 255, or 0 and 1) at the second date; default: refuse masks",
+    )
+    parser.add_argument(
+        "--val_share",
+        type=float,
+        help="share of the training pairs that becomes val, for data sets without val pairs",
     )
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes; default: one per core"
@@ -133,6 +144,10 @@ def check_numbers(args: argparse.Namespace) -> None:
         raise UserError(f"--metres_per_pixel must be positive, got {args.metres_per_pixel}: give metres")
     if args.metres_per_pixel is not None and args.format == "released":
         raise UserError("--metres_per_pixel is not stored by --format released: leave out one of the two")
+    if args.val_share is not None and not 0 < args.val_share < 1:
+        raise UserError(f"--val_share must be between 0 and 1, got {args.val_share}")
+    if args.val_share is not None and args.format == "released":
+        raise UserError("--val_share needs --format ours: the authors' files keep the splits of the JSON")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -145,7 +160,9 @@ def main(argv: list[str] | None = None) -> None:
 def prepare(args: argparse.Namespace, output_dir: Path) -> None:
     """Write the input files and print statistics."""
     refuse_existing(output_dir, args.force)
-    all_pairs = read_pairs(args.dataset_dir)
+    dataset = read_dataset(args.dataset_dir)
+    all_pairs = with_val_share(dataset.pairs, args.val_share) if args.val_share else dataset.pairs
+    args.mask_class = args.mask_class or dataset.mask_class
     vocabulary = make_vocabulary(all_pairs, args)
     pairs, left_out = arrange(all_pairs, args.max_length, leave_out=args.format == "released")
     captions = [encode(pair, vocabulary, args.captions_per_image, args.max_length) for pair in pairs]
@@ -174,7 +191,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
             raise_between(interruption, decoded),
             args.image_size,
         )
-        data = Prepared(pairs, left_out, cut_pairs, vocabulary, image_facts, colours)
+        data = Prepared(dataset, pairs, left_out, cut_pairs, vocabulary, image_facts, colours)
         hdf5.record_resolution(folder, input_resolution(args, image_facts))
         warnings = list(find_warnings(data, args))
         if args.strict and warnings:
@@ -189,10 +206,12 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
 class Prepared:
     """What is known after preparation.
 
-    left_out: pairs that were not written. cut_pairs: the pairs written for each of `pairs`: its tiles, or the
-    pair itself. image_facts: of each written pair. colours: unknown colours of the maps.
+    pairs: in the order of the splits. left_out: pairs that were not written. cut_pairs: the pairs written for
+    each of `pairs`: its tiles, or the pair itself. image_facts: of each written pair. colours: unknown
+    colours of the maps.
     """
 
+    dataset: Dataset
     pairs: list[Pair]
     left_out: list[Pair]
     cut_pairs: list[list[Pair]]
@@ -209,6 +228,7 @@ class Prepared:
 def describe(data: Prepared, args: argparse.Namespace) -> Iterator[str]:
     """Lines of statistics."""
     origin = args.vocabulary or ("all splits" if args.vocabulary_splits == "all" else "train")
+    yield f"layout: {data.dataset.layout}"
     yield from facts.describe_pairs(data.written)
     yield from facts.describe_no_change(data.pairs)
     yield from facts.describe_words(data.pairs, data.vocabulary, origin)
@@ -218,6 +238,7 @@ def describe(data: Prepared, args: argparse.Namespace) -> Iterator[str]:
 def find_warnings(data: Prepared, args: argparse.Namespace) -> Iterator[DataWarning]:
     """What is probably wrong with the data, the most serious first."""
     written = data.written
+    yield from data.dataset.warnings
     yield from warn_of_words(data.pairs, data.vocabulary, args.vocabulary_splits, args.vocabulary)
     yield from warn.warn_of_splits(data.pairs)
     yield from warn.warn_of_sizes(data.image_facts, args.image_size)

@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import h5py
 import imageio.v3 as iio
 import numpy as np
 import pytest
@@ -212,13 +213,57 @@ def test_masks_are_refused_without_a_class_and_painted_with_one(masked_folder, c
     assert colours(reader.views(0)[2:3]) == {(0, 0, 0)}
 
 
-def test_split_without_maps_is_warned_of_if_others_have_maps(second_cc_folder, capsys):
+def test_maps_in_a_folder_in_capitals_are_found(second_cc_folder, capsys):
     root = second_cc_folder()
     (root / "test" / "sem").rename(root / "test" / "SEM")
+    reader = SplitReader(split_path(prepare(root), "test"))
+    assert colours(reader.views(0)[3:]) == {(0, 0, 0), (128, 0, 0)}
+    folders = "2 (test/SEM/A for test/sem/A; test/SEM/B for test/sem/B)"
+    assert f"- folders found under another name: {folders}: " in capsys.readouterr().err
+
+
+def test_layout_is_the_first_fact(second_cc_folder, capsys):
+    prepare(second_cc_folder())
+    first = capsys.readouterr().out.splitlines()[0]
+    folders = "the folders rgb/A and rgb/B of SECOND-CC, maps in sem/A and sem/B"
+    assert first == f"layout: LEVIR-CC's JSON (SECOND-CC-AUG.json), images in {folders}"
+
+
+def test_a_share_of_the_training_pairs_becomes_the_missing_val_split(second_cc_folder, capsys):
+    entries = [entry(f"{number}.png", "train", "a house appears") for number in range(10)]
+    root = second_cc_folder(entries)
     prepare(root)
+    assert (
+        "splits without pairs: val, test: training needs train and val (--val_share 0.1"
+        in capsys.readouterr().err
+    )
+    output = prepare(root, "--val_share", "0.2", "--force")
+    train, val = (SplitReader(split_path(output, split)) for split in ("train", "val"))
+    assert (len(train), len(val)) == (8, 2)
+    with h5py.File(split_path(output, "val")) as file:
+        assert json.loads(file.attrs["made_with"])["val_share"] == 0.2
+
+
+def test_test_pairs_without_captions_are_left_out_with_a_warning(second_cc_folder, capsys):
+    entries = [entry("1.png", "train", "a house"), entry("2.png", "test"), entry("3.png", "test", "a barn")]
+    output = prepare(second_cc_folder(entries))
+    assert SplitReader(split_path(output, "test")).filenames == ["3.png"]
     warnings = capsys.readouterr().err
-    assert "test: no pair has maps, but pairs of other splits have: put them into test/sem or" in warnings
-    assert warnings.count("no pair has maps") == 1
+    expected = "test pairs without captions, which are left out: 1 (2.png): caption.py --pairs captions them"
+    assert f"- {expected}" in warnings
+
+
+def test_masks_of_whu_cdc_are_buildings(tmp_path):
+    root = tmp_path / "whu_CDC_dataset"
+    for kind, image in (("A", 50), ("B", 60), ("label", 255)):
+        pixels = np.full((16, 16), image, dtype=np.uint8)
+        pixels[:8] = 0
+        save(root / "images" / "train" / kind / "train_000001.tif", pixels)
+    item = {"filename": "train_000001.png", "filepath": "train", "sentences": [{"raw": "A house ."}]}
+    (root / "whuCCcaptions.json").write_text(json.dumps({"images": [item]}))
+    reader = SplitReader(split_path(prepare(root), "train"))
+    assert colours(reader.views(0)[3:]) == {(0, 0, 0), (128, 0, 0)}
+    assert reader.mask_class == "building"
 
 
 def test_maps_of_only_the_first_date_are_refused(second_cc_folder):
@@ -231,6 +276,7 @@ def test_maps_of_only_the_first_date_are_refused(second_cc_folder):
 NOISY = """
 import resource, sys
 from pathlib import Path
+import h5py
 import imageio.v3 as iio
 import numpy as np
 from tools.create_input_files import main
@@ -417,6 +463,8 @@ def test_results_are_in_order_and_few_are_pending():
         (["--metres_per_pixel", "0"], "--metres_per_pixel must be positive, got 0.0: give metres"),
         (["--metres_per_pixel", "nan"], "--metres_per_pixel must be positive, got nan"),
         (["--metres_per_pixel", "1", "--format", "released"], "--metres_per_pixel is not stored by --format"),
+        (["--val_share", "1"], "--val_share must be between 0 and 1, got 1.0"),
+        (["--val_share", "0.1", "--format", "released"], "--val_share needs --format ours"),
     ],
 )
 def test_a_number_out_of_range_is_refused(tmp_path, options, rule):

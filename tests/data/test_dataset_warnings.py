@@ -85,14 +85,6 @@ def test_pairs_without_map_files_contradict_nothing():
     assert list(warn_of_maps([pair("1.png", "train")], facts, UnknownColours())) == []
 
 
-def test_split_without_maps_is_warned_of_if_others_have_them():
-    pairs = [with_maps("1.png", "train"), pair("2.png", "val"), pair("3.png", "test")]
-    facts = [image_facts([BLACK, BUILDING, BLACK, BUILDING])] * 3
-    assert problems(warn_of_maps(pairs, facts, UnknownColours())) == [
-        f"{split}: no pair has maps, but pairs of other splits have" for split in ("val", "test")
-    ]
-
-
 def test_unknown_colours_are_listed_with_their_counts():
     colours = counted([facts_of("a", "b", {(1, 2, 3): 5}, {(9, 9, 9): 7})])
     (warning,) = warn_of_maps([], [], colours)

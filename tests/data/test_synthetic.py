@@ -13,7 +13,7 @@ from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
 from data.palette import CLASSES
-from data.sources import NO_CHANGE_SENTENCES, read_pairs
+from data.sources import NO_CHANGE_SENTENCES, read_dataset
 from data.synthetic import CHANGES, SyntheticPair, is_changed, make_pair, neighbour
 from data.synthetic.captions import PLACES, Change, describe, place_name
 from data.synthetic.conditions import ON_THE_LAND, ON_THE_SENSOR, photograph
@@ -101,7 +101,7 @@ def test_layout_is_that_of_second_cc(dataset: Path) -> None:
 
 
 def test_dataset_can_be_read(dataset: Path) -> None:
-    read = read_pairs(dataset)
+    read = read_dataset(dataset).pairs
     assert [pair.changed for pair in read] == [is_changed(SEED, index) for index in range(PAIRS)]
     assert all(len(set(pair.captions)) == 5 and None not in pair.views for pair in read)
 

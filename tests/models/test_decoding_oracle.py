@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from configs import TrainConfig
 from data.images import read_views, stack_views
 from data.palette import void_to_black
-from data.sources import read_pairs
+from data.sources import read_dataset
 from data.synthetic import make_pair
 from models.mmodalcc import MModalCC
 from tests.helpers.tiny import (
@@ -131,7 +131,7 @@ def test_random_pairs_and_weights(variant, beam_size):
 @pytest.mark.slow
 @BEAMS
 def test_real_pairs(real_pairs, beam_size):
-    pairs = [pair for pair in read_pairs(real_pairs) if pair.split == "test"][:12]
+    pairs = [pair for pair in read_dataset(real_pairs).pairs if pair.split == "test"][:12]
     assert_same(trained_model(False), as_views([read_views(pair.views) for pair in pairs]), beam_size, 5)
 
 
