@@ -274,7 +274,7 @@ def given_vocabulary(path: Path, pairs: Sequence[Pair]) -> Vocabulary:
     UserError if a file of another kind is given or no word of the captions is known.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"--vocabulary {path} not found: give a best.pt or a vocabulary.json")
+        raise FileNotFoundError(f"--vocabulary {path} is not a file: give a best.pt or a vocabulary.json")
     if path.suffix == ".json":
         content = read_json(path, "give a best.pt or a vocabulary.json")
         vocabulary = read_word_map(path) if isinstance(content, dict) else Vocabulary.load(path)

@@ -568,7 +568,7 @@ def test_vocabulary_of_a_checkpoint_is_read(second_cc_folder, tiny_run):
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        (None, r"--vocabulary .*words.json not found: give a best.pt or a vocabulary.json"),
+        (None, r"--vocabulary .*words.json is not a file: give a best.pt or a vocabulary.json"),
         ("[1]", r"words.json must hold a list of words"),
         ('{"a": 7}', r"words.json must hold a word map"),
         ('["<pad>", "maison", "<unk>", "<start>", "<end>"]', "has no word of these captions: leave it out"),
