@@ -100,10 +100,9 @@ def pairs_of_folders(folders: Mapping[str, str]) -> list[PairFiles]:
             print_remark(
                 f"{folder}: names that are not in both image folders: {len(alone)} ({listed(alone)})"
             )
-    pairs = [
-        PairFiles({column: paths[name] for column, paths in files.items() if name in paths})
-        for name in sorted(names)
-    ]
+    pairs = []
+    for name in sorted(names):
+        pairs.append(PairFiles({column: paths[name] for column, paths in files.items() if name in paths}))
     for pair in pairs:
         if "seg_A" in folders and ("seg_A" in pair.given) != ("seg_B" in pair.given):
             missing = "seg_A" if pair.has_maps else "seg_B"

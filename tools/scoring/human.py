@@ -53,12 +53,12 @@ def human_line(
         drawn = resampling_counts(
             len(usable), resamples, seed, [sources[pair] for pair in usable] if sources else None
         )
-        captions = {HUMAN: None} | {name: [said[pair] for pair in usable] for name, said in systems.items()}
         result[part]["comparisons"] = sum(map(len, chosen))
-        result[part]["columns"] = {
-            name: _column(leave_one_out(chosen, said), drawn, meteor, optional)
-            for name, said in captions.items()
-        }
+        columns = {HUMAN: _column(leave_one_out(chosen, None), drawn, meteor, optional)}
+        for name, captions in systems.items():
+            rounds = leave_one_out(chosen, [captions[pair] for pair in usable])
+            columns[name] = _column(rounds, drawn, meteor, optional)
+        result[part]["columns"] = columns
     return result
 
 
@@ -98,8 +98,13 @@ def _column(
 
 def _pooled(measured: Sequence[Measured]) -> Measured:
     """All rows below each other; a metric without a value at one position has none."""
-    missing = {name: why for one in measured for name, why in one.missing.items()}
-    left_out = {name: why for one in measured for name, why in one.left_out.items()}
-    common = set.intersection(*(set(one.rows) for one in measured))
-    rows = {name: np.concatenate([one.rows[name] for one in measured]) for name in sorted(common)}
+    missing, left_out = {}, {}
+    common = set(measured[0].rows)
+    for position in measured:
+        missing |= position.missing
+        left_out |= position.left_out
+        common &= position.rows.keys()
+    rows = {}
+    for name in sorted(common):
+        rows[name] = np.concatenate([position.rows[name] for position in measured])
     return Measured(rows, missing, left_out)

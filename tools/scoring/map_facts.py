@@ -57,10 +57,9 @@ class MapFacts:
 
     def __init__(self, known: MapClasses, reader: FactReader | None = None) -> None:
         self.known, self.reader = known, reader or FactReader()
-        self.indices = {
-            label: [NAMES.index(name) for name in described.map_classes]
-            for label, described in self.reader.words.classes.items()
-        }
+        self.indices = {}
+        for label, described in self.reader.words.classes.items():
+            self.indices[label] = [NAMES.index(name) for name in described.map_classes]
 
     def check(self, caption: str, areas: np.ndarray) -> CheckedCaption:
         """Check a caption against the transitions (classes, classes) of its pair."""
