@@ -205,7 +205,8 @@ def _directions(clause: Clause, after: Sequence[Mention]) -> tuple[str, str]:
         return "disappears", "appears"
     if clause.verb == "becomes" and not any(mention.role == "named" for mention in after):
         kinds = {token.kind for token in clause.after}
-        return ("appears" if "more" in kinds and "less" not in kinds else "disappears"), "appears"
+        grows = not kinds.isdisjoint({"more", "quantities"}) and "less" not in kinds
+        return ("appears" if grows else "disappears"), "appears"
     if clause.verb in ("replaced", "becomes"):
         return "disappears", "appears"
     return clause.verb, clause.verb

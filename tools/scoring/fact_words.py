@@ -87,7 +87,8 @@ class FactWords:
                 phrase = tuple(words[start : start + length])
                 if token := self.tokens.get(phrase):
                     break
-            found.append((" ".join(phrase), token or Token("other", words[start])))
+            unknown = Token("number", int(phrase[0])) if phrase[0].isdecimal() else Token("other", phrase[0])
+            found.append((" ".join(phrase), token or unknown))
             start += len(phrase)
         return found
 
