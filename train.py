@@ -33,7 +33,7 @@ from configs import Config
 from configs.command_line import CommandLine, Stored, early_option, read_stored, read_yaml
 from data.dataset import fewer_workers_remark, make_loader
 from data.errors import UserError
-from data.vocabulary import Vocabulary
+from data.splits import Reader
 from models import build_model
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
@@ -97,6 +97,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
         *accumulate_remark(config),
         *fewer_workers_remark(loader, config.data.workers),
         f"samples: {len(samples)}, steps per epoch: {sampler.steps}, val pairs: {len(val_samples)}",
+        *start_remarks,
         *task.remarks(),
     ]
     folder.begin({**samples.fingerprints, **val_samples.fingerprints}, remarks)
@@ -120,16 +121,18 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
 
 
 def initial_model(
-    config: Config, vocabulary: Vocabulary, folder: RunFolder, device: torch.device, processes: Processes
+    config: Config, reader: Reader, folder: RunFolder, device: torch.device, processes: Processes
 ) -> tuple[Captioner | ChangeDetector, list[str]]:
     """The model that a run begins with, and remarks about `train.start_from`. Seeds all generators.
 
     A resumed run loads its weights later.
     """
+    vocabulary, palette = reader.vocabulary, reader.maps.palette
     seed_everything(config.train.seed)
     start = None if folder.resumed else config.train.start_from
-    model = build_model(config.model, len(vocabulary), pretrained=not (folder.resumed or start)).to(device)
-    remarks = start_from(start, model, config.model, vocabulary) if start else []
+    pretrained = not (folder.resumed or start)
+    model = build_model(config.model, len(vocabulary), palette=palette, pretrained=pretrained).to(device)
+    remarks = start_from(start, model, config.model, vocabulary, palette) if start else []
     seed_everything(config.train.seed + processes.rank)  # processes drop out different values
     return model, remarks
 

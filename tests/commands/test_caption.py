@@ -68,7 +68,7 @@ def test_photos_given_as_maps_are_reported(say, pair, tmp_path):
 
 def test_any_unknown_colours_are_reported(say, pair, tmp_path):
     semantic = iio.imread(pair[3]).copy()
-    semantic[:2, :2] = 1, 2, 3
+    semantic[:2, :2] = 200, 30, 200
     iio.imwrite(tmp_path / "map.png", semantic)
     err = say(*pair[:3], str(tmp_path / "map.png"))[1]
     assert (
