@@ -33,7 +33,7 @@ from configs import Config
 from configs.command_line import CommandLine, Stored, early_option, read_stored, read_yaml
 from data.dataset import fewer_workers_remark, make_loader
 from data.errors import UserError
-from data.splits import Reader
+from data.splits import Reader, check_maps
 from models import build_model
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
@@ -75,7 +75,8 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     sampler = step_sampler(samples, config, rank=processes.rank, count=processes.count)
     folder = RunFolder(run_dir, config, resume=resume, writes=processes.writes)
 
-    model, start_remarks = initial_model(config, samples.reader.vocabulary, folder, device, processes)
+    check_maps(val_samples.reader, samples.reader.maps, config.data.maps)
+    model, start_remarks = initial_model(config, samples.reader, folder, device, processes)
     optimiser, scaler = make_optimiser(model, config.train), make_scaler(config.train.precision, device)
     progress = Progress()
     if folder.resumed:
@@ -97,7 +98,6 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
         *accumulate_remark(config),
         *fewer_workers_remark(loader, config.data.workers),
         f"samples: {len(samples)}, steps per epoch: {sampler.steps}, val pairs: {len(val_samples)}",
-        *start_remarks,
         *task.remarks(),
     ]
     folder.begin({**samples.fingerprints, **val_samples.fingerprints}, remarks)

@@ -76,8 +76,8 @@ def describe_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
         rows = [pair for pair in pairs if pair.split == split]
         changed = sum(pair.changed for pair in rows)
         yield (
-            f"{split}: pairs: {len(rows)}, augmented: {sum(pair.augmented for pair in rows)}, "
-            f"changed: {changed}, unchanged: {len(rows) - changed}"
+            f"{split}: {len(rows)} pairs ({sum(pair.augmented for pair in rows)} augmented), "
+            f"{changed} changed, {len(rows) - changed} unchanged"
         )
         void = sum(pair.views[3] is None and pair.label is None for pair in rows)
         if void:

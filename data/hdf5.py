@@ -3,9 +3,9 @@
 n pairs, k captions each, T = maximum caption length + 2:
 
     rgb        (n, 2, 3, H, W) uint8      before, after
-    maps       (n, H, W) uint8            both maps, packed as in data/packed_maps.py; compressed
-    sem        (n, 2, 3, H, W) uint8      maps as colours if one is not in the palette; compressed
-    packed     (n,) bool                  whether a pair's maps are in `maps` or in `sem`
+    sem        (n, 2, 3, H, W) uint8      maps as colours; compressed
+    maps       (n, H, W) uint8            both maps in one byte a pixel (data/packed_maps.py); compressed
+    packed     (n,) bool                  whether `maps` has a pair's maps: their colours are in the palette
     tokens     (n, k, T) int32            <start> words <end> <pad> ...
     lengths    (n, k) int32               with <start> and <end>
     references (n, most captions) text    all captions of a pair, words joined by spaces; padded with ""
@@ -17,7 +17,8 @@ Attributes: format, made_with (settings as JSON), palette (of the maps, as JSON)
 sentences that mean "nothing has changed" in this data set), fingerprint (of the content), vocabulary (its
 fingerprint), metres_per_pixel (ground resolution of the stored images, absent if unknown).
 
-Files of the first format, which can still be read, have all maps in `sem`.
+`maps` is the same as `sem`, but is read several times faster. Files of the first format, which can still be
+read, have `sem` alone.
 """
 
 import hashlib
@@ -144,7 +145,7 @@ def _write_images(
     image_size: tuple[int, int],
     content: "hashlib._Hash",
 ) -> None:
-    """Write each pair as one chunk of `rgb` and one of `maps` or `sem`, and hash it into `content`.
+    """Write each pair as one chunk of `rgb` and one of `sem` and `maps`, and hash it into `content`.
 
     Chunks are written directly, so that a full disk raises at once and not when HDF5 flushes its cache.
     """
@@ -157,10 +158,10 @@ def _write_images(
     packed = np.zeros(count, dtype=bool)
     for index, images in zip(range(count), views, strict=True):
         rgb.id.write_direct_chunk((index, 0, 0, 0, 0), images[:2].tobytes())
-        packed_maps = pack_maps(images[2:])
-        if packed_maps is None:
+        if images[2:].any():  # a missing chunk is read as zeros
             sem.id.write_direct_chunk((index, 0, 0, 0, 0), zlib.compress(images[2:].tobytes()))
-        else:
+        packed_maps = pack_maps(images[2:])
+        if packed_maps is not None:
             maps.id.write_direct_chunk((index, 0, 0), zlib.compress(packed_maps.tobytes()))
             packed[index] = True
         content.update(images.tobytes())

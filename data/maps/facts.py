@@ -58,7 +58,10 @@ def describe_maps(facts: Sequence[ImageFacts]) -> Iterator[str]:
 
 
 def warn_of_map_files(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> Iterator[DataWarning]:
-    """Warn of maps that were read with a loss or that are probably wrong; `facts` in the order of `pairs`."""
+    """Warn of maps that were read with a loss or that are probably wrong; `facts` in the order of `pairs`.
+
+    Maps without any class are left to `data.dataset_warnings.warn_of_maps`.
+    """
     maps = _maps(facts)
     lossy = sum(_is_lossy(each) for each in maps)
     if lossy:
@@ -73,7 +76,7 @@ def warn_of_map_files(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> Ite
             "check these files, and save all maps in one way",
             indices,
         )
-    foreign = _names(pairs, facts, _is_foreign)
+    foreign = _names(pairs, facts, lambda fact: _is_foreign(fact) and not any(fact.unknown_only))
     if foreign:
         yield DataWarning(
             f"pairs with a map of which more than {UNCLEAR_SHARE:.0%} has colours of no class, a photo or a "

@@ -124,8 +124,9 @@ def test_the_authors_files_hold_no_other_palette(own_folder):
 
 
 def test_photos_as_maps_are_warned_of(own_folder, capsys):
-    for path in own_folder.glob("train/sem/B/00001.png"):
-        save(path, np.random.default_rng(0).integers(60, 200, (32, 32, 3), dtype=np.uint8))
+    photo = np.random.default_rng(0).integers(60, 200, (32, 32, 3), dtype=np.uint8)
+    photo[:3, :3] = OWN.colours[0]
+    save(own_folder / "train/sem/B/00001.png", photo)
     prepare(own_folder, "created")
     assert re.search(
         r"pairs with a map of which more than 25% has colours of no class, a photo .*: 1 "

@@ -132,10 +132,10 @@ def test_image_sizes_are_counted_before_resizing():
 def test_pairs_are_counted_by_split():
     pairs = [pair("1.png", "train"), pair("1_random_augment.png", "train", "a", "b", changed=False)]
     assert list(describe_pairs(pairs)) == [
-        "train: pairs: 2, augmented: 1, changed: 1, unchanged: 1",
+        "train: 2 pairs (1 augmented), 1 changed, 1 unchanged",
         "train: pairs without maps (both maps are void): 2",
-        "val: pairs: 0, augmented: 0, changed: 0, unchanged: 0",
-        "test: pairs: 0, augmented: 0, changed: 0, unchanged: 0",
+        "val: 0 pairs (0 augmented), 0 changed, 0 unchanged",
+        "test: 0 pairs (0 augmented), 0 changed, 0 unchanged",
         "captions per pair (number of pairs): 1 (1), 2 (1)",
     ]
 
