@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.maps.files import NO_MAPS, MapFacts
 from data.no_change import count_no_change
-from data.palette import Colour, has_class, unknown_colours
+from data.palette import SECOND, Colour, Palette, has_class, same_class, unknown_colours
 from data.sources import SPLITS, Pair, original_name
 from data.vocabulary import Vocabulary
 
@@ -30,6 +31,8 @@ class ImageFacts:
     unknown: tuple[dict[Colour, int], dict[Colour, int]]  # pixel counts of the most common unknown colours
     void: tuple[bool, bool]  # whether the map is void
     unknown_only: tuple[bool, bool]  # whether the map has unknown colours only
+    maps: tuple[MapFacts, MapFacts] = NO_MAPS  # how the maps were read
+    same_class: float = 0.0  # fraction of the pixels whose class is the same at both dates
 
 
 class UnknownColours:
@@ -51,15 +54,19 @@ class UnknownColours:
             self.files = Counter({colour: self.files[colour] for colour in self.pixels})
 
 
-def image_facts(views: Sequence[np.ndarray]) -> ImageFacts:
-    """The facts of four views (H, W, 3) uint8 in the order of VIEWS."""
+def image_facts(
+    views: Sequence[np.ndarray], palette: Palette = SECOND, maps: tuple[MapFacts, MapFacts] = NO_MAPS
+) -> ImageFacts:
+    """The facts of four views (H, W, 3) uint8 in the order of VIEWS; maps: how the maps were read."""
     before, after = (hashlib.sha1(repr(view.shape).encode() + view.tobytes()) for view in views[:2])
     return ImageFacts(
         size=views[0].shape[:2],
         digests=(before.hexdigest(), after.hexdigest()),
-        unknown=(unknown_colours(views[2], MAP_COLOURS), unknown_colours(views[3], MAP_COLOURS)),
+        unknown=tuple(unknown_colours(view, palette, MAP_COLOURS) for view in views[2:]),
         void=(not views[2].any(), not views[3].any()),
-        unknown_only=tuple(bool(view.any()) and not has_class(view) for view in views[2:]),
+        unknown_only=tuple(bool(view.any()) and not has_class(view, palette) for view in views[2:]),
+        maps=maps,
+        same_class=float(same_class(views[2], views[3], palette).mean()),
     )
 
 

@@ -141,7 +141,7 @@ def warn_of_maps(
     if nameless := [name(pair) for pair, fact in both if any(fact.unknown_only)]:
         yield DataWarning(
             f"pairs with a map in none of the classes' colours: {len(nameless)}",
-            "paint the classes in the colours of docs/data.md",
+            "paint the classes in the colours of docs/data.md, or describe them in palette.yaml",
             nameless,
         )
     if void := [name(pair) for pair, fact in both if pair.changed and has_maps(pair) and all(fact.void)]:

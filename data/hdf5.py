@@ -13,9 +13,9 @@ n pairs, k captions each, T = maximum caption length + 2:
     changed, augmented (n,) bool          filename (n,) text
     source     (n,) text                  the image that a pair was cut from, or the pair's name
 
-Attributes: format, made_with (settings as JSON), no_change (JSON list of the sentences that mean "nothing has
-changed" in this data set), fingerprint (of the content), vocabulary (its fingerprint), metres_per_pixel
-(ground resolution of the stored images, absent if unknown).
+Attributes: format, made_with (settings as JSON), palette (of the maps, as JSON), no_change (JSON list of the
+sentences that mean "nothing has changed" in this data set), fingerprint (of the content), vocabulary (its
+fingerprint), metres_per_pixel (ground resolution of the stored images, absent if unknown).
 
 Files of the first format, which can still be read, have all maps in `sem`.
 """
@@ -35,7 +35,9 @@ import numpy as np
 from data.atomic_write import atomic_write, cannot_write
 from data.errors import UserError
 from data.json_file import parse_json
+from data.maps.settings import SECOND_MAPS, MapSettings
 from data.packed_maps import PackedViews, pack_maps
+from data.palette import SECOND
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, source_of
 from data.vocabulary import Vocabulary
 
@@ -72,20 +74,25 @@ def write_split(
     vocabulary: Vocabulary,
     settings: dict,
     no_change: Sequence[str],
+    maps: MapSettings = SECOND_MAPS,
 ) -> None:
     """Write a split of n pairs and the vocabulary beside it, with one pair's images in memory at a time.
 
     `views` yields (4, 3, *image_size) uint8 for each pair, in the order of VIEWS. `tokens` (n, k, T) and
     `lengths` (n, k) are the encoded captions. `no_change`: the data set's sentences that mean "nothing has
-    changed" (data/no_change.py).
+    changed" (data/no_change.py). maps: how the maps were read.
     """
     vocabulary.save(vocabulary_path(folder))
     content = hashlib.sha256()
     with new_file(split_path(folder, split)) as file:
         _write_captions(file, pairs, tokens, lengths, content)
         _write_images(file, len(pairs), views, image_size, content)
+        if maps.palette != SECOND:  # the palette of files of earlier versions, which do not hash it
+            content.update(maps.palette.to_json().encode())
         file.attrs["format"] = FORMAT
-        file.attrs["made_with"] = json.dumps(settings)
+        stored = maps.to_dict()
+        file.attrs["palette"] = stored.pop("palette")
+        file.attrs["made_with"] = json.dumps({**settings, **stored})
         file.attrs["no_change"] = json.dumps(list(no_change))
         file.attrs["vocabulary"] = fingerprint_of(vocabulary)
         file.attrs["fingerprint"] = content.hexdigest()
@@ -250,7 +257,7 @@ class SplitReader:
 
     `no_change`: the sentences of the data set that mean "nothing has changed".
     `metres_per_pixel`: the ground resolution of the images, None if unknown.
-    `mask_class`: the class assigned to 0/255 masks, None if the maps have the palette's colours.
+    `maps`: how the data set's maps were read; they are in the colours of its palette.
     `has_human_words`: whether the references are the annotators' sentences, not decoded tokens.
     """
 
@@ -281,7 +288,11 @@ class SplitReader:
         self.fingerprint: str = file.attrs["fingerprint"]
         stored = file.attrs.get("no_change")  # files of earlier versions lack it
         self.no_change = NO_CHANGE_SENTENCES if stored is None else tuple(self._parsed(stored))
-        self.mask_class: str | None = self._parsed(file.attrs["made_with"]).get("mask_class")
+        made_with = self._parsed(file.attrs["made_with"])
+        try:
+            self.maps = MapSettings.stored({**made_with, "palette": file.attrs.get("palette")})
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}: {REMEDY} --force") from None
         resolution = file.attrs.get("metres_per_pixel")
         self.metres_per_pixel: float | None = None if resolution is None else float(resolution)
         self.tokens = file["tokens"][:].astype(np.int64)

@@ -11,7 +11,8 @@ from pathlib import PurePath
 
 import numpy as np
 
-from data.images import read_views
+from data.maps.files import read_views
+from data.maps.settings import SECOND_MAPS, MapSettings
 from data.sources import Pair, source_of
 
 
@@ -24,17 +25,17 @@ class Tile:
     void: bool
 
 
-def find_tiles(pair: Pair, size: int, mask_class: str | None) -> list[Tile]:
+def find_tiles(pair: Pair, size: int, maps: MapSettings = SECOND_MAPS) -> list[Tile]:
     """The tiles of a pair, row by row; empty if the pair is not cut. Errors as in `read_views`."""
-    views = read_views(pair.views, pair.label, mask_class)
+    views = read_views(pair.views, pair.label, maps)
     height, width = views[0].shape[:2]
     if min(height, width) < size or (height, width) == (size, size):
         return []
     tiles = []
     for row in _starts(height, size):
         for column in _starts(width, size):
-            maps = cut(views, row, column, size)[2:]
-            tiles.append(Tile(row, column, void=not any(view.any() for view in maps)))
+            both = cut(views, row, column, size)[2:]
+            tiles.append(Tile(row, column, void=not any(view.any() for view in both)))
     return tiles
 
 

@@ -39,8 +39,12 @@ from data.encoded_captions import arrange, encode, repeated
 from data.errors import UserError
 from data.input_folder import FORMATS, describe_files, refuse_existing, staging_folder
 from data.json_file import read_json
+from data.maps.facts import describe_maps, describe_palette, warn_of_map_files
+from data.maps.grey import settings_of
+from data.maps.palette_file import find_palette
+from data.maps.settings import MapSettings
 from data.no_change import no_change_of
-from data.palette import MASK_CLASSES
+from data.palette import SECOND
 from data.sources import SPLITS, Dataset, Pair, read_dataset, with_val_share
 from data.tiles import Tile, find_tiles, pairs_of_tiles
 from data.unknown_words import check_vocabulary, warn_of_words
@@ -58,7 +62,6 @@ RECORDED = (
     "captions_per_image",
     "max_length",
     "image_size",
-    "mask_class",
     "vocabulary",
     "tile",
     "metres_per_pixel",
@@ -101,13 +104,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--image_size", type=int, default=256, help="height and width, default: %(default)s")
     parser.add_argument(
         "--mask_class",
-        choices=MASK_CLASSES,
         help="class of masks (0 and 255, or 0 and 1) at the second date; default: refuse masks",
     )
     parser.add_argument(
         "--val_share",
         type=float,
         help="share of the training pairs that becomes val, for data sets without val pairs",
+    )
+    parser.add_argument(
+        "--mask_unchanged",
+        action="store_true",
+        help="make land-cover maps void where both dates have the same class",
     )
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes; default: one per core"
@@ -162,19 +169,21 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
     refuse_existing(output_dir, args.force)
     dataset = read_dataset(args.dataset_dir)
     all_pairs = with_val_share(dataset.pairs, args.val_share) if args.val_share else dataset.pairs
-    args.mask_class = args.mask_class or dataset.mask_class
+    palette, palette_file = find_palette(args.dataset_dir)
     vocabulary = make_vocabulary(all_pairs, args)
     pairs, left_out = arrange(all_pairs, args.max_length, leave_out=args.format == "released")
+    mask_class = args.mask_class or (dataset.mask_class if palette == SECOND else None)
+    maps = settings_of(map_paths(pairs), MapSettings(palette, mask_class, mask_unchanged=args.mask_unchanged))
     captions = [encode(pair, vocabulary, args.captions_per_image, args.max_length) for pair in pairs]
     with (
         staging_folder(output_dir) as folder,
         deferred_interrupts() as interruption,
         ProcessPoolExecutor(min(args.workers, len(pairs)), initializer=ignore_interrupts) as pool,
     ):
-        tiles = cut_into_tiles(pool, pairs, args, interruption)
+        tiles = cut_into_tiles(pool, pairs, args, maps, interruption)
         cut_pairs = [pairs_of_tiles(pair, parts) for pair, parts in zip(pairs, tiles, strict=True)]
         check_names(list(chain.from_iterable(cut_pairs)))
-        reader = partial(decode_into, folder, image_size=args.image_size, mask_class=args.mask_class)
+        reader = partial(decode_into, folder, image_size=args.image_size, maps=maps)
         jobs = list(zip(pairs, tiles, strict=True))
         decoded = loaded(in_order(pool, reader, jobs, ahead=4 * args.workers))
         write_split = partial(
@@ -183,6 +192,7 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
             vocabulary=vocabulary,
             settings={name: getattr(args, name) for name in RECORDED},
             no_change=no_change_of(pairs),
+            maps=maps,
         )
         image_facts, colours = write_splits(
             write_split,
@@ -191,15 +201,22 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
             raise_between(interruption, decoded),
             args.image_size,
         )
+        about_maps = [*describe_palette(maps, palette_file), *describe_maps(image_facts)]
         data = Prepared(dataset, pairs, left_out, cut_pairs, vocabulary, image_facts, colours)
         hdf5.record_resolution(folder, input_resolution(args, image_facts))
         warnings = list(find_warnings(data, args))
         if args.strict and warnings:
-            report(describe(data, args), warnings)
+            report([*describe(data, args), *about_maps], warnings)
             raise UserError(
                 f"--strict refuses data with warnings, got {len(warnings)}: follow them or leave out --strict"
             )
-    report([*describe(data, args), *describe_files(output_dir)], warnings)
+    report([*describe(data, args), *about_maps, *describe_files(output_dir)], warnings)
+
+
+def map_paths(pairs: Iterable[Pair]) -> Iterator[Path]:
+    """The files of all maps."""
+    for pair in pairs:
+        yield from (path for path in (*pair.views[2:], pair.label) if path is not None)
 
 
 @dataclass(frozen=True)
@@ -244,6 +261,7 @@ def find_warnings(data: Prepared, args: argparse.Namespace) -> Iterator[DataWarn
     yield from warn.warn_of_sizes(data.image_facts, args.image_size)
     yield from warn.warn_of_tiles(data.pairs, data.cut_pairs)
     yield from warn.warn_of_flags(data.pairs)
+    yield from warn_of_map_files(written, data.image_facts)
     yield from warn.warn_of_maps(written, data.image_facts, data.colours)
     yield from warn.warn_of_images(written, data.image_facts)
     yield from warn.warn_of_captions(data.pairs, data.left_out, args.captions_per_image, args.max_length)
@@ -294,12 +312,16 @@ def given_vocabulary(path: Path, pairs: Sequence[Pair]) -> Vocabulary:
 
 
 def cut_into_tiles(
-    pool: ProcessPoolExecutor, pairs: Sequence[Pair], args: argparse.Namespace, interruption: Interruption
+    pool: ProcessPoolExecutor,
+    pairs: Sequence[Pair],
+    args: argparse.Namespace,
+    maps: MapSettings,
+    interruption: Interruption,
 ) -> list[Sequence[Tile]]:
     """The tiles of each pair; empty for pairs that are not cut, and without --tile."""
     if not args.tile:
         return [()] * len(pairs)
-    finder = partial(find_tiles, size=args.image_size, mask_class=args.mask_class)
+    finder = partial(find_tiles, size=args.image_size, maps=maps)
     found = raise_between(interruption, in_order(pool, finder, pairs, ahead=4 * args.workers))
     return list(progress_bar(found, "tiles", total=len(pairs), unit="pair"))
 

@@ -32,7 +32,15 @@ from data.sources import NO_CHANGE_SENTENCES
 from data.splits import SplitViews, open_split
 from tools.engine.progress_bar import progress_bar
 from tools.engine.provenance import data_fingerprints, differences, recorded, sha256_of
-from tools.report.page import Word, attended_words, encode_views, learning_curves, render, score_tables
+from tools.report.page import (
+    Word,
+    attended_words,
+    encode_views,
+    learning_curves,
+    legend,
+    render,
+    score_tables,
+)
 from tools.scoring.results import CaptionEntry, CaptionScores, read_captions, read_log, read_scores
 from tools.scoring.table import missing_lines
 
@@ -65,6 +73,7 @@ def main(argv: list[str] | None = None) -> None:
 
     output.parent.mkdir(parents=True, exist_ok=True)
     page = render(
+        classes=legend(locations[0][0].reader.maps.palette),
         name=f"{options.run.resolve().name}, {folder.name}",
         total=total,
         distinct=distinct,

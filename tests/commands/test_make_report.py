@@ -21,7 +21,8 @@ import eval as evaluation
 from configs.command_line import load
 from data import hdf5
 from data.hdf5 import SplitReader
-from data.images import read_views, stack_views
+from data.images import stack_views
+from data.maps.files import read_views
 from data.sources import Pair, read_dataset
 from data.splits import open_split
 from tests.helpers.browser import Browser, find_browser

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from data.images import read_label, read_map, read_rgb, read_views, size_of, stack_views
+from data.images import read_rgb, size_of, stack_views
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
 GREY = COLOURS[..., 0]
@@ -50,12 +50,6 @@ def test_alpha_is_dropped(tmp_path, alpha):
     image = Image.fromarray(COLOURS)
     image.putalpha(alpha)
     assert (read_rgb(stored(tmp_path / "a.png", image)) == COLOURS).all()
-
-
-def test_a_map_in_the_palette_is_read_as_its_colours(tmp_path):
-    image = Image.fromarray(np.array([[2, 0, 1]], dtype=np.uint8), mode="P")
-    image.putpalette([255, 255, 255, 0, 128, 0, 128, 0, 0])
-    assert read_map(stored(tmp_path / "a.png", image)).tolist() == [[[128, 0, 0], [0, 0, 0], [0, 128, 0]]]
 
 
 def test_16_bit_greyscale_is_refused(tmp_path):
@@ -249,63 +243,6 @@ def test_truncated_image_is_refused(tmp_path, ending):
         ) as error:
             read_rgb(path)
         assert "pillow" not in str(error.value)
-
-
-def test_a_label_is_painted_in_the_palette(tmp_path):
-    path = stored(tmp_path / "a.png", Image.fromarray(np.array([[0, 128, 255]], dtype=np.uint8)))
-    assert read_label(path).tolist() == [[[0, 0, 0], [128, 128, 128], [128, 0, 0]]]
-
-
-def test_a_label_with_other_values_or_colours_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.png: a label must hold only 0"):
-        read_label(stored(tmp_path / "a.png", Image.fromarray(np.array([[0, 7]], dtype=np.uint8))))
-    with pytest.raises(ValueError, match=r"a\.png: a label must be greyscale"):
-        read_label(stored(tmp_path / "a.png", Image.fromarray(COLOURS)))
-
-
-def test_mask_is_refused_at_the_first_date(tmp_path):
-    image = stored(tmp_path / "image.png", Image.fromarray(COLOURS))
-    white = stored(tmp_path / "white.png", Image.fromarray(np.full((9, 7), 255, np.uint8)))
-    mask = stored(tmp_path / "mask.png", Image.fromarray(np.uint8(GREY > 128) * 255))
-    bits = stored(tmp_path / "bits.png", Image.fromarray(GREY > 128))
-    with pytest.raises(ValueError, match=r"mask\.png is a mask of 0 and 255, .*--mask_class"):
-        read_views((image, image, None, mask))
-    for path in (mask, bits):
-        views = read_views((image, image, white, path), mask_class="tree")
-        assert not views[2].any()
-        assert (views[3][..., 1] == np.uint8(GREY > 128) * 255).all()
-        assert not views[3][..., [0, 2]].any()
-    with pytest.raises(
-        ValueError, match=r"mask\.png is a mask, but only the second date may have masks: leave"
-    ):
-        read_views((image, image, mask, mask), mask_class="tree")
-
-
-def test_label_that_is_a_mask_is_painted_as_the_given_class(tmp_path):
-    path = stored(tmp_path / "a.png", Image.fromarray(np.array([[0, 255]], dtype=np.uint8)))
-    assert read_label(path).tolist() == [[[0, 0, 0], [128, 0, 0]]], "LEVIR-MCI's building"
-    assert read_label(path, "water").tolist() == [[[0, 0, 0], [0, 0, 255]]]
-    whu = stored(tmp_path / "b.png", Image.fromarray(np.array([[0, 1]], dtype=np.uint8)))
-    assert read_label(whu, "building").tolist() == [[[0, 0, 0], [128, 0, 0]]]
-    levir = stored(tmp_path / "c.png", Image.fromarray(np.array([[0, 128, 255]], dtype=np.uint8)))
-    assert read_label(levir, "water").tolist() == read_label(levir).tolist()
-
-
-def test_missing_maps_are_void(tmp_path):
-    path = stored(tmp_path / "a.png", Image.fromarray(COLOURS))
-    views = read_views((path, path, None, None))
-    assert (views[0] == COLOURS).all()
-    assert not views[2].any()
-    assert not views[3].any()
-
-
-def test_images_of_one_pair_must_have_one_size(tmp_path):
-    large = stored(tmp_path / "large.png", Image.fromarray(COLOURS))
-    small = stored(tmp_path / "small.png", Image.fromarray(COLOURS[:4]))
-    with pytest.raises(ValueError, match=r"large\.png: .* one size .*, got 9 x 7, 9 x 7, 4 x 7, 9 x 7"):
-        read_views((large, large, small, None))
-    with pytest.raises(ValueError, match="one size"):
-        read_views((small, large, None, None))
 
 
 @pytest.mark.parametrize("size", [(5, 4), (9, 7), (20, 31)])

@@ -35,7 +35,7 @@ def stored(folder: Path, height: int, width: int, **changes):
     ],
 )
 def test_tiles_lie_next_to_each_other_and_the_last_ends_at_the_border(tmp_path, height, width, corners):
-    tiles = find_tiles(stored(tmp_path, height, width), 4, None)
+    tiles = find_tiles(stored(tmp_path, height, width), 4)
     assert [(tile.row, tile.column) for tile in tiles] == corners
     assert all(tile.void for tile in tiles)
 
@@ -44,7 +44,7 @@ def test_tiles_lie_next_to_each_other_and_the_last_ends_at_the_border(tmp_path, 
 def test_every_pixel_is_in_a_tile_of_the_full_size(tmp_path_factory, height, width, size):
     covered = np.zeros((height, width, 1), dtype=bool)
     folder = tmp_path_factory.mktemp("pair")
-    tiles = find_tiles(stored(folder, height, width), size, None)
+    tiles = find_tiles(stored(folder, height, width), size)
     for tile in tiles:
         (part,) = cut([covered], tile.row, tile.column, size)
         assert part.shape == (size, size, 1)
@@ -60,7 +60,7 @@ def test_a_tile_is_void_where_both_maps_are(tmp_path):
     colours[0, 7] = BUILDING
     save(tmp_path / "after.png", colours)
     maps = (tmp_path / "before.png", tmp_path / "after.png")
-    tiles = find_tiles(replace(changed, views=(*changed.views[:2], *maps)), 4, None)
+    tiles = find_tiles(replace(changed, views=(*changed.views[:2], *maps)), 4)
     assert tiles == [Tile(0, 0, void=True), Tile(0, 4, void=False)]
 
 
@@ -69,7 +69,7 @@ def test_a_label_counts_as_a_map(tmp_path):
     label[2, 2] = 255
     save(tmp_path / "label.png", label)
     levir = stored(tmp_path, 4, 8, label=tmp_path / "label.png")
-    first, second = pairs_of_tiles(levir, find_tiles(levir, 4, None))
+    first, second = pairs_of_tiles(levir, find_tiles(levir, 4))
     assert (first.changed, second.changed) == (True, False)
 
 

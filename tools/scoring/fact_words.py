@@ -11,7 +11,7 @@ import yaml
 
 from data.errors import UserError
 from data.json_file import read_text
-from data.palette import CLASSES
+from data.palette import SECOND
 
 ENGLISH = Path(__file__).resolve().parents[2] / "configs" / "facts" / "english.yaml"
 VERBS = ("appears", "disappears", "replaces", "becomes")
@@ -171,7 +171,7 @@ def _noun_forms(phrases: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _check_classes(path: str | Path, classes: Mapping[str, FactClass]) -> None:
-    known = {row.name for row in CLASSES[1:]}
+    known = set(SECOND.names)
     for name, described in classes.items():
         if unknown := set(described.map_classes) - known:
             raise UserError(
