@@ -25,24 +25,26 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from configs import Config
 from configs.command_line import CommandLine
 from data.atomic_write import check_writable
 from data.errors import UserError
+from data.maps.settings import MapSettings
 from data.pair_files import PairFiles, pairs_of_arguments, read_files, remark_on_maps
 from data.pair_table import parse_columns, read_pairs_file
-from data.palette import MASK_CLASSES
 from tools.engine.caption_output import Row, open_table, print_row
 from tools.engine.caption_pairs import Tally, caption_files, caption_pairs, check_missing_maps, map_files
 from tools.engine.checkpoint import load_checkpoint, read_over_checkpoint, stored_config
 from tools.engine.predictor import Answer, Predictor
 from tools.engine.progress_bar import progress_bar
+from tools.engine.resolution import resolution_remark
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -57,11 +59,17 @@ def main(argv: list[str] | None = None) -> None:
     check_options(options, config, pairs)
     predictor = Predictor.restore(content, config, options.detector)
     remark_on_maps(pairs, predictor.model.views, "detected" if options.detector else "void")
-    mask_class = options.mask_class or predictor.mask_class
+    if options.metres_per_pixel:
+        images = [pair.path("img_A") for pair in pairs]
+        if remark := resolution_remark(predictor, options.metres_per_pixel, images):
+            print(remark, file=sys.stderr)
+    maps = predictor.maps
+    if options.mask_class:
+        maps = replace(maps, mask_class=options.mask_class, map_indices=False)
     if is_many(options):
-        caption_many(predictor, pairs, options, mask_class)
+        caption_many(predictor, pairs, options, maps)
     else:
-        caption_one(predictor, pairs[0], options, mask_class)
+        caption_one(predictor, pairs[0], options, maps)
 
 
 def make_parser() -> CommandLine:
@@ -95,8 +103,13 @@ def make_parser() -> CommandLine:
     parser.add_argument("--attention", type=Path | None, help="image file for the attention of each word")
     parser.add_argument(
         "--mask_class",
-        type=Literal[MASK_CLASSES] | None,
+        type=str | None,
         help="class of maps of 0 and 255; default: that of the checkpoint's training data",
+    )
+    parser.add_argument(
+        "--metres_per_pixel",
+        type=PositiveFloat | None,
+        help="ground sampling distance of the images, which is compared with that of the training data",
     )
     return parser
 
@@ -120,9 +133,9 @@ def is_many(options: Any) -> bool:
     return bool(options.pairs) or Path(options.images[0]).is_dir()
 
 
-def caption_one(predictor: Predictor, pair: PairFiles, options: Any, mask_class: str | None) -> None:
+def caption_one(predictor: Predictor, pair: PairFiles, options: Any, maps: MapSettings) -> None:
     """Print and draw the captions of a pair."""
-    views = read_files(pair, mask_class)
+    views = read_files(pair, maps)
     if views[0].shape[:2] != predictor.image_size:
         old, new = ("{} x {}".format(*size) for size in (views[0].shape[:2], predictor.image_size))
         print(f"{pair.path('img_A')}: resized from {old} to {new}", file=sys.stderr)
@@ -134,14 +147,12 @@ def caption_one(predictor: Predictor, pair: PairFiles, options: Any, mask_class:
     draw(options, views, predictor, answer)
 
 
-def caption_many(
-    predictor: Predictor, pairs: Sequence[PairFiles], options: Any, mask_class: str | None
-) -> None:
+def caption_many(predictor: Predictor, pairs: Sequence[PairFiles], options: Any, maps: MapSettings) -> None:
     """Write a row for each pair, in order, batch by batch. Exits with code 1 if pairs could not be read."""
     as_json = options.json or bool(options.output and options.output.suffix == ".json")
     tally = Tally()
     batches = caption_pairs(
-        predictor, pairs, tally, answers=options.answers, mask_class=mask_class, maps_to=options.maps_to
+        predictor, pairs, tally, answers=options.answers, maps=maps, maps_to=options.maps_to
     )
     show_bar = bool(options.output) or not sys.stdout.isatty()  # else it would mix with the rows
     with (
@@ -231,7 +242,7 @@ def draw(options: Any, files: list[np.ndarray], predictor: Predictor, answer: An
 
     views = np.stack(files).transpose(0, 3, 1, 2)
     if options.picture:
-        draw_pair(options.picture, views, answer.text)
+        draw_pair(options.picture, views, answer.text, predictor.maps.palette)
         print(f"picture in {options.picture}", file=sys.stderr)
     if options.attention:
         explained = predictor.explain(answer.views, answer.text)

@@ -30,8 +30,9 @@ from data.dataset import ChangeCaptions
 from data.errors import UserError
 from data.hdf5 import VIEWS
 from data.json_file import read_json
+from data.maps.settings import MapSettings
 from data.no_change import sentences_in_use
-from data.splits import Reader, check_size, open_split
+from data.splits import Reader, check_maps, check_size, open_split
 from data.vocabulary import Vocabulary
 from models.precision import tune_convolutions
 from tools.engine import detection_task
@@ -88,6 +89,7 @@ def evaluate(
     splits = [open_split(split, config.data) for split in evaluation["splits"]]
     for reader, rows in splits:
         check_size(reader, content["image_size"])
+        check_maps(reader, MapSettings.stored(content), config.data.maps, model.views)
         if shuffled:
             other_pairs(rows)  # fail before captioning if a split cannot be shuffled
     with Meteor() if processes.writes else nullcontext() as meteor:

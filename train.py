@@ -33,7 +33,7 @@ from configs import Config
 from configs.command_line import CommandLine, Stored, early_option, read_stored, read_yaml
 from data.dataset import fewer_workers_remark, make_loader
 from data.errors import UserError
-from data.vocabulary import Vocabulary
+from data.splits import Reader, check_maps
 from models import build_model
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
@@ -75,7 +75,8 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     sampler = step_sampler(samples, config, rank=processes.rank, count=processes.count)
     folder = RunFolder(run_dir, config, resume=resume, writes=processes.writes)
 
-    model = initial_model(config, samples.reader.vocabulary, folder, device, processes)
+    check_maps(val_samples.reader, samples.reader.maps, config.data.maps)
+    model, start_remarks = initial_model(config, samples.reader, folder, device, processes)
     optimiser, scaler = make_optimiser(model, config.train), make_scaler(config.train.precision, device)
     progress = Progress()
     if folder.resumed:
@@ -91,6 +92,7 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
     loader = make_loader(samples, config.data, batch_sampler=sampler)
     task = TASKS[config.model.task](config, samples, val_samples, processes)
     remarks = [
+        *start_remarks,
         parameters(model, device),
         precision_line(config.train.precision, device),
         *accumulate_remark(config),
@@ -119,16 +121,20 @@ def train(config: Config, run_dir: Path, resume: bool, device: torch.device, pro
 
 
 def initial_model(
-    config: Config, vocabulary: Vocabulary, folder: RunFolder, device: torch.device, processes: Processes
-) -> Captioner | ChangeDetector:
-    """The model that a run begins with; a resumed run loads its weights later. Seeds all generators."""
+    config: Config, reader: Reader, folder: RunFolder, device: torch.device, processes: Processes
+) -> tuple[Captioner | ChangeDetector, list[str]]:
+    """The model that a run begins with, and remarks about `train.start_from`. Seeds all generators.
+
+    A resumed run loads its weights later.
+    """
+    vocabulary, palette = reader.vocabulary, reader.maps.palette
     seed_everything(config.train.seed)
     start = None if folder.resumed else config.train.start_from
-    model = build_model(config.model, len(vocabulary), pretrained=not (folder.resumed or start)).to(device)
-    if start:
-        start_from(start, model, config.model, vocabulary)
+    pretrained = not (folder.resumed or start)
+    model = build_model(config.model, len(vocabulary), palette=palette, pretrained=pretrained).to(device)
+    remarks = start_from(start, model, config.model, vocabulary, palette) if start else []
     seed_everything(config.train.seed + processes.rank)  # processes drop out different values
-    return model
+    return model, remarks
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,19 @@ import numpy as np
 
 from data.atomic_write import write_text
 from data.errors import UserError
-from data.hdf5 import ProcessHandle, fingerprint_of, new_file, open_complete, references_of
+from data.hdf5 import (
+    ProcessHandle,
+    fingerprint_of,
+    lacking_split,
+    new_file,
+    open_complete,
+    references_of,
+)
 from data.json_file import read_json
+from data.maps.settings import SECOND_MAPS, MapSettings
 from data.no_change import no_change_of
 from data.packed_maps import PackedViews
+from data.palette import SECOND
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, mostly_no_change, parse_pairs, source_of
 from data.vocabulary import PAD, Vocabulary
 
@@ -61,12 +70,18 @@ def write_split(
     vocabulary: Vocabulary,
     settings: dict,
     no_change: Sequence[str],
+    maps: MapSettings = SECOND_MAPS,
 ) -> None:
     """Write a split and the word map beside it; arguments as in `data.hdf5.write_split`.
 
     The file names contain SECOND_CC for every data set, as those of the authors' script do. `no_change` is
-    not stored.
+    not stored. UserError for another palette than SECOND's, which these files cannot store.
     """
+    if maps.palette != SECOND:
+        raise UserError(
+            "the authors' files store no palette and mean SECOND's, this data set has "
+            f"{maps.palette.listed()}: leave --format released out"
+        )
     name = "SECOND_CC_{captions_per_image}_cap_per_img_{min_word_freq}_min_word_freq".format(**settings)
     images, captions, caption_lengths, word_map = (
         folder / form.format(split=split.upper(), name=name) for form in FORMS
@@ -106,7 +121,7 @@ class AuthorsReader:
             count, per_pair, self.image_size = _image_shape(file, self.path)
         self.tokens, self.lengths = _read_captions(self.path, self.vocabulary, count, per_pair)
         self.fingerprint = self._fingerprint()
-        self.mask_class = None  # not stored in the authors' files
+        self.maps, self.metres_per_pixel = SECOND_MAPS, None  # not stored in the authors' files
         self.has_human_words = bool(annotations)
         if annotations:
             described = read_annotations(Path(annotations))
@@ -223,11 +238,20 @@ def _only(folder: str | Path, pattern: str) -> Path:
     """The only file of a folder that matches a pattern."""
     files = sorted(Path(folder).glob(pattern))
     if not files:
-        raise FileNotFoundError(f"{Path(folder) / pattern} not found: prepare it, or choose another data.dir")
+        raise FileNotFoundError(f"{Path(folder) / pattern} not found: {_remedy(folder, pattern)}")
     if len(files) > 1:
         names = ", ".join(path.name for path in files)
         raise UserError(f"{folder} must hold one {pattern}, got {names}: {ONE_SET}")
     return files[0]
+
+
+def _remedy(folder: str | Path, pattern: str) -> str:
+    """What to do about a missing file: if other splits have theirs, the data set lacks the split."""
+    others = [split for split in SPLITS if any(Path(folder).glob(f"{split.upper()}_IMAGES_*.hdf5"))]
+    split = pattern.partition("_")[0].lower()
+    if others and split in SPLITS:
+        return lacking_split(split, others)
+    return "prepare it, or choose another data.dir"
 
 
 def _image_shape(file: h5py.File, path: Path) -> tuple[int, int, tuple[int, int]]:

@@ -1,21 +1,22 @@
-"""Statistics and warnings about a dataset, printed by tools/create_input_files.py.
+"""Statistics about a dataset, printed by tools/create_input_files.py.
 
-They cover sizes, captions, words, map colours, and overlap between the splits.
+They cover sizes, captions, words, maps, and overlap between the splits. What needs attention is among the
+warnings (data/dataset_warnings.py).
 """
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from data.no_change import NOISE, count_no_change, sentences_of
-from data.palette import Colour, has_class, unknown_colours
-from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, original_name
+from data.maps.files import NO_MAPS, MapFacts
+from data.no_change import count_no_change
+from data.palette import SECOND, Colour, Palette, has_class, same_class, unknown_colours
+from data.sources import SPLITS, Pair, original_name
 from data.vocabulary import Vocabulary
 
-FIRST_FEW = 5
 MAP_COLOURS = 32  # maximum number of unknown colours that are counted per map
 KEPT_COLOURS = 1024  # about how many unknown colours are kept for all maps
 LISTED = 10  # maximum number of no-change sentences that are printed
@@ -25,14 +26,20 @@ LISTED = 10  # maximum number of no-change sentences that are printed
 class ImageFacts:
     """Facts about one pair's images before they are resized; one value per date."""
 
+    size: tuple[int, int]  # height, width
     digests: tuple[str, str]  # SHA-1 of the pixels
     unknown: tuple[dict[Colour, int], dict[Colour, int]]  # pixel counts of the most common unknown colours
     void: tuple[bool, bool]  # whether the map is void
     unknown_only: tuple[bool, bool]  # whether the map has unknown colours only
+    maps: tuple[MapFacts, MapFacts] = NO_MAPS  # how the maps were read
+    same_class: float = 0.0  # fraction of the pixels whose class is the same at both dates
 
 
 class UnknownColours:
-    """Counts the map colours that are not in the palette, in bounded memory."""
+    """Counts the map colours that are not in the palette, in bounded memory.
+
+    complete: whether no map had more colours than are counted per map.
+    """
 
     def __init__(self) -> None:
         self.pixels, self.files, self.complete = Counter(), Counter(), True
@@ -46,30 +53,20 @@ class UnknownColours:
             self.pixels = Counter(dict(self.pixels.most_common(KEPT_COLOURS)))
             self.files = Counter({colour: self.files[colour] for colour in self.pixels})
 
-    def describe(self) -> Iterator[str]:
-        """A line with the most common colours, and a warning if there are many."""
-        colours = [
-            f"{colour} files: {self.files[colour]}, pixels: {count}"
-            for colour, count in self.pixels.most_common()
-        ]
-        if self.complete:
-            yield _listed("map colours outside the palette", colours)
-            return
-        yield _listed("map colours outside the palette, at least", colours)
-        yield (
-            f"WARNING: some maps have {MAP_COLOURS} or more colours outside the palette: save maps as PNG "
-            "and resize them with nearest-neighbour interpolation; JPEG and smooth resizing mix colours"
-        )
 
-
-def image_facts(views: Sequence[np.ndarray]) -> ImageFacts:
-    """The facts of four views (H, W, 3) uint8 in the order of VIEWS."""
+def image_facts(
+    views: Sequence[np.ndarray], palette: Palette = SECOND, maps: tuple[MapFacts, MapFacts] = NO_MAPS
+) -> ImageFacts:
+    """The facts of four views (H, W, 3) uint8 in the order of VIEWS; maps: how the maps were read."""
     before, after = (hashlib.sha1(repr(view.shape).encode() + view.tobytes()) for view in views[:2])
     return ImageFacts(
+        size=views[0].shape[:2],
         digests=(before.hexdigest(), after.hexdigest()),
-        unknown=(unknown_colours(views[2], MAP_COLOURS), unknown_colours(views[3], MAP_COLOURS)),
+        unknown=tuple(unknown_colours(view, palette, MAP_COLOURS) for view in views[2:]),
         void=(not views[2].any(), not views[3].any()),
-        unknown_only=tuple(bool(view.any()) and not has_class(view) for view in views[2:]),
+        unknown_only=tuple(bool(view.any()) and not has_class(view, palette) for view in views[2:]),
+        maps=maps,
+        same_class=float(same_class(views[2], views[3], palette).mean()),
     )
 
 
@@ -79,112 +76,67 @@ def describe_pairs(pairs: Sequence[Pair]) -> Iterator[str]:
         rows = [pair for pair in pairs if pair.split == split]
         changed = sum(pair.changed for pair in rows)
         yield (
-            f"{split}: pairs: {len(rows)}, augmented: {sum(pair.augmented for pair in rows)}, "
-            f"changed: {changed}, unchanged: {len(rows) - changed}"
+            f"{split}: {len(rows)} pairs ({sum(pair.augmented for pair in rows)} augmented), "
+            f"{changed} changed, {len(rows) - changed} unchanged"
         )
         void = sum(pair.views[3] is None and pair.label is None for pair in rows)
         if void:
             yield f"{split}: pairs without maps (both maps are void): {void}"
-            if any(pair.views[3] or pair.label for pair in pairs):
-                yield f"WARNING: other pairs have maps: {split}/sem or images/{split}/label not found"
         second_only = sum(pair.views[2] is None and pair.views[3] is not None for pair in rows)
         if second_only:
             yield f"{split}: pairs with a map of the second date only (the first is void): {second_only}"
     per_pair = Counter(len(pair.captions) for pair in pairs)
     counts = ", ".join(f"{count} ({per_pair[count]})" for count in sorted(per_pair))
-    yield (
-        f"captions per pair (number of pairs): {counts}; "
-        f"sentences without words, which are dropped: {sum(pair.wordless for pair in pairs)}"
-    )
+    yield f"captions per pair (number of pairs): {counts}"
 
 
 def describe_no_change(pairs: Sequence[Pair]) -> Iterator[str]:
-    """Lines about the no-change sentences, with their counts, and about pairs without a `changeflag`."""
+    """A line with the no-change sentences and their counts."""
     counts = count_no_change(pairs)
     listed = [f'"{sentence}" {count}' for sentence, count in list(counts.items())[:LISTED]]
     if len(counts) > LISTED:
         listed.append(f"and {len(counts) - LISTED} more")
     yield f"no-change sentences (number of unchanged pairs): {'; '.join(listed) or 'none'}"
+
+
+def describe_words(pairs: Sequence[Pair], vocabulary: Vocabulary, origin: str) -> Iterator[str]:
+    """Lines with the vocabulary size and the unknown words. origin: what the vocabulary was built from."""
+    yield f"vocabulary: {len(vocabulary)} entries including the four special tokens, built from {origin}"
     for split in SPLITS:
-        unchanged = [pair for pair in pairs if pair.split == split and pair.flagged and not pair.changed]
-        other = sum(counts.keys().isdisjoint(sentences_of(pair)) for pair in unchanged)
-        if other > NOISE * len(unchanged):
-            yield (
-                f"WARNING: {split}: unchanged pairs without any of these sentences among their captions: "
-                f"{other} of {len(unchanged)}, see data.no_change"
-            )
-    without = [pair for pair in pairs if not pair.flagged]
-    if without:
-        yield from _describe_unflagged(without)
-
-
-def _describe_unflagged(pairs: Sequence[Pair]) -> Iterator[str]:
-    """Warnings about pairs without a `changeflag`, whose captions decide whether they count as changed."""
-    unchanged = sum(not pair.changed for pair in pairs)
-    yield (
-        f"WARNING: pairs without `changeflag`: {len(pairs)}, {unchanged} of them count as unchanged because "
-        f'most of their captions are among "{NO_CHANGE_SENTENCES[0]}" and {len(NO_CHANGE_SENTENCES) - 1} '
-        "other sentences of SECOND-CC and LEVIR-CC; give each entry of the JSON a `changeflag`, "
-        "0 (unchanged) or 1 (changed)"
-    )
-    if not unchanged:
-        yield "WARNING: no pair without `changeflag` has such captions: they all count as changed"
-
-
-def describe_left_out(pairs: Sequence[Pair], max_length: int) -> Iterator[str]:
-    """A line that lists the pairs left out because all their captions exceed `max_length` words."""
-    names = [f"{pair.split} {pair.filename}" for pair in pairs]
-    yield _listed(f"pairs left out because all their captions have more than {max_length} words", names)
-
-
-def describe_words(
-    pairs: Sequence[Pair], vocabulary: Vocabulary, max_length: int, splits: str = "train"
-) -> Iterator[str]:
-    """Lines with the vocabulary size, the unknown words, and the captions longer than `max_length` words.
-
-    `splits`: the splits whose words were counted, "train" or "all".
-    """
-    counted = "all splits" if splits == "all" else splits
-    yield f"vocabulary: {len(vocabulary)} entries including the four special tokens, built from {counted}"
-    if splits == "train" and not any(pair.split == "train" for pair in pairs):
-        yield "vocabulary: no words, as there is no train split; only existing checkpoints can be evaluated"
-    for split in SPLITS:
-        words = [word for pair in pairs if pair.split == split for words in pair.captions for word in words]
+        words = word_counts(pairs, split)
         if words:
-            unknown = sum(word not in vocabulary for word in words)
-            yield f"{split}: words: {len(words)}, unknown: {unknown} ({unknown / len(words):.2%})"
-    long = sum(len(words) > max_length for pair in pairs for words in pair.captions)
-    yield f"captions of more than {max_length} words, which are not encoded: {long}"
+            unknown = unknown_words(words, vocabulary)
+            yield f"{split}: words: {words.total()}, unknown: {unknown} ({unknown / words.total():.2%})"
 
 
-def describe_images(
-    pairs: Sequence[Pair], facts: Sequence[ImageFacts], colours: UnknownColours
-) -> Iterator[str]:
-    """Lines about the maps, and about images that occur in two splits; `facts` in the order of `pairs`."""
-    yield from colours.describe()
+def word_counts(pairs: Sequence[Pair], split: str) -> Counter[str]:
+    """The words of a split's captions."""
+    return Counter(word for pair in pairs if pair.split == split for words in pair.captions for word in words)
+
+
+def unknown_words(words: Counter[str], vocabulary: Vocabulary) -> int:
+    """How many of the words are unknown, repeated ones counted each time."""
+    return sum(count for word, count in words.items() if word not in vocabulary)
+
+
+def describe_images(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> Iterator[str]:
+    """Lines about sizes, maps, and overlap between the splits; `facts` in the order of `pairs`."""
+    sizes = Counter(fact.size for fact in facts)
+    yield f"image sizes, rows x columns (number of pairs): {list_sizes(sizes)}"
     changed = [fact for pair, fact in zip(pairs, facts, strict=True) if pair.changed]
     void = sum(all(fact.void) for fact in changed)
     yield f"changed pairs whose maps are both void: {void} of {len(changed)}"
-    unknown_only = [
-        f"{pair.split} {pair.filename}"
-        for pair, fact in zip(pairs, facts, strict=True)
-        if any(fact.unknown_only)
-    ]
-    if unknown_only:
-        yield _listed(
-            "WARNING: pairs with a map in none of the classes' colours (docs/data.md)", unknown_only
-        )
-    yield _listed("identical images in two splits", shared_images(pairs, facts))
+    yield (
+        f"in two splits: identical images: {len(shared_images(pairs, facts))}, source images: "
+        f"{len(shared_sources(pairs))}, augmented copies of a pair: {len(stray_copies(pairs))}; "
+        f"pairs of unknown source: {sum(pair.source is None for pair in pairs)}"
+    )
 
 
-def describe_names(pairs: Sequence[Pair]) -> Iterator[str]:
-    """Lines about source images shared between splits, as far as `source` and the file names are known."""
-    line = _listed("source images with tiles in two splits", shared_sources(pairs))
-    unknown = sum(pair.source is None for pair in pairs)
-    if unknown:
-        line += f"; pairs of unknown source: {unknown}"
-    yield line
-    yield _listed("augmented copies of another split's pair", stray_copies(pairs))
+def list_sizes(sizes: Counter[tuple[int, int]]) -> str:
+    """The most common sizes with their counts: "256 x 256 (8), 512 x 1024 (2)"."""
+    few = [f"{height} x {width} ({count})" for (height, width), count in sizes.most_common(3)]
+    return ", ".join(few if len(sizes) <= 3 else [*few, f"and {len(sizes) - 3} more sizes"])
 
 
 def shared_images(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> list[str]:
@@ -222,15 +174,3 @@ def stray_copies(pairs: Sequence[Pair]) -> list[str]:
 def _joined(names: dict[str, str]) -> str:
     """{"train": "a.png", "test": "b.png"} -> "train a.png and test b.png"."""
     return " and ".join(f"{split} {name}" for split, name in names.items())
-
-
-def _listed(title: str, items: Iterable[str]) -> str:
-    """The number of items under a title, with the first few: "title: 2 (a; b)"."""
-    items = list(items)
-    line = f"{title}: {len(items)}"
-    if not items:
-        return line
-    few = "; ".join(items[:FIRST_FEW])
-    if len(items) > FIRST_FEW:
-        few += "; ..."
-    return f"{line} ({few})"

@@ -3,9 +3,9 @@
 n pairs, k captions each, T = maximum caption length + 2:
 
     rgb        (n, 2, 3, H, W) uint8      before, after
-    maps       (n, H, W) uint8            both maps, packed as in data/packed_maps.py; compressed
-    sem        (n, 2, 3, H, W) uint8      maps as colours if one is not in the palette; compressed
-    packed     (n,) bool                  whether a pair's maps are in `maps` or in `sem`
+    sem        (n, 2, 3, H, W) uint8      maps as colours; compressed
+    maps       (n, H, W) uint8            both maps in one byte a pixel (data/packed_maps.py); compressed
+    packed     (n,) bool                  whether `maps` has a pair's maps: their colours are in the palette
     tokens     (n, k, T) int32            <start> words <end> <pad> ...
     lengths    (n, k) int32               with <start> and <end>
     references (n, most captions) text    all captions of a pair, words joined by spaces; padded with ""
@@ -13,10 +13,12 @@ n pairs, k captions each, T = maximum caption length + 2:
     changed, augmented (n,) bool          filename (n,) text
     source     (n,) text                  the image that a pair was cut from, or the pair's name
 
-Attributes: format, made_with (settings as JSON), no_change (JSON list of the sentences that mean "nothing has
-changed" in this data set), fingerprint (of the content), vocabulary (its fingerprint).
+Attributes: format, made_with (settings as JSON), palette (of the maps, as JSON), no_change (JSON list of the
+sentences that mean "nothing has changed" in this data set), fingerprint (of the content), vocabulary (its
+fingerprint), metres_per_pixel (ground resolution of the stored images, absent if unknown).
 
-Files of the first format, which can still be read, have all maps in `sem`.
+`maps` is the same as `sem`, but is read several times faster. Files of the first format, which can still be
+read, have `sem` alone.
 """
 
 import hashlib
@@ -34,7 +36,9 @@ import numpy as np
 from data.atomic_write import atomic_write, cannot_write
 from data.errors import UserError
 from data.json_file import parse_json
+from data.maps.settings import SECOND_MAPS, MapSettings
 from data.packed_maps import PackedViews, pack_maps
+from data.palette import SECOND
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, source_of
 from data.vocabulary import Vocabulary
 
@@ -71,23 +75,37 @@ def write_split(
     vocabulary: Vocabulary,
     settings: dict,
     no_change: Sequence[str],
+    maps: MapSettings = SECOND_MAPS,
 ) -> None:
     """Write a split of n pairs and the vocabulary beside it, with one pair's images in memory at a time.
 
     `views` yields (4, 3, *image_size) uint8 for each pair, in the order of VIEWS. `tokens` (n, k, T) and
     `lengths` (n, k) are the encoded captions. `no_change`: the data set's sentences that mean "nothing has
-    changed" (data/no_change.py).
+    changed" (data/no_change.py). maps: how the maps were read.
     """
     vocabulary.save(vocabulary_path(folder))
     content = hashlib.sha256()
     with new_file(split_path(folder, split)) as file:
         _write_captions(file, pairs, tokens, lengths, content)
         _write_images(file, len(pairs), views, image_size, content)
+        if maps.palette != SECOND:  # the palette of files of earlier versions, which do not hash it
+            content.update(maps.palette.to_json().encode())
         file.attrs["format"] = FORMAT
-        file.attrs["made_with"] = json.dumps(settings)
+        stored = maps.to_dict()
+        file.attrs["palette"] = stored.pop("palette")
+        file.attrs["made_with"] = json.dumps({**settings, **stored})
         file.attrs["no_change"] = json.dumps(list(no_change))
         file.attrs["vocabulary"] = fingerprint_of(vocabulary)
         file.attrs["fingerprint"] = content.hexdigest()
+
+
+def record_resolution(folder: Path, metres_per_pixel: float | None) -> None:
+    """Store the ground resolution of the images in the files of a folder; None if it is unknown."""
+    for split in SPLITS:
+        path = split_path(folder, split)
+        if metres_per_pixel is not None and path.exists():
+            with h5py.File(path, "r+") as file:
+                file.attrs["metres_per_pixel"] = metres_per_pixel
 
 
 @contextmanager
@@ -127,7 +145,7 @@ def _write_images(
     image_size: tuple[int, int],
     content: "hashlib._Hash",
 ) -> None:
-    """Write each pair as one chunk of `rgb` and one of `maps` or `sem`, and hash it into `content`.
+    """Write each pair as one chunk of `rgb` and one of `sem` and `maps`, and hash it into `content`.
 
     Chunks are written directly, so that a full disk raises at once and not when HDF5 flushes its cache.
     """
@@ -140,10 +158,10 @@ def _write_images(
     packed = np.zeros(count, dtype=bool)
     for index, images in zip(range(count), views, strict=True):
         rgb.id.write_direct_chunk((index, 0, 0, 0, 0), images[:2].tobytes())
-        packed_maps = pack_maps(images[2:])
-        if packed_maps is None:
+        if images[2:].any():  # a missing chunk is read as zeros
             sem.id.write_direct_chunk((index, 0, 0, 0, 0), zlib.compress(images[2:].tobytes()))
-        else:
+        packed_maps = pack_maps(images[2:])
+        if packed_maps is not None:
             maps.id.write_direct_chunk((index, 0, 0), zlib.compress(packed_maps.tobytes()))
             packed[index] = True
         content.update(images.tobytes())
@@ -196,6 +214,24 @@ def fingerprint_of(vocabulary: Vocabulary) -> str:
     return hashlib.sha256(json.dumps(vocabulary.words).encode()).hexdigest()
 
 
+def _missing_file(path: Path) -> str:
+    """The message for a split without a file: nothing was prepared, or the data set lacks the split."""
+    others = [split for split in SPLITS if split_path(path.parent, split).is_file()]
+    if not others:
+        return f"{path} not found: {REMEDY} first"
+    return f"{path} not found: {lacking_split(path.stem, others)}"
+
+
+def lacking_split(split: str, others: Sequence[str]) -> str:
+    """The message that a data set has no pairs of `split`, only of `others`."""
+    remedy = f"give some pairs the split {split}"
+    if split == "val" and "train" in others:
+        remedy += ", or prepare the data set with --val_share 0.1 --force"
+    if split == "test":
+        remedy += f", or evaluate with eval.py --split {others[-1]}"
+    return f"the data set has no {split} pairs, only {' and '.join(others)}: {remedy}"
+
+
 class ProcessHandle:
     """An HDF5 file that each process opens when it first reads from it.
 
@@ -221,7 +257,8 @@ class SplitReader:
     """A split in memory, except for its images, which are read on demand.
 
     `no_change`: the sentences of the data set that mean "nothing has changed".
-    `mask_class`: the class assigned to 0/255 masks, None if the maps have the palette's colours.
+    `metres_per_pixel`: the ground resolution of the images, None if unknown.
+    `maps`: how the data set's maps were read; they are in the colours of its palette.
     `has_human_words`: whether the references are the annotators' sentences, not decoded tokens.
     """
 
@@ -231,7 +268,7 @@ class SplitReader:
         """FileNotFoundError if the file is missing; UserError on another format or vocabulary."""
         self.path = Path(path)
         if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path} not found: {REMEDY} first")
+            raise FileNotFoundError(_missing_file(self.path))
         self.vocabulary = Vocabulary.load(vocabulary_path(self.path.parent))
         self._handle = ProcessHandle(self.path)
         with open_complete(self.path) as file:
@@ -252,7 +289,13 @@ class SplitReader:
         self.fingerprint: str = file.attrs["fingerprint"]
         stored = file.attrs.get("no_change")  # files of earlier versions lack it
         self.no_change = NO_CHANGE_SENTENCES if stored is None else tuple(self._parsed(stored))
-        self.mask_class: str | None = self._parsed(file.attrs["made_with"]).get("mask_class")
+        made_with = self._parsed(file.attrs["made_with"])
+        try:
+            self.maps = MapSettings.stored({**made_with, "palette": file.attrs.get("palette")})
+        except UserError as error:
+            raise UserError(f"{self.path}: {error}: {REMEDY} --force") from None
+        resolution = file.attrs.get("metres_per_pixel")
+        self.metres_per_pixel: float | None = None if resolution is None else float(resolution)
         self.tokens = file["tokens"][:].astype(np.int64)
         self.lengths = file["lengths"][:].astype(np.int64)
         self.changed, self.augmented = file["changed"][:], file["augmented"][:]

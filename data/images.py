@@ -1,18 +1,21 @@
 """Read image files as arrays (H, W, 3) uint8; odd modes, bit depths and damaged files are handled here."""
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from data.errors import UserError
-from data.palette import VOID, colour_label, map_colours
 
 ImageLike = str | Path | np.ndarray | Image.Image
+Pixels = TypeVar("Pixels")
 
+logging.getLogger("PIL").setLevel(logging.CRITICAL)  # the errors raised here say what is wrong
 Image.init()  # makes all of Pillow's formats known; a build may lack some
 FORMATS = [
     name for name in ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000") if name in Image.OPEN
@@ -20,6 +23,8 @@ FORMATS = [
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N", "F")
 BITS_PER_SAMPLE, SAMPLES_PER_PIXEL, SUBFILE_TYPE = 258, 277, 254  # tags of TIFF
+PHOTOMETRIC, EXTRA_SAMPLES = 262, 338  # tags of TIFF
+PREMULTIPLIED = 1  # value of EXTRA_SAMPLES
 UNREADABLE = (
     "cannot be read as an image, it is damaged, truncated or of an unsupported format: "
     "replace it with a valid PNG or JPEG file"
@@ -36,17 +41,27 @@ def read_rgb(source: ImageLike) -> np.ndarray:
     Pillow, holds several images, or has more than 8 bits per channel.
     """
     if isinstance(source, np.ndarray):
-        return _checked_array(source)
+        return checked_array(source)
+    return decode(source, lambda image: np.array(ImageOps.exif_transpose(image).convert("RGB")))
+
+
+def decode(
+    source: str | Path | Image.Image, convert: Callable[[Image.Image], Pixels], *, deep_grey: bool = False
+) -> Pixels:
+    """The pixels of a file or a PIL image as `convert` returns them; errors as in `read_rgb`.
+
+    deep_grey: pass greyscale images of 16 and 32 bits to `convert`.
+    """
     if isinstance(source, Image.Image):
-        _check_mode(source, "the image")
-        return np.array(ImageOps.exif_transpose(source).convert("RGB"))
+        _check_mode(source, "the image", deep_grey)
+        return convert(source)
     path = Path(source)
     if path.is_dir():
         raise UserError(f"{path} is a folder: name an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about large images and odd metadata
-            return _decoded(path)
+            return _decoded(path, convert, deep_grey)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} not found") from None
     except (PermissionError, _RefusedError):
@@ -62,37 +77,63 @@ def read_rgb(source: ImageLike) -> np.ndarray:
         raise UserError(f"{path} {UNREADABLE}") from error
 
 
+def size_of(path: Path) -> tuple[int, int] | None:
+    """Height and width of an image file, before EXIF rotation; None if its header cannot be read."""
+    try:
+        with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
+            return file.height, file.width
+    except Exception:  # `read_rgb` reports the reason
+        return None
+
+
 class _RefusedError(UserError):
     """An undamaged image file of an unsupported kind."""
 
 
-def _decoded(path: Path) -> np.ndarray:
+def _decoded(path: Path, convert: Callable[[Image.Image], Pixels], deep_grey: bool) -> Pixels:
     """Decode an image file.
 
     The file is opened as a stream: given a name, Pillow maps uncompressed greyscale TIFF files into memory
     and mixes up their rows if EXIF rotates them by 90 degrees.
     """
     with path.open("rb") as stream, Image.open(stream, formats=FORMATS) as file:
-        _check_mode(file, path)
-        if _bits(file, path) > 8:
+        _check_mode(file, path, deep_grey)
+        if _bits(file, path) > 8 and file.mode not in DEEP_MODES:
             raise _RefusedError(f"{path}: {EIGHT_BITS}")
         if (count := _image_count(file)) > 1:
             raise _RefusedError(
                 f"{path} holds {count} images (frames or pages): save the right one as a separate file"
             )
         file.seek(0)
-        return np.array(ImageOps.exif_transpose(file).convert("RGB"))
+        _check_alpha(file, path)
+        return convert(file)
 
 
-def _check_mode(image: Image.Image, name: object) -> None:
+def _check_alpha(file: Image.Image, path: Path) -> None:
+    """Raise UserError for a TIFF file with premultiplied alpha: Pillow divides the colours by it.
+
+    The band may be near infrared with a wrong mark. An opaque band changes nothing.
+    """
+    if file.format != "TIFF" or PREMULTIPLIED not in file.tag_v2.get(EXTRA_SAMPLES, ()):
+        return
+    if "A" in file.getbands() and file.getchannel("A").getextrema() != (255, 255):
+        raise _RefusedError(
+            f"{path} marks its last band as premultiplied alpha, which would change the colours: write the "
+            "other bands alone, for example with gdal_translate -b 1 -b 2 -b 3"
+        )
+
+
+def _check_mode(image: Image.Image, name: object, deep_grey: bool) -> None:
     """Raise UserError if converting the image to RGB would lose information."""
     if image.mode in DEEP_MODES:
+        if deep_grey:
+            return
         raise _RefusedError(f"{name}: {EIGHT_BITS}")
     if image.mode not in EIGHT_BIT_MODES:
         raise _RefusedError(f"{name}: an image must be RGB, this one is {image.mode}: convert it to RGB")
 
 
-def _checked_array(array: np.ndarray) -> np.ndarray:
+def checked_array(array: np.ndarray) -> np.ndarray:
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise UserError(
             "an image as an array must be (H, W, 3) uint8, "
@@ -143,92 +184,34 @@ def _unknown_format(path: Path) -> str:
     """The message for a file whose format Pillow does not recognise: what it is, and the remedy."""
     with path.open("rb") as file:
         head = file.read(64)
-    if head.startswith((b"II*\0", b"MM\0*")):
-        return f"{_tiff_bands(path)}: write its red, green and blue as an 8-bit RGB file (PNG or TIFF)"
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):  # the last two: BigTIFF
+        return _unknown_tiff(path)
     if head and head.isascii() and head.replace(b"\n", b" ").replace(b"\r", b" ").decode().isprintable():
         return "is text, not an image (a web page or a Git LFS pointer?): download the image itself"
     return UNREADABLE
 
 
-def _tiff_bands(path: Path) -> str:
-    """ "is a TIFF file of 4 bands, ..." as far as its header can be read."""
+def _unknown_tiff(path: Path) -> str:
+    """The message for a TIFF file that Pillow cannot decode: its bands and the remedy."""
     try:
         with path.open("rb") as file:
-            tags = ImageFileDirectory_v2(file.read(8))
+            head = file.read(8)
+            if 43 in head[2:4]:  # BigTIFF has a longer header
+                head += file.read(8)
+            tags = ImageFileDirectory_v2(head)
             file.seek(tags.next)
             tags.load(file)
-        bands = tags.get(SAMPLES_PER_PIXEL, 1)
-        return f"is a TIFF file of {bands} bands of {max(tags.get(BITS_PER_SAMPLE, (1,)))} bits, not RGB"
+        bands, bits = tags.get(SAMPLES_PER_PIXEL, 1), max(tags.get(BITS_PER_SAMPLE, (1,)))
+        rgb = tags.get(PHOTOMETRIC) == 2
     except Exception:  # any error here means a damaged header
-        return "is a damaged TIFF file"
-
-
-def read_map(source: ImageLike, mask_class: str | None = None) -> np.ndarray:
-    """Read a semantic map as colours (H, W, 3) uint8; void is black, a mask is painted as `mask_class`.
-
-    Errors as in `read_rgb` and `map_colours`.
-    """
-    image = read_rgb(source)
-    try:
-        return map_colours(image, mask_class)
-    except UserError as error:
-        raise UserError(f"{name_of(source)} {error}") from None
-
-
-def read_label(path: Path, mask_class: str | None = None) -> np.ndarray:
-    """Read a LEVIR-MCI label as a map (H, W, 3) uint8. UserError on values other than 0, 128 and 255.
-
-    A mask of 0 and 255, or of 0 and 1, is painted as `mask_class` if that is given.
-    """
-    label = read_rgb(path)
-    if (label != label[..., :1]).any():
-        raise UserError(
-            f"{path}: a label must be greyscale, this one has colours: use label/, not label_rgb/"
-        )
-    if mask_class is not None and np.isin(label, (0, 1, 255)).all():
-        return read_map(path, mask_class)
-    try:
-        return colour_label(label[..., 0])
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-
-
-def read_views(
-    paths: Sequence[ImageLike | None], label: Path | None = None, mask_class: str | None = None
-) -> list[np.ndarray]:
-    """The four views of a pair in the order of VIEWS, each (H, W, 3) uint8 in the size of its file.
-
-    A map whose path is None is void; `label`, if given, is the second date's map. mask_class: the class of a
-    mask at the second date. UserError if sizes differ or the first map is a mask.
-    """
-    views = [read_rgb(path) for path in paths[:2]]
-    maps = [np.full_like(views[0], VOID) for _ in range(2)]
-    if paths[2] is not None:
-        maps[0] = _first_map(paths[2], mask_class)
-    if label or paths[3] is not None:
-        maps[1] = read_label(label, mask_class) if label else read_map(paths[3], mask_class)
-    views += maps
-    sizes = [view.shape[:2] for view in views]
-    if len(set(sizes)) > 1:
-        listed = ", ".join(f"{height} x {width}" for height, width in sizes)
-        raise UserError(
-            f"{name_of(paths[0])}: the images of a pair must have one size (rows x columns), got {listed}: "
-            "crop or resize them to the same area"
-        )
-    return views
-
-
-def _first_map(source: ImageLike, mask_class: str | None) -> np.ndarray:
-    """Read the map of the first date, which must not be a mask."""
-    try:
-        return read_map(source)
-    except UserError as error:
-        if mask_class is None or "--mask_class" not in str(error):
-            raise
-        raise UserError(
-            f"{name_of(source)} is a mask, but only the second date may have masks: leave out the first "
-            "date's maps"
-        ) from None
+        return "is a damaged TIFF file: replace it"
+    reason = "in an arrangement that cannot be read" if rgb else "without a mark of red, green and blue"
+    scale = " -scale" if bits > 8 else ""
+    return (
+        f"is a TIFF file of {bands} bands of {bits} bits {reason}: write its red, green and blue as an 8-bit "
+        f"RGB file, for example with gdal_translate -b 1 -b 2 -b 3 -ot Byte{scale} -co PHOTOMETRIC=RGB "
+        "(-b 3 -b 2 -b 1 if blue is first)"
+    )
 
 
 def stack_views(views: list[np.ndarray], size: tuple[int, int]) -> np.ndarray:

@@ -13,10 +13,10 @@ from data.errors import UserError
 
 
 def read_json(path: str | Path, remedy: str) -> Any:
-    """The content of a JSON file in UTF-8.
+    """The content of a JSON file in UTF-8 or UTF-16.
 
-    Raises FileNotFoundError if the file is missing, UserError if it is not JSON, not UTF-8 or nested too
-    deeply. `remedy` ends the message: what the user can do.
+    Raises FileNotFoundError if the file is missing, UserError if it is not JSON, has another encoding or is
+    nested too deeply. `remedy` ends the message: what the user can do.
     """
     return parse_json(read_text(path, remedy), path, remedy)
 
@@ -63,14 +63,15 @@ def read_csv(path: str | Path, remedy: str) -> list[dict[str, str]]:
 
 
 def read_text(path: str | Path, remedy: str) -> str:
-    """The text of a UTF-8 file without its byte order mark; errors as in `read_json`."""
+    """The text of a file in UTF-8 or UTF-16 without its byte order mark; errors as in `read_json`."""
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        content = Path(path).read_bytes()
+        return content.decode(json.detect_encoding(content))
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise FileNotFoundError(f"{path} not found: {remedy}") from None
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path} must be text in UTF-8 ({error.reason} at byte {error.start}): "
+            f"{path} must be text in UTF-8 or UTF-16 ({error.reason} at byte {error.start}): "
             f"save it as UTF-8, or {remedy}"
         ) from None
 

@@ -1,18 +1,20 @@
 """A pair's two maps packed into one byte per pixel: two 4-bit indices into a palette of 16 colours.
 
 The first date's map is in the upper four bits, the second date's in the lower four. The palette holds black,
-white, and the colours of data.palette.CLASSES in both brightnesses.
+white, and the colours of SECOND's classes in both brightnesses. Maps with other colours are not packed.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from data.palette import CLASSES, VOID, colour_codes
+from data.palette import SECOND, VOID, WHITE, colour_codes
 
 PALETTE = np.zeros((16, 3), dtype=np.uint8)
-_colours = dict.fromkeys([VOID, *(colour for row in CLASSES for colour in row[1:])])
-PALETTE[: len(_colours)] = list(_colours)
+_colours = [VOID, WHITE]
+for _pair in zip(SECOND.colours, SECOND.brightened, strict=True):
+    _colours += _pair
+PALETTE[: len(_colours)] = _colours
 
 # By 0xRRGGBB: the index into PALETTE plus one, 0 for other colours. Only the pages in use take up memory.
 _INDEX_PLUS_ONE = np.zeros(1 << 24, dtype=np.uint8)

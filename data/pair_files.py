@@ -11,15 +11,14 @@ import numpy as np
 from PIL import Image
 
 from data.errors import UserError
-from data.images import FORMATS, read_views
-from data.palette import unknown_share
+from data.images import FORMATS
+from data.maps.facts import remarks_on_maps
+from data.maps.files import read_pair
+from data.maps.settings import SECOND_MAPS, MapSettings
 
 COLUMNS = ("img_A", "img_B", "seg_A", "seg_B")
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
 LISTED = 3  # maximum number of names in a remark
-# An image with a larger fraction of pixels in unknown colours is probably not a map. Smooth resizing changed
-# at most 17 % of a map's pixels (demo and LEVIR, bilinear and Lanczos, halved); photos have 74 to 100 %.
-UNKNOWN_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -100,10 +99,9 @@ def pairs_of_folders(folders: Mapping[str, str]) -> list[PairFiles]:
             print_remark(
                 f"{folder}: names that are not in both image folders: {len(alone)} ({listed(alone)})"
             )
-    pairs = [
-        PairFiles({column: paths[name] for column, paths in files.items() if name in paths})
-        for name in sorted(names)
-    ]
+    pairs = []
+    for name in sorted(names):
+        pairs.append(PairFiles({column: paths[name] for column, paths in files.items() if name in paths}))
     for pair in pairs:
         if "seg_A" in folders and ("seg_A" in pair.given) != ("seg_B" in pair.given):
             missing = "seg_A" if pair.has_maps else "seg_B"
@@ -153,24 +151,20 @@ def print_remark(line: str) -> None:
 
 
 def read_files(
-    pair: PairFiles, mask_class: str | None = None, remark: Callable[[str], None] = print_remark
+    pair: PairFiles, settings: MapSettings = SECOND_MAPS, remark: Callable[[str], None] = print_remark
 ) -> list[np.ndarray]:
     """The four views of a pair, each (H, W, 3) uint8 in the size of its file.
 
-    mask_class: the class of a mask at the second date (`data.palette.map_colours`). remark: is called with a
-    line for each map with unknown colours. Errors as in `data.images.read_views`.
+    settings: how maps are read. remark: is called with each line about the maps. Errors as in
+    `data.maps.files.read_pair`.
     """
     for given in pair.given.values():
         refuse_address(given)
-    views = read_views([pair.path(column) for column in COLUMNS], mask_class=mask_class)
-    for column, view in zip(COLUMNS[2:], views[2:], strict=True):
-        if share := unknown_share(view):
-            remedy = "docs/data.md has the table of colours"
-            if share > UNKNOWN_SHARE:
-                remedy = f"the order is IMG_A IMG_B SEG_A SEG_B, {remedy}"
-            percent = max(round(100 * share), 1)
-            remark(f"{pair.path(column)}: {percent}% of its pixels have a colour of no class: {remedy}")
-    return views
+    files = [pair.path(column) for column in COLUMNS]
+    read = read_pair(files, settings=settings)
+    for line in remarks_on_maps(read, files[2:], settings):
+        remark(line)
+    return read.views
 
 
 def remark_on_maps(pairs: Sequence[PairFiles], views: Sequence[str], replacement: str) -> None:

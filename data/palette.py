@@ -1,6 +1,17 @@
-"""The colours of semantic maps: the classes of SECOND, and LEVIR-MCI's labels painted as these classes."""
+"""The palette of a data set: the names and colours of the classes in its semantic maps.
 
+A data set with other classes than SECOND's has a file `palette.yaml` in its folder:
+
+    classes: {water: [0, 0, 255], forest: [0, 128, 0]}    # name: red, green, blue; class indices from 1
+    void: [[0, 0, 0], [255, 255, 255]]                    # colours of "no class", index 0
+
+Prepared maps have the classes' colours, and void is black in them.
+"""
+
+import json
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -8,36 +19,147 @@ import numpy as np
 from data.errors import UserError
 
 Colour = tuple[int, int, int]
-MapClasses = tuple[tuple[int, ...], tuple[int, ...]]  # class indices of a data set, before and after
 
-VOID: Colour = (0, 0, 0)
-
-
-class MapClass(NamedTuple):
-    """A class of SECOND's maps: its colour, and its colour in maps whose brightness was raised by 80."""
-
-    name: str
-    base: Colour
-    brightened: Colour
+VOID: Colour = (0, 0, 0)  # in prepared maps
+BLACK, WHITE = VOID, (255, 255, 255)
+MOST_CLASSES = 254
+LISTED = 10  # maximum number of classes that a message lists
+FORM = "write it as `classes: {water: [0, 0, 255], forest: [0, 128, 0]}` (docs/data.md shows the form)"
 
 
-CLASSES = (
-    MapClass("void", (255, 255, 255), (255, 255, 255)),
-    MapClass("low vegetation", (0, 128, 0), (80, 208, 80)),
-    MapClass("non-vegetated ground surface", (128, 128, 128), (208, 208, 208)),
-    MapClass("tree", (0, 255, 0), (80, 255, 80)),
-    MapClass("water", (0, 0, 255), (80, 80, 255)),
-    MapClass("building", (128, 0, 0), (208, 80, 80)),
-    MapClass("playground", (255, 0, 0), (255, 80, 80)),
-)
+@dataclass(frozen=True)
+class Palette:
+    """The classes of a data set's maps: class indices 1 to K in the order of `names`, index 0 is void.
 
-GROUND = 2  # index of the only class whose colours are grey
-FEW, LOW = 16, 64  # a greyscale map with at most FEW values, or with values below LOW, holds class indices
+    names, colours: of the K classes. void: the colours of void in the data set's files; black counts as void
+    unless a class has it. brightened: the colours of the classes in maps whose brightness was raised, K or
+    none.
 
-MASK_CLASSES = tuple(row.name for row in CLASSES[1:])  # the classes that a mask can stand for
+    Raises UserError, a message without the name of a file, for a repeated name or colour and for other than
+    1 to 254 classes.
+    """
 
-# LEVIR-MCI's label values in SECOND's colours: background is void, roads are ground surface.
-LABEL_COLOURS: dict[int, Colour] = {0: VOID, 128: (128, 128, 128), 255: (128, 0, 0)}
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...]
+    void: tuple[Colour, ...] = (BLACK, WHITE)
+    brightened: tuple[Colour, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.names) <= MOST_CLASSES:
+            raise UserError(f"a palette must have 1 to {MOST_CLASSES} classes, got {len(self.names)}: {FORM}")
+        for name in self.names:
+            _check_name(name)
+        for colour in (*self.colours, *self.void, *self.brightened):
+            _check_colour(colour)
+        _check_distinct(self)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The names by class index: "void", then those of the classes."""
+        return ("void", *self.names)
+
+    @cached_property
+    def prepared(self) -> tuple[Colour, ...]:
+        """The colours of the classes in prepared maps: their own, but a free grey for a black class."""
+        used = {*self.colours, *self.void, *self.brightened}
+        grey = next((value,) * 3 for value in range(64, 256) if (value,) * 3 not in used)
+        return tuple(grey if colour == BLACK else colour for colour in self.colours)
+
+    @cached_property
+    def file_colours(self) -> dict[Colour, Colour]:
+        """The colours of the data set's files, with their colours in prepared maps."""
+        known = {BLACK: VOID, **dict.fromkeys(self.void, VOID)}
+        known |= {colour: colour for colour in self.brightened}
+        return known | dict(zip(self.colours, self.prepared, strict=True))
+
+    def paint(self, classes: np.ndarray) -> np.ndarray:
+        """Paint class indices in the prepared colours, void black: (..., H, W) -> (..., 3, H, W) uint8."""
+        return np.moveaxis(np.array([VOID, *self.prepared], dtype=np.uint8)[classes], -1, -3)
+
+    def map_classes(self, maps: np.ndarray) -> np.ndarray:
+        """The class indices of prepared maps, in either brightness: (..., 3, H, W) -> (..., H, W) uint8.
+
+        Black, white and colours of no class are void.
+        """
+        return class_table(self)[colour_codes(np.moveaxis(maps, -3, -1))]
+
+    def describe(self) -> str:
+        """The classes with their colours: "1 water (0, 0, 255), 2 forest (0, 128, 0)"."""
+        classes = zip(self.names, self.colours, strict=True)
+        return ", ".join(f"{index} {name} {colour}" for index, (name, colour) in enumerate(classes, 1))
+
+    def listed(self) -> str:
+        """The names for messages, at most LISTED of them."""
+        return ", ".join(self.names[:LISTED]) + ", ..." * (len(self.names) > LISTED)
+
+    def to_json(self) -> str:
+        """The palette as JSON, as stored in input files and checkpoints; `from_json` reads it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str | None) -> "Palette":
+        """A stored palette; None, as in files of earlier versions, means SECOND's. UserError if invalid."""
+        if text is None:
+            return SECOND
+        try:
+            parts = json.loads(text)
+            names, *colours = (parts[name] for name in ("names", "colours", "void", "brightened"))
+            return cls(tuple(names), *(tuple(map(tuple, each)) for each in colours))
+        except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise UserError(f"its palette is not valid ({error!r:.80})") from None
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not name.strip() or len(name) > 100 or not name.isprintable():
+        raise UserError(
+            f"the name of a class must be text of 1 to 100 characters, got {name!r:.60}: put it in quotes"
+        )
+    if name.lower() == "void":
+        raise UserError(
+            f"a class must not be named {name}, which means no class: list its colour under `void`"
+        )
+
+
+def _check_colour(colour: object) -> None:
+    whole = isinstance(colour, tuple) and all(type(value) is int for value in colour)
+    if not whole or len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+        shown = list(colour) if isinstance(colour, tuple) else colour
+        raise UserError(
+            f"a colour must be [red, green, blue] of whole numbers from 0 to 255, got {shown!r:.60}: "
+            "write for example [0, 0, 255]"
+        )
+
+
+def _check_distinct(palette: Palette) -> None:
+    """Raise UserError if two classes share a name or a colour, or a class and void share a colour."""
+    owner: dict[Colour, str] = {}
+    for name, colour in zip(palette.names, palette.colours, strict=True):
+        if colour in owner:
+            raise UserError(
+                f"the colours of the classes must differ, {owner[colour]} and {name} both have "
+                f"{list(colour)}: give one of them the colour that it has in the maps, or merge the two"
+            )
+        owner[colour] = name
+    if len(set(palette.names)) < len(palette.names):
+        repeated = next(name for name in palette.names if palette.names.count(name) > 1)
+        raise UserError(f"the names of the classes must differ, {repeated} occurs twice: rename one of them")
+    for colour in palette.void:
+        if colour in owner:
+            raise UserError(
+                f"void and class {owner[colour]} both have the colour {list(colour)}: remove it from `void`, "
+                "or give the class the colour that it has in the maps"
+            )
+
+
+SECOND = Palette(
+    names=(
+        "low vegetation", "non-vegetated ground surface", "tree", "water", "building", "playground"
+    ),
+    colours=((0, 128, 0), (128, 128, 128), (0, 255, 0), (0, 0, 255), (128, 0, 0), (255, 0, 0)),
+    brightened=(
+        (80, 208, 80), (208, 208, 208), (80, 255, 80), (80, 80, 255), (208, 80, 80), (255, 80, 80)
+    ),
+)  # fmt: skip
 
 
 def colour_codes(image: np.ndarray) -> np.ndarray:
@@ -49,74 +171,52 @@ def colour_codes(image: np.ndarray) -> np.ndarray:
     return codes
 
 
-_CLASS_OF = np.zeros(1 << 24, dtype=np.uint8)  # by 0xRRGGBB
-for _index, _row in enumerate(CLASSES):
-    _CLASS_OF[colour_codes(np.array(_row[1:], dtype=np.uint8))] = _index
-_PAINT = np.array([VOID, *(row.base for row in CLASSES[1:])], dtype=np.uint8)
+@lru_cache(maxsize=8)
+def class_table(palette: Palette) -> np.ndarray:
+    """The class index of each colour 0xRRGGBB of prepared maps, 0 for void and other colours: (2^24) uint8.
 
-
-def void_to_black(image: np.ndarray) -> np.ndarray:
-    """Replace exact white by black, the prepared colour of void: (H, W, 3) uint8 -> (H, W, 3) uint8."""
-    black = image.copy()
-    black[colour_codes(image) == 0xFFFFFF] = VOID
-    return black
-
-
-def map_colours(image: np.ndarray, mask_class: str | None = None) -> np.ndarray:
-    """Convert a map to the palette's colours with black void: (H, W, 3) uint8 -> (H, W, 3) uint8.
-
-    In maps with colours, black and white are both void: SECOND's maps use white, prepared maps black. A
-    greyscale map of 0 and 255 (and some values between them, as left by JPEG) or of 0 and 1 is a mask and is
-    painted as `mask_class`, one of MASK_CLASSES. An all-white map is a mask if `mask_class` is given, else
-    void.
-
-    Raises UserError for a mask without `mask_class`, for class indices, and for LEVIR-MCI's labels.
+    Only the pages in use take up memory.
     """
-    classes = _CLASS_OF[colour_codes(image)]
-    if ((classes != 0) & (classes != GROUND)).any() or (image != image[..., :1]).any():
-        return void_to_black(image)
-    grey = image[..., 0]
-    values = np.unique(grey).tolist()
-    if values == [0, 128, 255]:
-        raise UserError(
-            "holds 0, 128 and 255 as LEVIR-MCI's labels do: paint 255 as a building, (128, 0, 0), or use the "
-            "layout of LEVIR-MCI, with a folder label/"
-        )
-    if is_mask(grey, values, all_white=mask_class is not None):
-        if mask_class is None:
-            raise UserError(
-                f"is a mask of {values[0]} and {values[-1]}, not a map in the palette's colours: give its "
-                f"class with --mask_class ({', '.join(MASK_CLASSES)})"
-            )
-        mask = grey > values[-1] // 2
-        return paint_classes(mask * (1 + MASK_CLASSES.index(mask_class))).transpose(1, 2, 0)
-    unknown = [value for value in values if value not in (0, 255)]
-    if unknown and not classes.any() and (len(values) <= FEW or values[-1] < LOW):
-        raise UserError(
-            f"holds the greyscale values {unknown[:5]}, which look like class indices: paint each class in "
-            "its colour (docs/data.md has the table)"
-        )
-    return void_to_black(image)
+    table = np.zeros(1 << 24, dtype=np.uint8)
+    for colours in (palette.brightened, palette.prepared):
+        if colours:
+            table[colour_codes(np.array(colours, dtype=np.uint8))] = np.arange(1, len(colours) + 1)
+    return table
 
 
-def is_mask(grey: np.ndarray, values: list[int], all_white: bool) -> bool:
-    """Whether a greyscale map (H, W) with the sorted distinct `values` is a mask.
+class MapClasses(NamedTuple):
+    """The class indices, without void, that a data set's maps have at each date."""
 
-    A mask has only 0 and 1, or both 0 and 255 in more than half of its pixels. all_white: a map of only 1
-    or only 255 is a mask, too.
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    palette: Palette = SECOND
+
+
+def classes_by_date(maps: Iterable[np.ndarray], palette: Palette = SECOND) -> MapClasses:
+    """The classes that occur in pairs of maps (2, 3, H, W) uint8.
+
+    Stops reading as soon as both dates have all classes.
     """
-    if values == [0, 1] or (all_white and values in ([1], [255])):
-        return True
-    return values[0] == 0 and values[-1] == 255 and np.isin(grey, (0, 255)).mean() > 0.5
+    present = np.zeros((2, len(palette.labels)), dtype=bool)
+    present[:, 0] = True
+    for pair in maps:
+        for date in np.flatnonzero(pair.any(axis=(1, 2, 3))):
+            present[date, palette.map_classes(pair[date])] = True
+        if present.all():
+            break
+    before, after = (tuple((np.flatnonzero(row[1:]) + 1).tolist()) for row in present)
+    return MapClasses(before, after, palette)
 
 
-def unknown_colours(image: np.ndarray, most: int | None = None) -> dict[Colour, int]:
-    """The colours of a map (H, W, 3) uint8 that no class has in either brightness, with pixel counts.
+def unknown_colours(image: np.ndarray, palette: Palette, most: int | None = None) -> dict[Colour, int]:
+    """The colours of a prepared map (H, W, 3) uint8 that no class has, with pixel counts.
 
     most: return only so many, the most common first; None: all.
     """
     codes = colour_codes(image)
-    colours, pixels = np.unique(codes[_unknown(codes)], return_counts=True)
+    void = colour_codes(np.array([VOID, *palette.void], dtype=np.uint8))
+    unknown = (class_table(palette)[codes] == 0) & ~np.isin(codes, void)
+    colours, pixels = np.unique(codes[unknown], return_counts=True)
     if most is not None:
         first = np.argsort(-pixels, kind="stable")[:most]
         colours, pixels = colours[first], pixels[first]
@@ -126,59 +226,29 @@ def unknown_colours(image: np.ndarray, most: int | None = None) -> dict[Colour, 
     }
 
 
-def unknown_share(image: np.ndarray) -> float:
-    """The fraction of pixels of a map (H, W, 3) uint8 whose colour no class has."""
-    return float(_unknown(colour_codes(image)).mean())
+def has_class(image: np.ndarray, palette: Palette) -> bool:
+    """Whether a prepared map (H, W, 3) uint8 has a pixel in a class's colour."""
+    return bool(class_table(palette)[colour_codes(image)].any())
 
 
-def has_class(image: np.ndarray) -> bool:
-    """Whether a map (H, W, 3) uint8 has a pixel in a class's colour."""
-    return bool(_CLASS_OF[colour_codes(image)].any())
+def same_classes(stored: Palette, other: Palette) -> bool:
+    """Whether prepared maps in one palette mean the same in the other."""
+    return (stored.names, stored.prepared, stored.brightened) == (
+        other.names,
+        other.prepared,
+        other.brightened,
+    )
 
 
-def _unknown(codes: np.ndarray) -> np.ndarray:
-    """Whether colours 0xRRGGBB are neither those of a class nor black nor white."""
-    return (_CLASS_OF[codes] == 0) & (codes != 0) & (codes != 0xFFFFFF)
+def mask_unchanged(before: np.ndarray, after: np.ndarray, palette: Palette) -> tuple[np.ndarray, np.ndarray]:
+    """Both maps (H, W, 3) uint8 with void where they show the same class."""
+    same = same_class(before, after, palette)[..., None]
+    return np.where(same, np.uint8(VOID), before), np.where(same, np.uint8(VOID), after)
 
 
-def map_classes(maps: np.ndarray) -> np.ndarray:
-    """The class indices of maps, in either brightness: (..., 3, H, W) uint8 -> (..., H, W) uint8.
-
-    Black, white and colours of no class are void; the nearest class would be a guess.
-    """
-    return _CLASS_OF[colour_codes(np.moveaxis(maps, -3, -1))]
-
-
-def classes_by_date(maps: Iterable[np.ndarray]) -> MapClasses:
-    """The class indices, without void, that pairs of maps (2, 3, H, W) uint8 have at each date.
-
-    Stops reading as soon as both dates have all classes.
-    """
-    present = np.zeros((2, len(CLASSES)), dtype=bool)
-    present[:, 0] = True
-    for pair in maps:
-        for date in np.flatnonzero(pair.any(axis=(1, 2, 3))):
-            present[date, map_classes(pair[date])] = True
-        if present.all():
-            break
-    before, after = (tuple((np.flatnonzero(row[1:]) + 1).tolist()) for row in present)
-    return before, after
-
-
-def paint_classes(classes: np.ndarray) -> np.ndarray:
-    """Paint class indices in the base colours, void black: (..., H, W) -> (..., 3, H, W) uint8."""
-    return np.moveaxis(_PAINT[classes], -1, -3)
-
-
-def colour_label(label: np.ndarray) -> np.ndarray:
-    """Paint a LEVIR-MCI label (H, W) as a map (H, W, 3) uint8; UserError on values but 0, 128 and 255."""
-    values = np.unique(label).tolist()
-    unknown = [value for value in values if value not in LABEL_COLOURS]
-    if unknown:
-        raise UserError(
-            f"a label must hold only 0 (background), 128 (road) and 255 (building), got {unknown[:5]}"
-        )
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    for value in values:
-        colours[value] = LABEL_COLOURS[value]
-    return colours[label]
+def same_class(before: np.ndarray, after: np.ndarray, palette: Palette) -> np.ndarray:
+    """Where both maps (H, W, 3) uint8 show the same class, in any brightness, or the same other colour."""
+    codes = colour_codes(before), colour_codes(after)
+    classes = [class_table(palette)[each] for each in codes]
+    same_colour = (codes[0] == codes[1]) & (codes[0] != 0)
+    return same_colour | ((classes[0] == classes[1]) & (classes[0] != 0))

@@ -3,7 +3,7 @@
 Needs NumPy and h5py only; data/dataset.py makes tensors of what is read here.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -12,8 +12,9 @@ from data.authors_files import AuthorsReader
 from data.detected_maps import DetectedMaps
 from data.errors import UserError
 from data.hdf5 import SplitReader, split_path
+from data.maps.settings import MapSettings
 from data.packed_maps import PackedViews
-from data.palette import MapClasses, classes_by_date
+from data.palette import MapClasses, classes_by_date, same_classes
 from data.perturbations import PAINTING
 from data.settings import DataConfig
 
@@ -68,8 +69,8 @@ def open_reader(split: str, config: DataConfig) -> Reader:
 def map_classes_of(reader: Reader, perturbations: Iterable[str]) -> MapClasses:
     """The classes of a split's maps at each date; empty unless one of `perturbations` paints classes."""
     if not PAINTING.intersection(perturbations):
-        return (), ()
-    return classes_by_date(reader.views(row)[2:] for row in range(len(reader)))
+        return MapClasses(palette=reader.maps.palette)
+    return classes_by_date((reader.views(row)[2:] for row in range(len(reader))), reader.maps.palette)
 
 
 def check_size(reader: Reader, image_size: list[int]) -> None:
@@ -78,6 +79,30 @@ def check_size(reader: Reader, image_size: list[int]) -> None:
         raise UserError(
             f"{reader.path} holds images of {reader.image_size}, the model was trained on "
             f"{tuple(image_size)}: prepare them with tools/create_input_files.py --image_size {image_size[0]}"
+        )
+
+
+def check_maps(
+    reader: Reader, trained: MapSettings, maps: str = "given", views: Sequence[str] = hdf5.VIEWS
+) -> None:
+    """Raise UserError if a split's maps are of another kind than those that the model was trained on.
+
+    maps: `data.maps`. views: those that the model reads; void maps and models without maps are not checked.
+    """
+    if maps == "void" or "sem_a" not in views:
+        return
+    palette = reader.maps.palette
+    if not same_classes(palette, trained.palette):
+        raise UserError(
+            f"{reader.path} has maps with other classes ({palette.listed()}) than the model was trained on "
+            f"({trained.palette.listed()}): use a model trained on this data, or prepare the data with the "
+            "model's palette.yaml; eval.py --data.maps void leaves the maps out"
+        )
+    if maps == "given" and reader.maps.mask_unchanged != trained.mask_unchanged:
+        with_option = "with" if trained.mask_unchanged else "without"
+        raise UserError(
+            f"{reader.path} must have maps prepared {with_option} --mask_unchanged, as for the model's "
+            f"training: prepare the data {with_option} it"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import UserError
+from data.palette import SECOND, Palette
 
 if TYPE_CHECKING:  # a command that builds no model need not import torch
     from torch import nn
@@ -30,17 +31,23 @@ def model_class(name: str) -> "type[nn.Module]":
     return import_module(f"models.{name}").MODEL
 
 
-def build_model(settings: "TrunkSettings", vocabulary_size: int, *, pretrained: bool = True) -> "nn.Module":
+def build_model(
+    settings: "TrunkSettings", vocabulary_size: int, *, palette: Palette = SECOND, pretrained: bool = True
+) -> "nn.Module":
     """A model with random weights, except for the trunks, whose weights `settings.weights` names.
 
     pretrained: False leaves the trunks random, too, for weights of a checkpoint. A change detector ignores
-    vocabulary_size.
+    vocabulary_size, a captioning model palette.
     """
     import torch
 
     from models.trunks import Trunk
 
-    model = model_class(settings.name)(settings, vocabulary_size)
+    kind = model_class(settings.name)
+    if settings.task == "detection":
+        model = kind(settings, vocabulary_size, palette)
+    else:
+        model = kind(settings, vocabulary_size)
     if pretrained:
         for module in model.modules():
             if isinstance(module, Trunk):

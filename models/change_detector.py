@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from jsonargparse.typing import PositiveInt
 from torch import Tensor, nn
 
-from data.palette import CLASSES, paint_classes
+from data.palette import SECOND, Palette
 from data.views import plain_colours
 from models.trunks import TrunkSettings, make_trunk, pixel_statistics
 
@@ -28,8 +28,8 @@ class Detection(NamedTuple):
     """The output of the detector for B pairs of images.
 
     change (B, H, W): logits that a pixel has changed.
-    classes (B, 2, 7, H, W): logits of data.palette.CLASSES for each date, for changed pixels. For these, void
-    means that the map has no class at that date (LEVIR-MCI has no classes "before").
+    classes (B, 2, K + 1, H, W): logits of void and the K classes of the palette, for changed pixels. For
+    these, void means that the map has no class at that date (LEVIR-MCI has no classes "before").
     """
 
     change: Tensor
@@ -51,17 +51,20 @@ class Settings(TrunkSettings):
 class ChangeDetector(nn.Module):
     """Predicts a Detection from the images rgb t0 and rgb t1 of a pair, which may have any size.
 
-    vocabulary_size: ignored, as a detector has no words.
+    vocabulary_size: ignored, as a detector has no words. palette: of the maps.
     """
 
     Settings = Settings
     views = ("rgb_a", "rgb_b")
+    OUTPUT = "decoder.semantic_head.1"  # the layer with a row for void and each class
 
-    def __init__(self, settings: Settings, vocabulary_size: int = 0) -> None:
+    def __init__(self, settings: Settings, vocabulary_size: int = 0, palette: Palette = SECOND) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self.palette = settings, palette
         self.trunk = make_trunk(settings)
-        self.decoder = ChangeDecoder(channels=self.trunk.channels, width=settings.width)
+        self.decoder = ChangeDecoder(
+            channels=self.trunk.channels, width=settings.width, classes=len(palette.labels)
+        )
         mean, std = pixel_statistics(settings.normalisation)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
@@ -85,7 +88,7 @@ class ChangeDetector(nn.Module):
 
     @torch.inference_mode()
     def classify(self, views: Tensor, plain: Tensor | None = None) -> Tensor:
-        """views (B, 2 or 4, 3, H, W) uint8 -> indices into CLASSES (B, 2, H, W), 0 (void) where unchanged."""
+        """views (B, 2 or 4, 3, H, W) uint8 -> class indices (B, 2, H, W), 0 (void) where unchanged."""
         detection = self(views, plain)
         return detection.classes.argmax(2) * (detection.change > 0).unsqueeze(1)
 
@@ -94,19 +97,20 @@ class ChangeDetector(nn.Module):
 
         Maps have the base colours of the palette and are black where nothing has changed.
         """
-        return torch.from_numpy(paint_classes(self.classify(views).cpu().numpy()))
+        return torch.from_numpy(self.palette.paint(self.classify(views).cpu().numpy()))
 
 
 class ChangeDecoder(nn.Module):
     """A feature pyramid of each date, and heads at stride 4 whose logits are enlarged bilinearly.
 
-    channels: of the stages of the trunk. width: channels of pyramid and heads.
+    channels: of the stages of the trunk. width: channels of pyramid and heads. classes: how many, with
+    void.
     """
 
-    def __init__(self, *, channels: Sequence[int], width: int) -> None:
+    def __init__(self, *, channels: Sequence[int], width: int, classes: int) -> None:
         super().__init__()
         self.pyramid = Pyramid(channels, width)
-        self.semantic_head = nn.Sequential(block(width, width), nn.Conv2d(width, len(CLASSES), 1))
+        self.semantic_head = nn.Sequential(block(width, width), nn.Conv2d(width, classes, 1))
         self.change_head = nn.Sequential(block(3 * width, width), block(width, width), nn.Conv2d(width, 1, 1))
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Detection:
@@ -145,7 +149,7 @@ def enlarge(images: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def detection_loss(detection: Detection, truth: Tensor) -> Tensor:
-    """The loss of Bi-SRNet for each pair (B,); truth (B, 2, H, W): the maps as indices into CLASSES.
+    """The loss of Bi-SRNet for each pair (B,); truth (B, 2, H, W): the class indices of the maps.
 
         L = L_change + (L_t0 + L_t1) / 2 + L_consistency
 

@@ -127,11 +127,11 @@ def real_pairs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def demo_input(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Input files of a small demo set, 32 x 32; the dataset folder `dataset` is beside them."""
+    """Input files of a small demo set, 32 x 32, 3 m per pixel; the folder `dataset` is beside them."""
     root = tmp_path_factory.mktemp("demo")
     make_demo_dataset.main(["--output", str(root / "dataset"), "--pairs", "30", "--seed", "3"])
     argv = ["--dataset_dir", str(root / "dataset"), "--output_dir", str(root / "input"), "--image_size", "32"]
-    create_input_files.main([*argv, "--min_word_freq", "1", "--workers", "1"])
+    create_input_files.main([*argv, "--min_word_freq", "1", "--workers", "1", "--metres_per_pixel", "0.375"])
     return root / "input"
 
 

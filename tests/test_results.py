@@ -84,6 +84,25 @@ def expected_rows() -> list[str]:
     return [*rows, *robustness_rows(robustness), *group_rows(robustness)]
 
 
+def fine_tuning_rows(content: dict) -> list[str]:
+    """For each seed: S*m after training from random weights and from the demo's model."""
+    scores = {(run["start"], run["seed"]): span(run["ours"]["all"]["s_m"]) for run in content["runs"]}
+    seeds = sorted({seed for _, seed in scores if seed})
+    return [f"| {seed} | {scores['random weights', seed]} | {scores['demo model', seed]} |" for seed in seeds]
+
+
+def test_results_of_training_further_are_quoted_from_their_file():
+    content = result("fine_tuning.json")
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    rows = fine_tuning_rows(content)
+    assert len(rows) == 3
+    assert [line for line in page.splitlines() if re.match(r"\| \d \| \d", line)] == rows
+    assert f"scores {span(content['runs'][0]['ours']['all']['s_m'])} there" in page
+    words = content["words"]
+    assert f"{words['with weights of the demo model']} of the {words['in the data']} words" in page
+    assert f"{len(content['replaced_words'])} words were replaced" in page.replace("\n", " ")
+
+
 def test_every_row_of_the_results_is_quoted_from_its_file():
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for row in expected_rows():

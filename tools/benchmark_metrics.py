@@ -31,6 +31,7 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 # isort: split
 from data.atomic_write import check_writable, write_text
 from data.errors import UserError
+from data.hdf5 import references_of
 from data.no_change import no_change_of
 from data.settings import DataConfig
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, parse_pairs
@@ -105,7 +106,7 @@ def read_references(path: Path, split: str) -> tuple[list[tuple[str, ...]], tupl
     else:
         pairs = parse_pairs(path.parent, path)
     chosen = [pair for pair in pairs if pair.split == split and pair.changed and not pair.augmented]
-    return [tuple(" ".join(words) for words in pair.captions) for pair in chosen], no_change_of(pairs)
+    return [tuple(texts) for texts in references_of(chosen)], no_change_of(pairs)
 
 
 def _decompressed(path: Path) -> bytes:

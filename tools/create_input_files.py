@@ -3,22 +3,23 @@
     python tools/create_input_files.py --min_word_freq 5
     python tools/create_input_files.py --dataset_dir Levir-MCI-dataset --output_dir createdFileLevirMCI
     python tools/create_input_files.py --min_word_freq 10 --format released     for the authors' code
+    python tools/create_input_files.py --dataset_dir my_dataset --output_dir my_input --tile
 
-Reads the layout of SECOND-CC or LEVIR-MCI (data/sources.py). Writes one HDF5 file per split and a vocabulary
-(data/hdf5.py), or the authors' set of files (data/authors_files.py). Nothing is written if anything fails.
+Reads SECOND-CC, LEVIR-MCI, CSV tables and other layouts (docs/data.md). Writes one HDF5 file per split and a
+vocabulary (data/hdf5.py), or the authors' set of files (data/authors_files.py). Nothing is written if
+anything fails. Statistics go to standard output, warnings to standard error; with --strict, warnings are
+errors.
 """
 
 import argparse
 import os
-import shutil
 import sys
-import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
-from itertools import chain, cycle, islice
+from itertools import chain, islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -28,20 +29,31 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 # isort: split
 import numpy as np
 
-from data import authors_files, hdf5
 from data import dataset_facts as facts
+from data import dataset_warnings as warn
+from data import hdf5
+from data.authors_files import read_word_map
+from data.data_warning import DataWarning, warning_lines
+from data.decoded_pairs import collect_facts, decode_into, loaded
+from data.encoded_captions import arrange, encode, repeated
 from data.errors import UserError
-from data.images import read_views, stack_views
+from data.input_folder import FORMATS, describe_files, refuse_existing, staging_folder
+from data.json_file import read_json
+from data.maps.facts import describe_maps, describe_palette, warn_of_map_files
+from data.maps.grey import settings_of
+from data.maps.palette_file import find_palette
+from data.maps.settings import MapSettings
 from data.no_change import no_change_of
-from data.palette import MASK_CLASSES
-from data.sources import SPLITS, Pair, read_pairs
+from data.palette import SECOND
+from data.sources import SPLITS, Dataset, Pair, read_dataset, with_val_share
+from data.tiles import Tile, find_tiles, pairs_of_tiles
+from data.unknown_words import check_vocabulary, warn_of_words
 from data.vocabulary import Vocabulary
 from data.workers import ignore_interrupts, in_order
 from tools.engine.folder_lock import locked
-from tools.engine.interrupts import deferred_interrupts, raise_between
+from tools.engine.interrupts import Interruption, deferred_interrupts, raise_between
 from tools.engine.progress_bar import progress_bar
 
-FORMATS = {"ours": hdf5, "released": authors_files}
 LEAST = {"min_word_freq": 0, "captions_per_image": 1, "max_length": 1, "image_size": 1, "workers": 1}
 RECORDED = (
     "dataset_dir",
@@ -50,7 +62,10 @@ RECORDED = (
     "captions_per_image",
     "max_length",
     "image_size",
-    "mask_class",
+    "vocabulary",
+    "tile",
+    "metres_per_pixel",
+    "val_share",
 )
 
 
@@ -59,7 +74,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--dataset_dir", default="SECOND_CC_dataset", help="default: %(default)s")
+    parser.add_argument(
+        "--dataset_dir",
+        default="SECOND_CC_dataset",
+        help="folder of the data set, or its captions file; default: %(default)s",
+    )
     parser.add_argument("--output_dir", default="createdFileBlackAUG", help="default: %(default)s")
     parser.add_argument(
         "--format",
@@ -85,19 +104,57 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--image_size", type=int, default=256, help="height and width, default: %(default)s")
     parser.add_argument(
         "--mask_class",
-        choices=MASK_CLASSES,
         help="class of masks (0 and 255, or 0 and 1) at the second date; default: refuse masks",
+    )
+    parser.add_argument(
+        "--val_share",
+        type=float,
+        help="share of the training pairs that becomes val, for data sets without val pairs",
+    )
+    parser.add_argument(
+        "--mask_unchanged",
+        action="store_true",
+        help="make land-cover maps void where both dates have the same class",
     )
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes; default: one per core"
     )
+    parser.add_argument(
+        "--vocabulary",
+        metavar="FILE",
+        help="checkpoint or vocabulary.json whose words are used; --min_word_freq is then ignored",
+    )
+    parser.add_argument(
+        "--tile",
+        action="store_true",
+        help="cut larger pairs into tiles of --image_size instead of shrinking them; captions are repeated",
+    )
+    parser.add_argument(
+        "--metres_per_pixel",
+        type=float,
+        help="ground sampling distance of the images; caption.py compares it with that of new images",
+    )
+    parser.add_argument("--strict", action="store_true", help="write nothing if there are warnings")
     parser.add_argument("--force", action="store_true", help="replace the input files in --output_dir")
     args = parser.parse_args(argv)
     args.vocabulary_splits = args.vocabulary_splits or ("all" if args.format == "released" else "train")
+    check_numbers(args)
+    return args
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Raise UserError if a number is out of range."""
     for name, least in LEAST.items():
         if getattr(args, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
-    return args
+    if args.metres_per_pixel is not None and not 0 < args.metres_per_pixel < float("inf"):
+        raise UserError(f"--metres_per_pixel must be positive, got {args.metres_per_pixel}: give metres")
+    if args.metres_per_pixel is not None and args.format == "released":
+        raise UserError("--metres_per_pixel is not stored by --format released: leave out one of the two")
+    if args.val_share is not None and not 0 < args.val_share < 1:
+        raise UserError(f"--val_share must be between 0 and 1, got {args.val_share}")
+    if args.val_share is not None and args.format == "released":
+        raise UserError("--val_share needs --format ours: the authors' files keep the splits of the JSON")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -110,109 +167,181 @@ def main(argv: list[str] | None = None) -> None:
 def prepare(args: argparse.Namespace, output_dir: Path) -> None:
     """Write the input files and print statistics."""
     refuse_existing(output_dir, args.force)
-    all_pairs = read_pairs(args.dataset_dir)
-    counted = (pair.captions for pair in all_pairs if args.vocabulary_splits in ("all", pair.split))
-    vocabulary = Vocabulary.build(chain.from_iterable(counted), args.min_word_freq)
-    pairs, left_out = arrange(all_pairs, args)
+    dataset = read_dataset(args.dataset_dir)
+    all_pairs = with_val_share(dataset.pairs, args.val_share) if args.val_share else dataset.pairs
+    palette, palette_file = find_palette(args.dataset_dir)
+    vocabulary = make_vocabulary(all_pairs, args)
+    pairs, left_out = arrange(all_pairs, args.max_length, leave_out=args.format == "released")
+    mask_class = args.mask_class or (dataset.mask_class if palette == SECOND else None)
+    maps = settings_of(map_paths(pairs), MapSettings(palette, mask_class, mask_unchanged=args.mask_unchanged))
     captions = [encode(pair, vocabulary, args.captions_per_image, args.max_length) for pair in pairs]
-    settings = {name: getattr(args, name) for name in RECORDED}
     with (
         staging_folder(output_dir) as folder,
         deferred_interrupts() as interruption,
         ProcessPoolExecutor(min(args.workers, len(pairs)), initializer=ignore_interrupts) as pool,
     ):
-        reader = partial(decode_into, folder, image_size=args.image_size, mask_class=args.mask_class)
-        decoded = loaded(in_order(pool, reader, pairs, ahead=4 * args.workers))
+        tiles = cut_into_tiles(pool, pairs, args, maps, interruption)
+        cut_pairs = [pairs_of_tiles(pair, parts) for pair, parts in zip(pairs, tiles, strict=True)]
+        check_names(list(chain.from_iterable(cut_pairs)))
+        reader = partial(decode_into, folder, image_size=args.image_size, maps=maps)
+        jobs = list(zip(pairs, tiles, strict=True))
+        decoded = loaded(in_order(pool, reader, jobs, ahead=4 * args.workers))
         write_split = partial(
             FORMATS[args.format].write_split,
             folder,
             vocabulary=vocabulary,
-            settings=settings,
+            settings={name: getattr(args, name) for name in RECORDED},
             no_change=no_change_of(pairs),
+            maps=maps,
         )
         image_facts, colours = write_splits(
-            write_split, pairs, captions, raise_between(interruption, decoded), args.image_size
+            write_split,
+            list(chain.from_iterable(cut_pairs)),
+            repeated(captions, cut_pairs),
+            raise_between(interruption, decoded),
+            args.image_size,
         )
-    for line in (
-        *facts.describe_pairs(pairs),
-        *facts.describe_no_change(pairs),
-        *facts.describe_left_out(left_out, args.max_length),
-        *facts.describe_words(pairs, vocabulary, args.max_length, args.vocabulary_splits),
-        *facts.describe_images(pairs, image_facts, colours),
-        *facts.describe_names(pairs),
-        *describe_files(output_dir),
-    ):
-        print(line)
+        about_maps = [*describe_palette(maps, palette_file), *describe_maps(image_facts)]
+        data = Prepared(dataset, pairs, left_out, cut_pairs, vocabulary, image_facts, colours)
+        hdf5.record_resolution(folder, input_resolution(args, image_facts))
+        warnings = list(find_warnings(data, args))
+        if args.strict and warnings:
+            report([*describe(data, args), *about_maps], warnings)
+            raise UserError(
+                f"--strict refuses data with warnings, got {len(warnings)}: follow them or leave out --strict"
+            )
+    report([*describe(data, args), *about_maps, *describe_files(output_dir)], warnings)
 
 
-def input_files(folder: Path) -> list[Path]:
-    """The input files of either format in a folder."""
-    return [path for layout in FORMATS.values() for path in layout.input_files(folder)]
-
-
-def refuse_existing(output_dir: Path, force: bool) -> None:
-    """Raise UserError if files would be replaced without --force."""
-    names = [path.name for path in input_files(output_dir)]
-    if names and not force:
-        raise UserError(
-            f"{output_dir} must not hold input files, found {', '.join(names)}: --force replaces them"
-        )
-
-
-def arrange(pairs: Sequence[Pair], args: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
-    """The pairs to write, ordered by split, and the pairs left out.
-
-    Like the authors' script, the authors' format leaves out pairs whose captions are all too long. In our
-    format, `encode` raises an error for such a pair.
-    """
-    pairs = sorted(pairs, key=lambda pair: SPLITS.index(pair.split))
-    if args.format != "released":
-        return pairs, []
-    kept, left_out = [], []
+def map_paths(pairs: Iterable[Pair]) -> Iterator[Path]:
+    """The files of all maps."""
     for pair in pairs:
-        shortest = min(len(words) for words in pair.captions)
-        (kept if shortest <= args.max_length else left_out).append(pair)
-    return kept or pairs, left_out
+        yield from (path for path in (*pair.views[2:], pair.label) if path is not None)
 
 
-def encode(
-    pair: Pair, vocabulary: Vocabulary, count: int, max_length: int
-) -> tuple[list[list[int]], list[int]]:
-    """Ids (count, max_length + 2) and lengths (count) of the first captions that are short enough.
+@dataclass(frozen=True)
+class Prepared:
+    """What is known after preparation.
 
-    Captions are repeated if there are fewer than `count`. UserError if all have more than `max_length` words.
+    pairs: in the order of the splits. left_out: pairs that were not written. cut_pairs: the pairs written for
+    each of `pairs`: its tiles, or the pair itself. image_facts: of each written pair. colours: unknown
+    colours of the maps.
     """
-    fitting = [words for words in pair.captions if len(words) <= max_length]
-    if not fitting:
-        shortest = min(len(words) for words in pair.captions)
-        raise UserError(
-            f"{pair.split} {pair.filename}: a pair needs a caption of at most {max_length} words, "
-            f"the shortest has {shortest}: raise --max_length"
-        )
-    chosen = list(islice(cycle(fitting[:count]), count))
-    return [vocabulary.encode(words, max_length) for words in chosen], [len(words) + 2 for words in chosen]
+
+    dataset: Dataset
+    pairs: list[Pair]
+    left_out: list[Pair]
+    cut_pairs: list[list[Pair]]
+    vocabulary: Vocabulary
+    image_facts: list[facts.ImageFacts]
+    colours: facts.UnknownColours
+
+    @property
+    def written(self) -> list[Pair]:
+        """The written pairs."""
+        return list(chain.from_iterable(self.cut_pairs))
 
 
-@contextmanager
-def staging_folder(output_dir: Path) -> Iterator[Path]:
-    """Yield a folder to write into; if the block succeeds, its files replace those of `output_dir`.
+def describe(data: Prepared, args: argparse.Namespace) -> Iterator[str]:
+    """Lines of statistics."""
+    origin = args.vocabulary or ("all splits" if args.vocabulary_splits == "all" else "train")
+    yield f"layout: {data.dataset.layout}"
+    yield from facts.describe_pairs(data.written)
+    yield from facts.describe_no_change(data.pairs)
+    yield from facts.describe_words(data.pairs, data.vocabulary, origin)
+    yield from facts.describe_images(data.written, data.image_facts)
 
-    Other input files in `output_dir` are removed, because they belong to another vocabulary.
+
+def find_warnings(data: Prepared, args: argparse.Namespace) -> Iterator[DataWarning]:
+    """What is probably wrong with the data, the most serious first."""
+    written = data.written
+    yield from data.dataset.warnings
+    yield from warn_of_words(data.pairs, data.vocabulary, args.vocabulary_splits, args.vocabulary)
+    yield from warn.warn_of_splits(data.pairs)
+    yield from warn.warn_of_sizes(data.image_facts, args.image_size)
+    yield from warn.warn_of_tiles(data.pairs, data.cut_pairs)
+    yield from warn.warn_of_flags(data.pairs)
+    yield from warn_of_map_files(written, data.image_facts)
+    yield from warn.warn_of_maps(written, data.image_facts, data.colours)
+    yield from warn.warn_of_images(written, data.image_facts)
+    yield from warn.warn_of_captions(data.pairs, data.left_out, args.captions_per_image, args.max_length)
+
+
+def report(lines: Iterable[str], warnings: Sequence[DataWarning]) -> None:
+    """Print statistics to standard output, then warnings to standard error."""
+    for line in lines:
+        print(line)
+    sys.stdout.flush()  # warnings come last where both streams go to one file
+    for line in warning_lines(warnings):
+        print(line, file=sys.stderr)
+
+
+def make_vocabulary(pairs: Sequence[Pair], args: argparse.Namespace) -> Vocabulary:
+    """The vocabulary of --vocabulary, or that of the captions. UserError if it knows too few words."""
+    if args.vocabulary:
+        return given_vocabulary(Path(args.vocabulary), pairs)
+    counted = (pair.captions for pair in pairs if args.vocabulary_splits in ("all", pair.split))
+    vocabulary = Vocabulary.build(chain.from_iterable(counted), args.min_word_freq)
+    check_vocabulary(pairs, vocabulary, args.vocabulary_splits, args.min_word_freq)
+    return vocabulary
+
+
+def given_vocabulary(path: Path, pairs: Sequence[Pair]) -> Vocabulary:
+    """The vocabulary of a checkpoint, a vocabulary.json or an authors' word map.
+
+    UserError if a file of another kind is given or no word of the captions is known.
     """
-    folder = output_dir / ".incomplete"
-    shutil.rmtree(folder, ignore_errors=True)  # left by a killed run
-    folder.mkdir(parents=True)
-    try:
-        yield folder
-        new_files = input_files(folder)
-        for path in new_files:
-            path.replace(output_dir / path.name)
-        new_names = {path.name for path in new_files}
-        for path in input_files(output_dir):
-            if path.name not in new_names:
-                path.unlink()
-    finally:
-        shutil.rmtree(folder)
+    if not path.is_file():
+        raise FileNotFoundError(f"--vocabulary {path} is not a file: give a best.pt or a vocabulary.json")
+    if path.suffix == ".json":
+        content = read_json(path, "give a best.pt or a vocabulary.json")
+        vocabulary = read_word_map(path) if isinstance(content, dict) else Vocabulary.load(path)
+    else:
+        from tools.engine.checkpoint import load_checkpoint  # importing torch takes seconds
+
+        words = load_checkpoint(path).get("vocabulary")
+        if not words:
+            raise UserError(
+                f"--vocabulary {path} must hold words, this checkpoint is of a change detector: give the "
+                "best.pt of a captioning model"
+            )
+        vocabulary = Vocabulary(words)
+    if not any(word in vocabulary for pair in pairs for words in pair.captions for word in words):
+        raise UserError(f"--vocabulary {path} has no word of these captions: leave it out")
+    return vocabulary
+
+
+def cut_into_tiles(
+    pool: ProcessPoolExecutor,
+    pairs: Sequence[Pair],
+    args: argparse.Namespace,
+    maps: MapSettings,
+    interruption: Interruption,
+) -> list[Sequence[Tile]]:
+    """The tiles of each pair; empty for pairs that are not cut, and without --tile."""
+    if not args.tile:
+        return [()] * len(pairs)
+    finder = partial(find_tiles, size=args.image_size, maps=maps)
+    found = raise_between(interruption, in_order(pool, finder, pairs, ahead=4 * args.workers))
+    return list(progress_bar(found, "tiles", total=len(pairs), unit="pair"))
+
+
+def check_names(pairs: Sequence[Pair]) -> None:
+    """Raise UserError if a tile has the name of another pair."""
+    counts = Counter((pair.split, pair.filename) for pair in pairs)
+    for (split, filename), count in counts.items():
+        if count > 1:
+            raise UserError(
+                f"--tile would give {count} pairs of {split} the name {filename}: rename the pair"
+            )
+
+
+def input_resolution(args: argparse.Namespace, image_facts: Sequence[facts.ImageFacts]) -> float | None:
+    """Metres per pixel of the written images: that of the files times the median scale of the resizing."""
+    if args.metres_per_pixel is None:
+        return None
+    sides = [np.sqrt(height * width) for height, width in (fact.size for fact in image_facts)]
+    return args.metres_per_pixel * float(np.median(sides)) / args.image_size
 
 
 def write_splits(
@@ -224,7 +353,7 @@ def write_splits(
 ) -> tuple[list[facts.ImageFacts], facts.UnknownColours]:
     """Write each split that has pairs with `write_split`; return the facts about the images.
 
-    `captions` holds the result of `encode` for each pair, `decoded` yields the result of `decode` for each.
+    `captions` holds the result of `encode` for each pair, `decoded` yields its views and facts.
     """
     image_facts, colours = [], facts.UnknownColours()
     views = collect_facts(progress_bar(decoded, total=len(pairs), unit="pair"), image_facts, colours)
@@ -240,56 +369,6 @@ def write_splits(
                 lengths=np.array([captions[row][1] for row in rows]),
             )
     return image_facts, colours
-
-
-def decode(pair: Pair, image_size: int, mask_class: str | None) -> tuple[np.ndarray, facts.ImageFacts]:
-    """The views (4, 3, image_size, image_size) uint8 of a pair, and the facts about its images."""
-    views = read_views(pair.views, pair.label, mask_class)
-    return stack_views(views, (image_size, image_size)), facts.image_facts(views)
-
-
-def decode_into(
-    folder: Path, pair: Pair, image_size: int, mask_class: str | None
-) -> tuple[Path, facts.ImageFacts]:
-    """`decode` in a worker process; the views are passed in a file of `folder`.
-
-    The pool sends results through a pipe whose both ends the parent keeps open. If a worker were killed while
-    sending a large result, the parent would wait forever.
-    """
-    views, image_facts = decode(pair, image_size, mask_class)
-    with tempfile.NamedTemporaryFile(dir=folder, suffix=".npy", delete=False) as file:
-        np.save(file, views)
-    return Path(file.name), image_facts
-
-
-def loaded(
-    stream: Iterable[tuple[Path, facts.ImageFacts]],
-) -> Iterator[tuple[np.ndarray, facts.ImageFacts]]:
-    """Load the views of the results of `decode_into` and remove their files."""
-    for path, image_facts in stream:
-        views = np.load(path)
-        path.unlink()
-        yield views, image_facts
-
-
-def collect_facts(
-    stream: Iterable[tuple[np.ndarray, facts.ImageFacts]], collected: list, colours: facts.UnknownColours
-) -> Iterator[np.ndarray]:
-    """The views of a stream of decoded pairs; appends their facts to `collected`.
-
-    The colours of the maps are only counted, in `colours`, so that memory stays bounded.
-    """
-    for views, image_facts in stream:
-        for unknown in image_facts.unknown:
-            colours.add(unknown)
-        collected.append(replace(image_facts, unknown=({}, {})))
-        yield views
-
-
-def describe_files(output_dir: Path) -> Iterator[str]:
-    """A line with the name and size of each file."""
-    for path in input_files(output_dir):
-        yield f"wrote {path}: {path.stat().st_size / 1e6:.1f} MB"
 
 
 if __name__ == "__main__":

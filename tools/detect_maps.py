@@ -25,7 +25,8 @@ from configs import Config
 from configs.command_line import CommandLine
 from data.dataset import ChangeCaptions
 from data.detected_maps import write_maps
-from data.splits import check_size, open_reader
+from data.maps.settings import MapSettings
+from data.splits import Reader, check_maps, check_size, open_reader
 from models.change_detector import ChangeDetector
 from tools.engine.checkpoint import read_over_checkpoint, restore_detector
 from tools.engine.detecting import detected_maps
@@ -49,15 +50,16 @@ def main(argv: list[str] | None = None) -> None:
     }
     with locked(Path(config.data.dir), "wait until it has ended"):
         for split in options.split:
-            print(write_split_maps(split, detector, content["image_size"], config, attributes))
+            reader = open_reader(split, config.data)
+            check_size(reader, content["image_size"])
+            check_maps(reader, MapSettings.stored(content))
+            print(write_split_maps(reader, detector, config, attributes))
 
 
 def write_split_maps(
-    split: str, detector: ChangeDetector, image_size: list[int], config: Config, attributes: dict[str, str]
+    reader: Reader, detector: ChangeDetector, config: Config, attributes: dict[str, str]
 ) -> str:
     """Write the maps of a split; returns a line about the file."""
-    reader = open_reader(split, config.data)
-    check_size(reader, image_size)
     samples = ChangeCaptions(reader, rows=range(len(reader)), captions="none")
     tally: Counter[str] = Counter()
     path = write_maps(

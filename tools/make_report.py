@@ -38,6 +38,7 @@ from tools.report.page import (
     encode_views,
     human_tables,
     learning_curves,
+    legend,
     render,
     score_tables,
 )
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
 
     output.parent.mkdir(parents=True, exist_ok=True)
     page = render(
+        classes=legend(locations[0][0].reader.maps.palette),
         name=f"{options.run.resolve().name}, {folder.name}",
         total=total,
         distinct=distinct,

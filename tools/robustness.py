@@ -40,9 +40,10 @@ from configs.command_line import CommandLine
 from data.atomic_write import check_writable, write_text
 from data.dataset import ChangeCaptions
 from data.errors import UserError
+from data.maps.settings import MapSettings
 from data.no_change import sentences_in_use
 from data.perturbations import PERTURBATIONS, SEVERITIES
-from data.splits import check_size, open_split
+from data.splits import check_maps, check_size, open_split
 from tools.engine.checkpoint import load_checkpoint, open_detector, restore_model
 from tools.engine.device import pick_device
 from tools.engine.provenance import seen_in_training, sha256_of
@@ -151,14 +152,15 @@ def open_subject(path: Path, argv: list[str] | None) -> Subject:
     config, options = read_command(argv, content["config"])
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
-    detector = None
+    detector, trained = None, MapSettings.stored(content)
     if options.detector:
-        detector = open_detector(options.detector, tuple(content["image_size"]), device)
+        detector = open_detector(options.detector, tuple(content["image_size"]), trained.palette, device)
     maps = "detected" if detector else config.data.maps
     pairs = {}
     for split in options.split:
         reader, rows = open_split(split, config.data)
         check_size(reader, content["image_size"])
+        check_maps(reader, trained, maps, model.views)
         read_maps = "void" if detector else maps  # the detector's maps are predicted later
         pairs[split] = ChangeCaptions(reader, rows=rows, captions="none", maps=read_maps)
     no_change = sentences_in_use(config.data.no_change, content, reader.no_change)

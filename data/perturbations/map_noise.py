@@ -2,19 +2,15 @@
 
 A region is a 4-connected set of pixels of one class in one map. A changed area is a 4-connected set of pixels
 with a class in at least one of the two maps. `classes` holds the classes that the data set's maps have at
-each date; no other class is painted.
+each date, and their palette; no other class is painted.
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.random import Generator
 from scipy import ndimage
 
-from data.palette import CLASSES, VOID, MapClasses
+from data.palette import MapClasses
 
-BASE = np.array([VOID, *(row.base for row in CLASSES[1:])], dtype=np.uint8)  # by class index
-BRIGHTENED = np.array([VOID, *(row.brightened for row in CLASSES[1:])], dtype=np.uint8)
 SMALLEST, LARGEST = 1 / 16, 1 / 5  # side lengths of an invented area, as fractions of the image's
 
 
@@ -53,17 +49,20 @@ def confusion(maps: np.ndarray, share: float, rng: Generator, classes: MapClasse
         _, first_pixel, region_index = np.unique(regions, return_index=True, return_inverse=True)
         colours = semantic[:, mask][:, first_pixel]  # (3, regions)
         for index, colour in enumerate(colours.T.copy()):
-            wrong, draw = _another(colour, classes[date], rng), rng.random()
+            wrong, draw = _another(colour, date, classes, rng), rng.random()
             if draw < share:
                 colours[:, index] = wrong
         altered[date][:, mask] = colours[:, region_index]
     return altered
 
 
-def _another(colour: np.ndarray, classes: Sequence[int], rng: Generator) -> np.ndarray:
-    """The colour (3,) uint8 of a random other class, as bright as `colour`; `colour` if there is none."""
-    palette = BRIGHTENED if (colour == BRIGHTENED).all(1).any() else BASE
-    others = [palette[index] for index in classes if (palette[index] != colour).any()]
+def _another(colour: np.ndarray, date: int, classes: MapClasses, rng: Generator) -> np.ndarray:
+    """The colour (3,) uint8 of a random other class of a date, as bright as `colour`; `colour` if there is
+    none."""
+    palette = classes.palette
+    as_bright = palette.brightened if tuple(colour.tolist()) in palette.brightened else palette.prepared
+    colours = [np.uint8(as_bright[index - 1]) for index in classes[date]]
+    others = [other for other in colours if (other != colour).any()]
     return others[rng.integers(len(others))] if others else colour
 
 
@@ -116,13 +115,14 @@ def invented(maps: np.ndarray, count: int, rng: Generator, classes: MapClasses) 
     for _ in range(count):
         middle, size = rng.random(2), rng.uniform(SMALLEST, LARGEST, 2)
         inside = ((rows - middle[0]) / size[0])[:, None] ** 2 + ((columns - middle[1]) / size[1]) ** 2 < 0.25
-        altered[:, :, inside & void] = BASE[list(_two_classes(classes, rng))][:, :, None]
+        painted = classes.palette.paint(np.array(_two_classes(classes, rng)).reshape(2, 1, 1))
+        altered[:, :, inside & void] = painted[..., 0]
     return altered
 
 
 def _two_classes(classes: MapClasses, rng: Generator) -> tuple[int, int]:
     """A class of each date, different ones if possible; 0 (void) for a date that has none."""
-    before, after = (rng.permutation(list(of_date) or [0]) for of_date in classes)
+    before, after = (rng.permutation(list(of_date) or [0]) for of_date in (classes.before, classes.after))
     different = [index for index in after if index != before[0]]
     if different:
         return int(before[0]), int(different[0])

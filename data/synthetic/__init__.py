@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data.palette import CLASSES
+from data.palette import SECOND, WHITE
 from data.sources import NO_CHANGE_SENTENCES
 from data.synthetic.areas import AREA_PAINTERS, NATURAL_USES, Area, outline
 from data.synthetic.background import Lines, grown, paint_background
@@ -32,7 +32,7 @@ CHANGES = (  # land use before and after; their classes differ, so every change 
 )
 CHANGED_SHARE, TWO_AREAS_SHARE = 0.56, 0.12
 GOLDEN_RATIO = (5**0.5 - 1) / 2
-COLOURS = np.uint8([row.base for row in CLASSES])
+COLOURS = np.uint8([WHITE, *SECOND.colours])
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from data.palette import CLASSES
+from data.palette import SECOND
 
 SIZE = 256
 ROWS, COLUMNS = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32)
 WHOLE = np.s_[:, :]
 Window = tuple[slice, slice]
 
-CLASS_IDS = {row.name: number for number, row in enumerate(CLASSES)}
+CLASS_IDS = {name: number for number, name in enumerate(SECOND.labels)}
 VEGETATION, GROUND, TREE = "low vegetation", "non-vegetated ground surface", "tree"
 WATER, BUILDING, PLAYGROUND = "water", "building", "playground"
 

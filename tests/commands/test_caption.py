@@ -68,7 +68,7 @@ def test_photos_given_as_maps_are_reported(say, pair, tmp_path):
 
 def test_any_unknown_colours_are_reported(say, pair, tmp_path):
     semantic = iio.imread(pair[3]).copy()
-    semantic[:2, :2] = 1, 2, 3
+    semantic[:2, :2] = 200, 30, 200
     iio.imwrite(tmp_path / "map.png", semantic)
     err = say(*pair[:3], str(tmp_path / "map.png"))[1]
     assert (
@@ -193,12 +193,12 @@ def test_the_table_of_captions_keeps_what_the_table_of_pairs_has(say, pair, tiny
     assert json.loads(capsys.readouterr().out)[0]["changed"] == "no"
 
 
-def test_unknown_colours_of_many_maps_are_counted(say, pair, tmp_path):
+def test_remarks_on_many_maps_are_counted(say, pair, tmp_path):
     (tmp_path / "pairs.json").write_text(
         json.dumps([{"img_A": pair[0], "img_B": pair[1], "seg_A": pair[3], "seg_B": pair[0]}] * 3)
     )
     err = say("--pairs", str(tmp_path / "pairs.json"))[1]
-    assert f"maps with unknown colours: 3 (one is {pair[0]}: 100% of its pixels" in err
+    assert f"remarks on maps: 3 (one is {pair[0]}: 100% of its pixels" in err
     assert len(err.splitlines()) == 1
 
 

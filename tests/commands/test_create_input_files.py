@@ -12,14 +12,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import h5py
 import imageio.v3 as iio
 import numpy as np
 import pytest
 
 from data.hdf5 import SplitReader, split_path
+from data.vocabulary import Vocabulary
 from data.workers import in_order
 from tests.conftest import entry, save
+from tests.helpers.tiny import save_tiny_detector
 from tools.create_input_files import main
+from tools.engine.checkpoint import load_checkpoint
 
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "create_input_files.py"
 FILES = ["test.hdf5", "train.hdf5", "val.hdf5", "vocabulary.json"]
@@ -94,7 +98,10 @@ def test_long_captions_are_not_encoded_but_stay_references(second_cc_folder, cap
     train = SplitReader(split_path(prepare(root, "--max_length", "4"), "train"))
     assert spoken(train, 0) == [short] * 5
     assert train.references == [[long, short]]
-    assert "captions of more than 4 words, which are not encoded: 1" in capsys.readouterr().out
+    warnings = capsys.readouterr().err
+    assert (
+        "captions of more than 4 words, which are not encoded: 1 (train 1.png): raise --max_len" in warnings
+    )
 
 
 def test_a_pair_whose_captions_are_all_too_long_is_an_error(second_cc_folder):
@@ -132,7 +139,7 @@ def quirky_folder(second_cc_folder) -> Path:
         save(root / "val/rgb" / date / "large.png", noise)
         save(root / "val/sem" / date / "large.png", chequered)
         save(root / "test/rgb" / date / "odd.png", flat(90)[..., 0])
-        save(root / "test/sem" / date / "odd.png", flat(1, 2, 3, 100))
+        save(root / "test/sem" / date / "odd.png", flat(200, 30, 200, 100))
     shutil.copy(root / "train/rgb/A/raw.png", root / "test/rgb/B/00001_0_256.png")
     return root
 
@@ -152,23 +159,33 @@ def test_folder_with_many_irregularities(quirky_folder):
     assert colours(val.views(0)[2:]) == {(0, 0, 0), (128, 0, 0)}
     assert spoken(val, 1) == ["a house appears"] * 5
     assert colours(test.views(0)[:2]) == {(90, 90, 90)}
-    assert colours(test.views(0)[2:]) == {(1, 2, 3)}
+    assert colours(test.views(0)[2:]) == {(200, 30, 200)}
 
 
 def test_irregularities_are_reported(quirky_folder, capsys):
     prepare(quirky_folder)
-    facts = capsys.readouterr().out.splitlines()
-    assert "train: pairs: 6, augmented: 1, changed: 5, unchanged: 1" in facts
-    assert (
-        "captions per pair (number of pairs): 1 (8), 2 (1), 7 (1); "
-        "sentences without words, which are dropped: 1" in facts
-    )
-    assert "captions of more than 50 words, which are not encoded: 1" in facts
-    assert "map colours outside the palette: 1 ((1, 2, 3) files: 2, pixels: 512)" in facts
-    assert "identical images in two splits: 1 (train raw.png and test 00001_0_256.png)" in facts
-    tiles = "source images with tiles in two splits: 1 (train 00001_0_0.png and test 00001_0_256.png)"
-    assert any(line.startswith(tiles) for line in facts)
-    assert "augmented copies of another split's pair: 0" in facts
+    captured = capsys.readouterr()
+    facts = captured.out.splitlines()
+    assert "train: 6 pairs (1 augmented), 5 changed, 1 unchanged" in facts
+    assert "captions per pair (number of pairs): 1 (8), 2 (1), 7 (1)" in facts
+    sizes = "16 x 16 (9), 40 x 24 (1)"
+    assert f"image sizes, rows x columns (number of pairs): {sizes}" in facts
+    overlap = "in two splits: identical images: 1, source images: 1, augmented copies of a pair: 0; pairs of"
+    assert any(line.startswith(overlap) for line in facts)
+    heading, *warnings = captured.err.splitlines()
+    assert heading == f"warnings: {len(warnings)}"
+    for problem in (
+        "few pairs: train 5, val 2, test 2",
+        "pairs resized to 16 x 16: 1, which changes the aspect ratio of 1; rows x columns (pairs): 40 x 24",
+        "pairs without `changeflag`: 1, 1 of them count as unchanged, because",
+        "map colours outside the palette: 1",
+        "identical images in two splits: 1",
+        "source images with tiles in two splits: 1",
+        "captions of more than 50 words, which are not encoded: 1",
+        "captions beyond the first 5 of a pair, which are not encoded: 2: give --captions_per_image 7",
+        "sentences without words, which are dropped: 1",
+    ):
+        assert any(line.startswith(f"- {problem}") for line in warnings), problem
 
 
 @pytest.fixture
@@ -191,18 +208,62 @@ def test_masks_are_refused_without_a_class_and_painted_with_one(masked_folder, c
     assert "changed pairs whose maps are both void: 0 of 4" in facts
     assert "train: pairs with a map of the second date only (the first is void): 3" in facts
     reader = SplitReader(split_path(output, "train"))
-    assert reader.mask_class == "water"
+    assert reader.maps.mask_class == "water"
     assert colours(reader.views(0)[3:]) == {(0, 0, 0), (0, 0, 255)}
     assert colours(reader.views(0)[2:3]) == {(0, 0, 0)}
 
 
-def test_split_without_maps_is_warned_of_if_others_have_maps(second_cc_folder, capsys):
+def test_maps_in_a_folder_in_capitals_are_found(second_cc_folder, capsys):
     root = second_cc_folder()
     (root / "test" / "sem").rename(root / "test" / "SEM")
+    reader = SplitReader(split_path(prepare(root), "test"))
+    assert colours(reader.views(0)[3:]) == {(0, 0, 0), (128, 0, 0)}
+    folders = "2 (test/SEM/A for test/sem/A; test/SEM/B for test/sem/B)"
+    assert f"- folders found under another name: {folders}: " in capsys.readouterr().err
+
+
+def test_layout_is_the_first_fact(second_cc_folder, capsys):
+    prepare(second_cc_folder())
+    first = capsys.readouterr().out.splitlines()[0]
+    folders = "the folders rgb/A and rgb/B of SECOND-CC, maps in sem/A and sem/B"
+    assert first == f"layout: LEVIR-CC's JSON (SECOND-CC-AUG.json), images in {folders}"
+
+
+def test_a_share_of_the_training_pairs_becomes_the_missing_val_split(second_cc_folder, capsys):
+    entries = [entry(f"{number}.png", "train", "a house appears") for number in range(10)]
+    root = second_cc_folder(entries)
     prepare(root)
-    facts = capsys.readouterr().out
-    assert "WARNING: other pairs have maps: test/sem or images/test/label not found" in facts
-    assert facts.count("WARNING: other pairs") == 1
+    assert (
+        "splits without pairs: val, test: training needs train and val (--val_share 0.1"
+        in capsys.readouterr().err
+    )
+    output = prepare(root, "--val_share", "0.2", "--force")
+    train, val = (SplitReader(split_path(output, split)) for split in ("train", "val"))
+    assert (len(train), len(val)) == (8, 2)
+    with h5py.File(split_path(output, "val")) as file:
+        assert json.loads(file.attrs["made_with"])["val_share"] == 0.2
+
+
+def test_test_pairs_without_captions_are_left_out_with_a_warning(second_cc_folder, capsys):
+    entries = [entry("1.png", "train", "a house"), entry("2.png", "test"), entry("3.png", "test", "a barn")]
+    output = prepare(second_cc_folder(entries))
+    assert SplitReader(split_path(output, "test")).filenames == ["3.png"]
+    warnings = capsys.readouterr().err
+    expected = "test pairs without captions, which are left out: 1 (2.png): caption.py --pairs captions them"
+    assert f"- {expected}" in warnings
+
+
+def test_masks_of_whu_cdc_are_buildings(tmp_path):
+    root = tmp_path / "whu_CDC_dataset"
+    for kind, image in (("A", 50), ("B", 60), ("label", 255)):
+        pixels = np.full((16, 16), image, dtype=np.uint8)
+        pixels[:8] = 0
+        save(root / "images" / "train" / kind / "train_000001.tif", pixels)
+    item = {"filename": "train_000001.png", "filepath": "train", "sentences": [{"raw": "A house ."}]}
+    (root / "whuCCcaptions.json").write_text(json.dumps({"images": [item]}))
+    reader = SplitReader(split_path(prepare(root), "train"))
+    assert colours(reader.views(0)[3:]) == {(0, 0, 0), (128, 0, 0)}
+    assert reader.maps.mask_class == "building"
 
 
 def test_maps_of_only_the_first_date_are_refused(second_cc_folder):
@@ -215,6 +276,7 @@ def test_maps_of_only_the_first_date_are_refused(second_cc_folder):
 NOISY = """
 import resource, sys
 from pathlib import Path
+import h5py
 import imageio.v3 as iio
 import numpy as np
 from tools.create_input_files import main
@@ -237,8 +299,8 @@ def test_memory_is_bounded_with_noise_maps(second_cc_folder):
     peaks = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("peak")]
     assert len(peaks) == 2, done.stderr
     assert max(peaks) < 300_000, "kB"
-    assert "WARNING: some maps have 32 or more colours outside the palette" in done.stdout
-    assert "pairs with a map in none of the classes' colours (docs/data.md): 40 (" in done.stdout
+    assert re.search(r"map colours outside the palette: at least \d+, in some maps 32 or more", done.stderr)
+    assert "pairs with a map in none of the classes' colours: 40" in done.stderr
 
 
 def test_missing_maps_are_prepared_as_void(second_cc_folder, capsys):
@@ -253,7 +315,9 @@ def test_folder_without_train_split_can_be_evaluated(second_cc_folder, capsys):
     test = SplitReader(split_path(output, "test"))
     assert len(test.vocabulary) == 4
     assert test.references == [["a house appears"]]
-    assert "no train split" in capsys.readouterr().out
+    warnings = capsys.readouterr().err
+    assert "unknown words: test 100.0% (a 1; house 1; appears 1): give --vocabulary" in warnings
+    assert "splits without pairs: train, val: training needs train and val" in warnings
 
 
 def test_levir_mci_layout(tmp_path):
@@ -303,8 +367,10 @@ def test_authors_files_leave_out_long_pairs_with_a_remark(second_cc_folder, caps
         "TRAIN_IMAGES",
         "WORDMAP",
     ]
-    facts = capsys.readouterr().out.splitlines()
-    assert "pairs left out because all their captions have more than 4 words: 1 (val 2.png)" in facts
+    captured = capsys.readouterr()
+    facts = captured.out.splitlines()
+    left_out = "pairs left out because all their captions have more than 4 words: 1 (val 2.png): raise --max"
+    assert left_out in captured.err
     assert "vocabulary: 11 entries including the four special tokens, built from all splits" in facts
 
 
@@ -394,6 +460,11 @@ def test_results_are_in_order_and_few_are_pending():
         (["--max_length", "0"], "--max_length must be at least 1, got 0"),
         (["--min_word_freq", "-1"], "--min_word_freq must be at least 0, got -1"),
         (["--workers", "0"], "--workers must be at least 1, got 0"),
+        (["--metres_per_pixel", "0"], "--metres_per_pixel must be positive, got 0.0: give metres"),
+        (["--metres_per_pixel", "nan"], "--metres_per_pixel must be positive, got nan"),
+        (["--metres_per_pixel", "1", "--format", "released"], "--metres_per_pixel is not stored by --format"),
+        (["--val_share", "1"], "--val_share must be between 0 and 1, got 1.0"),
+        (["--val_share", "0.1", "--format", "released"], "--val_share needs --format ours"),
     ],
 )
 def test_a_number_out_of_range_is_refused(tmp_path, options, rule):
@@ -401,12 +472,199 @@ def test_a_number_out_of_range_is_refused(tmp_path, options, rule):
         main([*options, "--output_dir", str(tmp_path / "created")])
 
 
-def test_the_command_line_prints_facts_and_nothing_to_standard_error(second_cc_folder):
+def test_facts_go_to_standard_output_and_warnings_to_standard_error(second_cc_folder):
     root = second_cc_folder()
-    done = command_line("--dataset_dir", root, "--output_dir", root.parent / "created", "--image_size", 16)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "train: pairs: 3, augmented: 0, changed: 2, unchanged: 1" in done.stdout
+    words = ("--dataset_dir", root, "--output_dir", root.parent / "created", "--min_word_freq", 0)
+    done = command_line(*words, "--image_size", 16)
+    assert done.returncode == 0
+    assert "train: 3 pairs (0 augmented), 2 changed, 1 unchanged" in done.stdout
     assert "train.hdf5: " in done.stdout
+    assert "few pairs" not in done.stdout
+    heading, *warnings = done.stderr.splitlines()
+    assert heading == f"warnings: {len(warnings)}"
+    assert all(line.startswith("- ") and ": " in line for line in warnings)
+
+
+def test_strict_turns_warnings_into_an_error_and_writes_nothing(second_cc_folder):
+    root = second_cc_folder()
+    words = ["--dataset_dir", root, "--output_dir", root.parent / "created", "--min_word_freq", 0, "--strict"]
+    done = command_line(*words)
+    assert done.returncode == 2
+    *warnings, error = done.stderr.splitlines()
+    number = len(warnings) - 1
+    assert warnings[0] == f"warnings: {number}"
+    assert error.endswith(
+        f"--strict refuses data with warnings, got {number}: follow them or leave out --strict"
+    )
+    assert "wrote" not in done.stdout
+    assert not (root.parent / "created").exists()
+
+
+def faultless_entries() -> list[dict]:
+    """Entries of a data set without warnings."""
+    entries = []
+    for split, count in (("train", 100), ("val", 20), ("test", 20)):
+        for number in range(count):
+            changed = number % 2
+            captions = ["a house appears"] if changed else ["nothing has changed"]
+            entries.append(entry(f"{split}_{number:03d}.png", split, *captions, changeflag=changed))
+    return entries
+
+
+def test_data_without_warnings_print_none_and_pass_strict(second_cc_folder, capsys):
+    output = prepare(second_cc_folder(faultless_entries()), "--strict")
+    assert capsys.readouterr().err == ""
+    assert sorted(path.name for path in output.iterdir()) == FILES
+
+
+def test_unusable_vocabulary_is_an_error_that_names_a_value_that_works(second_cc_folder):
+    root = second_cc_folder()
+    options = ("--dataset_dir", root, "--output_dir", root.parent / "created", "--image_size", 16)
+    done = command_line(*options)
+    assert done.returncode == 2
+    rule = r"at most 20% of the training words may be unknown, --min_word_freq 5 leaves \d+\.\d%: "
+    remedy = re.search(rule + r"give --min_word_freq (\d), which leaves (\d+\.\d)%\n", done.stderr)
+    assert remedy, done.stderr
+    assert not (root.parent / "created").exists()
+    again = command_line(*options, "--min_word_freq", remedy[1])
+    assert again.returncode == 0
+    assert re.search(rf"^train: .*\({remedy[2]}\d%\)$", again.stdout, re.M)
+
+
+def test_vocabulary_file_replaces_the_words_of_the_captions(second_cc_folder, capsys):
+    root = second_cc_folder()
+    first = prepare(root)
+    words = json.loads((first / "vocabulary.json").read_text())
+    new = second_cc_folder(
+        [entry(f"{split}.png", split, "a bridge appears") for split in ("train", "val", "test")], name="new"
+    )
+    capsys.readouterr()
+    output = prepare(new, "--vocabulary", str(first / "vocabulary.json"), "--force")
+    captured = capsys.readouterr()
+    train = SplitReader(split_path(output, "train"))
+    assert list(train.vocabulary.words) == words
+    assert spoken(train, 0) == ["a <unk> appears"] * 5
+    assert f"vocabulary: {len(words)} entries including the four special tokens, built from " in captured.out
+    assert "train: words: 3, unknown: 1 (33.33%)" in captured.out
+    assert (
+        "- unknown words: train 33.3%, val 33.3%, test 33.3% (bridge 3): leave out --vocabulary and"
+        in captured.err
+    )
+
+
+def test_vocabulary_of_an_authors_word_map_is_read(second_cc_folder, tmp_path):
+    vocabulary = Vocabulary.build([["a", "house"]], 0)
+    (tmp_path / "WORDMAP_x.json").write_text(json.dumps(vocabulary.to_word_map()))
+    output = prepare(second_cc_folder(), "--vocabulary", str(tmp_path / "WORDMAP_x.json"))
+    assert SplitReader(split_path(output, "train")).vocabulary.words == vocabulary.words
+
+
+def test_vocabulary_of_a_checkpoint_is_read(second_cc_folder, tiny_run):
+    stored = load_checkpoint(tiny_run / "best.pt")["vocabulary"]
+    output = prepare(second_cc_folder(), "--vocabulary", str(tiny_run / "best.pt"))
+    assert list(SplitReader(split_path(output, "train")).vocabulary.words) == stored
+
+
+@pytest.mark.parametrize(
+    ("content", "rule"),
+    [
+        (None, r"--vocabulary .*words.json is not a file: give a best.pt or a vocabulary.json"),
+        ("[1]", r"words.json must hold a list of words"),
+        ('{"a": 7}', r"words.json must hold a word map"),
+        ('["<pad>", "maison", "<unk>", "<start>", "<end>"]', "has no word of these captions: leave it out"),
+    ],
+)
+def test_a_vocabulary_that_cannot_be_used_is_refused(second_cc_folder, tmp_path, content, rule):
+    if content:
+        (tmp_path / "words.json").write_text(content)
+    with pytest.raises((ValueError, FileNotFoundError), match=rule):
+        prepare(second_cc_folder(), "--vocabulary", str(tmp_path / "words.json"))
+
+
+def test_vocabulary_of_a_change_detector_is_refused(second_cc_folder, demo_input, tmp_path):
+    save_tiny_detector(tmp_path / "detector.pt", demo_input)
+    with pytest.raises(
+        ValueError, match="this checkpoint is of a change detector: give the best.pt of a capt"
+    ):
+        prepare(second_cc_folder(), "--vocabulary", str(tmp_path / "detector.pt"))
+
+
+def test_tiles_hold_the_pixels_of_the_files_and_the_captions_of_their_pair(second_cc_folder, capsys):
+    root = second_cc_folder(size=40)
+    output = prepare(root, "--tile")
+    captured = capsys.readouterr()
+    train = SplitReader(split_path(output, "train"))
+    starts = [0, 16, 24]  # the last tile ends at the border
+    names = [f"00001_{row}_{column}.png" for row in starts for column in starts]
+    assert train.filenames[:9] == names
+    assert set(train.sources[:9]) == {"00001"}
+    for index in (0, 5, 8):
+        row, column = starts[index // 3], starts[index % 3]
+        for view, folder in enumerate(("rgb/A", "rgb/B")):
+            image = iio.imread(root / "train" / folder / "00001.png")
+            tile = image[row : row + 16, column : column + 16].transpose(2, 0, 1)
+            assert (train.views(index)[view] == tile).all()
+    assert train.references[:9] == [train.references[0]] * 9
+    houses = [train.views(index)[3].any() for index in range(9)]  # at rows and columns 10 to 19
+    assert houses == [True, True, False] * 2 + [False] * 3
+    assert train.changed[:9].tolist() == houses
+    assert not train.changed[9:18].any(), "an unchanged pair"
+    assert "- pairs cut into tiles: 6, into 54: each tile has all captions of its pair" in captured.err
+    assert (
+        "tiles that count as unchanged because both maps are void, in changed pairs: 20 (0000" in captured.err
+    )
+    assert "resized" not in captured.err
+
+
+def test_tiles_of_pairs_without_maps_keep_the_change_flag(second_cc_folder, capsys):
+    output = prepare(second_cc_folder(size=32, with_maps=False), "--tile")
+    assert SplitReader(split_path(output, "train")).changed.tolist() == [True] * 4 + [False] * 4 + [True] * 4
+    warnings = capsys.readouterr().err
+    assert "tiles of changed pairs without maps, which all count as changed: 16 (00001_0_0.png; " in warnings
+
+
+def test_pairs_smaller_than_a_tile_are_resized_with_a_warning(second_cc_folder, capsys):
+    output = prepare(second_cc_folder(size=12), "--tile")
+    assert SplitReader(split_path(output, "train")).filenames == ["00001.png", "00002.png", "00003.png"]
+    warnings = capsys.readouterr().err
+    assert "pairs resized to 16 x 16: 6; rows x columns (pairs): 12 x 12 (6): they are smaller" in warnings
+    assert "tiles" not in warnings
+
+
+def test_tile_with_the_name_of_another_pair_is_refused(second_cc_folder):
+    root = second_cc_folder(
+        [entry("1.png", "train", "a house"), entry("1_0_16.png", "train", "a house")], size=32
+    )
+    save_small = {date: iio.imread(root / "train/rgb" / date / "1_0_16.png")[:16, :16] for date in "AB"}
+    for date, image in save_small.items():
+        for kind in ("rgb", "sem"):
+            save(root / "train" / kind / date / "1_0_16.png", image)
+    with pytest.raises(
+        ValueError, match=r"--tile would give 2 pairs of train the name 1_0_16.png: rename the"
+    ):
+        prepare(root, "--tile")
+
+
+def test_words_and_no_change_sentences_are_those_of_whole_pairs(second_cc_folder):
+    entries = [entry(f"{number}.png", "train", "a house is built") for number in range(8)]
+    entries += [entry("barn.png", "train", "a barn is built")]
+    entries += [entry(f"same{number}.png", "train", "a house stays", changeflag=0) for number in range(8)]
+    output = prepare(second_cc_folder(entries, size=32), "--min_word_freq", "1", "--tile")
+    train = SplitReader(split_path(output, "train"))
+    assert "barn" not in train.vocabulary, "it occurs in one pair, though in four tiles"
+    assert train.no_change == ("a house stays",), "not the captions of tiles that count as unchanged"
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "expected"), [(16, [], 0.5), (64, [], 2.0), (64, ["--tile"], 0.5)]
+)
+def test_ground_resolution_of_the_stored_images_is_recorded(second_cc_folder, size, options, expected):
+    output = prepare(second_cc_folder(size=size), "--metres_per_pixel", "0.5", *options)
+    assert SplitReader(split_path(output, "test")).metres_per_pixel == expected
+
+
+def test_unknown_ground_resolution_is_none(second_cc_folder):
+    assert SplitReader(split_path(prepare(second_cc_folder()), "test")).metres_per_pixel is None
 
 
 @pytest.mark.parametrize(
@@ -426,7 +684,7 @@ def test_bad_input_ends_in_one_line_and_exit_code_2(second_cc_folder, harm, rule
     root = second_cc_folder()
     harm(root)
     output = root.parent / "created"
-    done = command_line("--dataset_dir", root, "--output_dir", output, "--workers", 2)
+    done = command_line("--dataset_dir", root, "--output_dir", output, "--workers", 2, "--min_word_freq", 0)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("create_input_files.py: error: ")
@@ -470,10 +728,12 @@ def test_real_pairs(real_pairs, tmp_path, capsys):
     output = tmp_path / "created"
     main(["--dataset_dir", str(real_pairs), "--output_dir", str(output)])
     facts = capsys.readouterr().out
-    assert "train: pairs: 470, augmented: 0, changed: 311, unchanged: 159" in facts
+    assert "train: 470 pairs (0 augmented), 311 changed, 159 unchanged" in facts
     assert "captions per pair (number of pairs): 5 (555)" in facts
-    assert "map colours outside the palette: 0" in facts
-    assert "source images with tiles in two splits: 0; pairs of unknown source: 555" in facts
+    assert (
+        "identical images: 0, source images: 0, augmented copies of a pair: 0; pairs of unknown source: 555"
+        in facts
+    )
     entries = json.loads((real_pairs / "SECOND-CC-AUG.json").read_text())["images"]
     for split in ("train", "val", "test"):
         reader, mine = (

@@ -15,7 +15,7 @@ import caption
 import eval as evaluation
 from configs import Config
 from data.dataset import ChangeCaptions
-from data.palette import map_classes
+from data.palette import SECOND
 from data.settings import DataConfig
 from data.splits import open_reader
 from tests.helpers.tiny import save_tiny_detector
@@ -147,7 +147,7 @@ def test_scores_are_printed_with_the_floor(detector, data, tmp_path, capsys):
     confusion = np.array(scores["confusion"])
     assert confusion.sum() == 9 * 2 * 32 * 32
     maps = [sample["views"][2:].numpy() for split in ("val", "test") for sample in samples(data, split)]
-    truth = np.bincount(map_classes(np.stack(maps)).flatten(), minlength=7)
+    truth = np.bincount(SECOND.map_classes(np.stack(maps)).flatten(), minlength=7)
     np.testing.assert_array_equal(confusion.sum(0), truth)
     assert scores["floor"]["sek"] == 0 < scores["floor"]["oa"]
     with pytest.raises(ValueError, match="--shuffle_images is a control of captions"):

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from data.palette import Palette
 from tools.report.drawing import curve_svg, draw_attention, draw_pair, draw_robustness, overlay
 
 VIEWS = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
@@ -24,6 +25,16 @@ def words_with_attention(count: int) -> tuple[list[str], np.ndarray, np.ndarray,
 def test_a_pair_and_its_caption(tmp_path: Path):
     draw_pair(tmp_path / "new" / "pair.png", VIEWS, "a house is built")
     assert iio.imread(tmp_path / "new" / "pair.png").std() > 10
+
+
+def test_a_legend_names_the_classes_in_the_maps(tmp_path: Path):
+    palette = Palette(("flooded field", "dry field"), ((10, 20, 200), (200, 30, 200)))
+    views = np.zeros((4, 3, 32, 32), dtype=np.uint8)
+    views[3, :, 8:20, 8:20] = np.array(palette.colours[1]).reshape(3, 1, 1)
+    draw_pair(tmp_path / "pair.svg", views, "a field is flooded", palette)
+    content = (tmp_path / "pair.svg").read_text(encoding="utf-8")
+    assert "<!-- dry field -->" in content
+    assert "flooded field" not in content
 
 
 def test_each_word_has_a_column_and_long_captions_wrap(tmp_path: Path):

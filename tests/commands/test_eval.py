@@ -153,7 +153,7 @@ def test_refusals(tiny_run, demo_input, tmp_path):
     with pytest.raises(ValueError, match="split.*test2"):
         evaluate(tiny_run, "--split", "test2")
     argv = ["--dataset_dir", str(demo_input.parent / "dataset"), "--output_dir", str(tmp_path / "larger")]
-    create_input_files.main([*argv, "--image_size", "48", "--workers", "1"])
+    create_input_files.main([*argv, "--image_size", "48", "--min_word_freq", "1", "--workers", "1"])
     with pytest.raises(ValueError, match=r"images of \(48, 48\).*trained on \(32, 32\).*--image_size 32"):
         evaluate(tiny_run, "--data.dir", str(tmp_path / "larger"))
 
@@ -220,3 +220,9 @@ def test_missing_split_is_reported_before_captioning(tiny_run, demo_input, tmp_p
     (tmp_path / "data" / "val.hdf5").unlink()
     with pytest.raises(FileNotFoundError, match="val.hdf5 not found"):
         evaluate(tiny_run, "--data.dir", data, "--split", "test", "val", "--output", str(tmp_path / "out"))
+
+
+def test_a_split_without_captions_is_answered_with_the_command_that_captions_it(tiny_run, demo_input):
+    dataset = demo_input.parent / "dataset"
+    with pytest.raises(FileNotFoundError, match=f"python caption.py {dataset}/test/rgb/A .* --checkpoint "):
+        evaluate(tiny_run, "--data.dir", str(dataset))

@@ -21,8 +21,9 @@ import eval as evaluation
 from configs.command_line import load
 from data import hdf5
 from data.hdf5 import SplitReader
-from data.images import read_views, stack_views
-from data.sources import Pair, read_pairs
+from data.images import stack_views
+from data.maps.files import read_views
+from data.sources import Pair, read_dataset
 from data.splits import open_split
 from tests.helpers.browser import Browser, find_browser
 from tools import make_report
@@ -309,7 +310,7 @@ def test_mistakes_are_named(tiny_run, evaluated, report, tmp_path):
 
 @pytest.mark.real
 def test_a_report_of_1227_pairs_stays_under_60_megabytes(real_pairs):
-    pairs = read_pairs(real_pairs)[::20]
+    pairs = read_dataset(real_pairs).pairs[::20]
     sizes = []
     for pair in pairs:
         views = stack_views(read_views(pair.views, pair.label), (256, 256))

@@ -26,7 +26,7 @@ from tests.helpers.tiny import (
     tiny_model,
     tiny_settings,
 )
-from tools import detect_maps
+from tools import create_input_files, detect_maps
 from tools.engine.captioning_task import CaptionLoss
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
 from tools.engine.distributed import Processes
@@ -92,6 +92,26 @@ def test_one_cycle_ends_low_and_fixes_the_number_of_epochs(demo_input, tmp_path)
         run(demo_input, tmp_path / "run", "--resume", **longer)
     best = tmp_path / "run" / "best.pt"
     run(demo_input, tmp_path / "longer", **{**longer, "train.start_from": best, "train.epochs": 1})
+
+
+@pytest.mark.slow
+def test_training_on_other_words_starts_from_the_weights_of_common_words(
+    tiny_run, second_cc_folder, tmp_path, capsys
+):
+    argv = ["--dataset_dir", str(second_cc_folder()), "--output_dir", str(tmp_path / "input")]
+    create_input_files.main([*argv, "--min_word_freq", "0", "--image_size", "32", "--workers", "1"])
+    changes = {"train.start_from": tiny_run / "best.pt", "train.epochs": 1, "train.learning_rate": 1e-12}
+    run(tmp_path / "input", tmp_path / "run", **changes)  # its steps are too small to be seen
+    given, trained = (load_checkpoint(path) for path in (tiny_run / "best.pt", tmp_path / "run" / "last.pt"))
+    old, new = given["vocabulary"], trained["vocabulary"]
+    common = [word for word in new if word in old]
+    assert 4 < len(common) < len(new)
+    for name in ("decoder.embedding.weight", "decoder.output.weight", "decoder.output.bias"):
+        kept = given["model"][name][[old.index(word) for word in common]]
+        rows = trained["model"][name][[new.index(word) for word in common]]
+        torch.testing.assert_close(rows, kept, rtol=0, atol=1e-7)
+    counts = f"words with the weights of the checkpoint: {len(common) - 4} of {len(new) - 4}, new words"
+    assert counts in capsys.readouterr().err
 
 
 def test_resume_without_config_uses_the_settings_of_the_run_folder(tiny_run, tmp_path):

@@ -222,7 +222,10 @@ def test_splits_may_have_other_names_or_be_missing(authors_files):
         path.unlink()
     assert len(open_split("val", DataConfig(dir=str(authors_files)))[0]) == 2
     assert len(open_split("train", DataConfig(dir=str(authors_files)))[0]) == 3
-    with pytest.raises(FileNotFoundError, match=r"TEST_IMAGES_\*\.hdf5 not found"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"TEST_IMAGES_\*\.hdf5 not found: the data set has no test pairs, only train and val",
+    ):
         open_split("test", DataConfig(dir=str(authors_files)))
 
 

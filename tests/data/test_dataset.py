@@ -244,7 +244,7 @@ def foreign_colours(folder, path):
     dataset = folder.parent / "SECOND_CC_dataset"
     image = dataset / "train" / "sem" / "A" / "1.png"
     pixels = iio.imread(image)
-    pixels[3, 5] = (1, 2, 3)
+    pixels[3, 5] = (200, 30, 200)
     save(image, pixels)
     argv = ["--dataset_dir", str(dataset), "--output_dir", str(path), "--image_size", "16"]
     create_input_files.main([*argv, "--min_word_freq", "0", "--workers", "1"])
@@ -266,7 +266,7 @@ def test_maps_are_sent_packed_and_unknown_colours_are_kept(folder, tmp_path, wor
         np.testing.assert_array_equal(expected[5], reader.views(1))
         assert torch.equal(batch["plain"], plain_colours(expected))
         assert samples.all_packed == (names == {"images", "maps"})
-    assert expected[5, 2, :, 3, 5].tolist() == [1, 2, 3]
+    assert expected[5, 2, :, 3, 5].tolist() == [200, 30, 200]
 
 
 def test_augmentation_of_packed_maps_is_that_of_colours(folder):

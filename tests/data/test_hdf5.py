@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from data.hdf5 import SplitReader, split_path, vocabulary_path, write_split
+from data.maps.settings import MapSettings
+from data.palette import SECOND, Palette
 from data.sources import NO_CHANGE_SENTENCES, Pair
 from data.vocabulary import Vocabulary
 
@@ -101,11 +103,36 @@ def test_sources_are_given_or_derived_from_the_names(tmp_path):
 def test_file_stores_its_settings(train):
     with h5py.File(train) as file:
         assert file.attrs["format"] == "mmodalcc 2"
-        assert json.loads(file.attrs["made_with"]) == {"max_length": 7}
+        read_maps = {"mask_class": None, "map_indices": False, "mask_unchanged": False}
+        assert json.loads(file.attrs["made_with"]) == {"max_length": 7, **read_maps}
+        assert Palette.from_json(file.attrs["palette"]) == SECOND
         assert file["rgb"].chunks == file["sem"].chunks == (1, 2, 3, 6, 5)
         assert file["maps"].chunks == (1, 6, 5)
         assert [file[name].compression for name in ("rgb", "sem", "maps")] == [None, "gzip", "gzip"]
         assert file["tokens"].dtype == np.int32
+
+
+def test_palette_is_stored_and_part_of_the_fingerprint(train, tmp_path):
+    readers = []
+    for names in (("a", "b"), ("a", "c")):
+        maps = MapSettings(Palette(names, ((1, 2, 3), (3, 2, 1))), "a", mask_unchanged=True)
+        readers.append(SplitReader(write(tmp_path / names[1], maps=maps)))
+        assert readers[-1].maps == maps
+    prints = [reader.fingerprint for reader in (*readers, SplitReader(train))]
+    assert len(set(prints)) == 3
+    with h5py.File(train, "r+") as file:
+        del file.attrs["palette"]  # a file of an earlier version
+        file.attrs["made_with"] = json.dumps({"mask_class": "water"})
+    assert SplitReader(train).maps == MapSettings(mask_class="water")
+
+
+def test_invalid_stored_palette_is_refused(train):
+    with h5py.File(train, "r+") as file:
+        file.attrs["palette"] = "{}"
+    with pytest.raises(
+        ValueError, match=r"train.hdf5: its palette is not valid .*: run tools/create_input_files"
+    ):
+        SplitReader(train)
 
 
 def test_maps_in_the_palette_are_stored_in_one_byte_per_pixel(tmp_path):
@@ -179,6 +206,21 @@ def test_missing_file_names_the_remedy(tmp_path):
         FileNotFoundError, match=r"test\.hdf5 not found: run tools/create_input_files\.py first"
     ):
         SplitReader(split_path(tmp_path, "test"))
+
+
+@pytest.mark.parametrize(
+    ("split", "remedy"),
+    [
+        ("val", "give some pairs the split val, or prepare the data set with --val_share 0.1 --force"),
+        ("test", "give some pairs the split test, or evaluate with eval.py --split train"),
+    ],
+)
+def test_a_split_that_the_data_set_lacks_is_named(train, split, remedy):
+    with pytest.raises(FileNotFoundError) as error:
+        SplitReader(split_path(train.parent, split))
+    assert str(error.value).endswith(
+        f"{split}.hdf5 not found: the data set has no {split} pairs, only train: {remedy}"
+    )
 
 
 def test_missing_vocabulary_names_the_remedy(train):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from data.images import read_label, read_map, read_rgb, read_views, stack_views
+from data.images import read_rgb, size_of, stack_views
 
 COLOURS = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
 GREY = COLOURS[..., 0]
@@ -50,12 +50,6 @@ def test_alpha_is_dropped(tmp_path, alpha):
     image = Image.fromarray(COLOURS)
     image.putalpha(alpha)
     assert (read_rgb(stored(tmp_path / "a.png", image)) == COLOURS).all()
-
-
-def test_a_map_in_the_palette_is_read_as_its_colours(tmp_path):
-    image = Image.fromarray(np.array([[2, 0, 1]], dtype=np.uint8), mode="P")
-    image.putpalette([255, 255, 255, 0, 128, 0, 128, 0, 0])
-    assert read_map(stored(tmp_path / "a.png", image)).tolist() == [[[128, 0, 0], [0, 0, 0], [0, 128, 0]]]
 
 
 def test_16_bit_greyscale_is_refused(tmp_path):
@@ -101,6 +95,24 @@ def tiff(bands: int, bits: int, photometric: int) -> bytes:
     return header + entries + bytes(4) + struct.pack(f"<{bands}H", *[bits] * bands) + samples
 
 
+def big_tiff(bands: int) -> bytes:
+    """The header of a BigTIFF file of 8-bit bands without a colour interpretation, followed by no pixels."""
+    tags = [(256, 7), (257, 9), (258, 8), (259, 1), (262, 1), (277, bands)]
+    entries = b"".join(struct.pack("<HHQQ", tag, 3, 1, value) for tag, value in tags)
+    return b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, len(tags)) + entries + bytes(8)
+
+
+def premultiplied(path: Path, alpha: int) -> Path:
+    """A TIFF file of red, green, blue and a fourth band that is marked as premultiplied alpha."""
+    image = Image.fromarray(COLOURS)
+    image.putalpha(alpha)
+    content = stored(path, image).read_bytes()
+    mark = struct.pack("<HHI", 338, 3, 1)
+    assert content.count(mark) == 1
+    path.write_bytes(content.replace(mark + b"\2", mark + b"\1"))
+    return path
+
+
 def jpeg_2000_of_16_bits() -> bytes:
     """A JPEG 2000 file of 8 bits whose header says 16."""
     file = io.BytesIO()
@@ -141,16 +153,42 @@ def test_8_bit_files_of_the_same_formats_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        (tiff(4, 8, photometric=1), "is a TIFF file of 4 bands of 8 bits, not RGB: write its red, green"),
+        (tiff(4, 8, photometric=1), "is a TIFF file of 4 bands of 8 bits without a mark of red, green and b"),
+        (tiff(13, 16, photometric=1), "is a TIFF file of 13 bands of 16 bits .* -ot Byte -scale -co PHOTO"),
+        (tiff(8, 8, photometric=2), "is a TIFF file of 8 bands of 8 bits in an arrangement that cannot be"),
+        (
+            big_tiff(4),
+            "is a TIFF file of 4 bands of 8 bits without a mark .*: write its red, .* gdal_translate",
+        ),
+        (b"II+\0\1", "is a damaged TIFF file: replace it"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:12\n", "is text, not an image"),
         (b"<!DOCTYPE html>\r\n<html>", "is text, not an image"),
     ],
-    ids=["bands", "Git LFS", "HTML"],
+    ids=["bands", "bands of 16 bits", "many bands", "BigTIFF", "damaged BigTIFF", "Git LFS", "HTML"],
 )
 def test_unsupported_file_is_not_called_damaged(tmp_path, content, rule):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ValueError, match=rf"a\.png {rule}"):
         read_rgb(tmp_path / "a.png")
+
+
+def test_first_three_bands_of_a_tiff_marked_as_rgb_are_read(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(4, 8, photometric=2))
+    assert (read_rgb(tmp_path / "a.tif") == np.resize(COLOURS, (9, 7, 4))[..., :3]).all()
+
+
+def test_premultiplied_alpha_that_would_change_the_colours_is_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"a\.tif marks its last band as premultiplied alpha.*gdal_translate"
+    ):
+        read_rgb(premultiplied(tmp_path / "a.tif", alpha=100))
+    assert (read_rgb(premultiplied(tmp_path / "b.tif", alpha=255)) == COLOURS).all()
+
+
+def test_size_of_a_file_is_read_from_its_header(tmp_path):
+    assert size_of(stored(tmp_path / "a.png", Image.fromarray(COLOURS))) == (9, 7)
+    (tmp_path / "b.png").write_text("text")
+    assert size_of(tmp_path / "b.png") is None
 
 
 def test_a_folder_is_not_called_damaged(tmp_path):
@@ -205,63 +243,6 @@ def test_truncated_image_is_refused(tmp_path, ending):
         ) as error:
             read_rgb(path)
         assert "pillow" not in str(error.value)
-
-
-def test_a_label_is_painted_in_the_palette(tmp_path):
-    path = stored(tmp_path / "a.png", Image.fromarray(np.array([[0, 128, 255]], dtype=np.uint8)))
-    assert read_label(path).tolist() == [[[0, 0, 0], [128, 128, 128], [128, 0, 0]]]
-
-
-def test_a_label_with_other_values_or_colours_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"a\.png: a label must hold only 0"):
-        read_label(stored(tmp_path / "a.png", Image.fromarray(np.array([[0, 7]], dtype=np.uint8))))
-    with pytest.raises(ValueError, match=r"a\.png: a label must be greyscale"):
-        read_label(stored(tmp_path / "a.png", Image.fromarray(COLOURS)))
-
-
-def test_mask_is_refused_at_the_first_date(tmp_path):
-    image = stored(tmp_path / "image.png", Image.fromarray(COLOURS))
-    white = stored(tmp_path / "white.png", Image.fromarray(np.full((9, 7), 255, np.uint8)))
-    mask = stored(tmp_path / "mask.png", Image.fromarray(np.uint8(GREY > 128) * 255))
-    bits = stored(tmp_path / "bits.png", Image.fromarray(GREY > 128))
-    with pytest.raises(ValueError, match=r"mask\.png is a mask of 0 and 255, .*--mask_class"):
-        read_views((image, image, None, mask))
-    for path in (mask, bits):
-        views = read_views((image, image, white, path), mask_class="tree")
-        assert not views[2].any()
-        assert (views[3][..., 1] == np.uint8(GREY > 128) * 255).all()
-        assert not views[3][..., [0, 2]].any()
-    with pytest.raises(
-        ValueError, match=r"mask\.png is a mask, but only the second date may have masks: leave"
-    ):
-        read_views((image, image, mask, mask), mask_class="tree")
-
-
-def test_label_that_is_a_mask_is_painted_as_the_given_class(tmp_path):
-    path = stored(tmp_path / "a.png", Image.fromarray(np.array([[0, 255]], dtype=np.uint8)))
-    assert read_label(path).tolist() == [[[0, 0, 0], [128, 0, 0]]], "LEVIR-MCI's building"
-    assert read_label(path, "water").tolist() == [[[0, 0, 0], [0, 0, 255]]]
-    whu = stored(tmp_path / "b.png", Image.fromarray(np.array([[0, 1]], dtype=np.uint8)))
-    assert read_label(whu, "building").tolist() == [[[0, 0, 0], [128, 0, 0]]]
-    levir = stored(tmp_path / "c.png", Image.fromarray(np.array([[0, 128, 255]], dtype=np.uint8)))
-    assert read_label(levir, "water").tolist() == read_label(levir).tolist()
-
-
-def test_missing_maps_are_void(tmp_path):
-    path = stored(tmp_path / "a.png", Image.fromarray(COLOURS))
-    views = read_views((path, path, None, None))
-    assert (views[0] == COLOURS).all()
-    assert not views[2].any()
-    assert not views[3].any()
-
-
-def test_images_of_one_pair_must_have_one_size(tmp_path):
-    large = stored(tmp_path / "large.png", Image.fromarray(COLOURS))
-    small = stored(tmp_path / "small.png", Image.fromarray(COLOURS[:4]))
-    with pytest.raises(ValueError, match=r"large\.png: .* one size .*, got 9 x 7, 9 x 7, 4 x 7, 9 x 7"):
-        read_views((large, large, small, None))
-    with pytest.raises(ValueError, match="one size"):
-        read_views((small, large, None, None))
 
 
 @pytest.mark.parametrize("size", [(5, 4), (9, 7), (20, 31)])

@@ -9,12 +9,12 @@ import pytest
 from data.authors_files import read_word_map
 from data.json_file import read_csv, read_json, read_json_lines
 from data.pair_table import read_pairs_file
-from data.sources import read_entries
+from data.sources import read_dataset
 from data.vocabulary import Vocabulary
 from tools.scoring.results import read_scores
 
 DEEP = "[" * 100_000 + "]" * 100_000
-READERS = (read_pairs_file, read_word_map, read_entries, Vocabulary.load, read_scores)
+READERS = (read_pairs_file, read_word_map, read_dataset, Vocabulary.load, read_scores)
 
 
 def write_file(path: Path, content: str | bytes) -> Path:
@@ -29,10 +29,10 @@ def refusal(read: Callable, *arguments: object) -> str:
     return str(caught.value)
 
 
-def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path):
+def test_json_is_read_in_every_unicode_encoding(tmp_path):
     content = {"words": ["maison", "\u00e9glise"]}
     text = json.dumps(content, ensure_ascii=False)
-    for encoding in ("utf-8", "utf-8-sig"):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"):
         assert read_json(write_file(tmp_path / "a.json", text.encode(encoding)), "repair it") == content
 
 
@@ -42,13 +42,13 @@ def test_json_is_read_with_and_without_a_byte_order_mark(tmp_path):
         ("{", "is not JSON (Expecting property name"),
         (DEEP, "is not JSON that can be read (nested too deeply)"),
         ('{"a":' * 100_000 + "1" + "}" * 100_000, "is not JSON that can be read (nested too deeply)"),
-        ("\u00e9".encode("latin-1"), "must be text in UTF-8 (unexpected end of data at byte 0)"),
-        (json.dumps([1]).encode("utf-16"), "must be text in UTF-8 (invalid start byte at byte 0)"),
+        ("\u00e9".encode("latin-1"), "must be text in UTF-8 or UTF-16 (unexpected end of data at byte 0)"),
+        (b"\xff\xfe[", "must be text in UTF-8 or UTF-16 (truncated data at byte 2)"),
         (f"[{'1' * 10_000}]", "is not JSON (Exceeds the limit"),
         ("x" * 10_000_000, "is not JSON (Expecting value"),
         ("", "is not JSON (Expecting value"),
     ],
-    ids=["cut", "deep list", "deep object", "Latin-1", "UTF-16", "long number", "long line", "empty"],
+    ids=["cut", "deep list", "deep object", "Latin-1", "half of UTF-16", "long number", "long line", "empty"],
 )
 def test_a_file_that_is_not_json_ends_in_one_line(tmp_path, content, rule):
     path = write_file(tmp_path / "a.json", content)
@@ -90,7 +90,7 @@ def test_unfinished_last_line_is_dropped(tmp_path):
     ("content", "rule"),
     [
         ("img_A,img_B\n" + "x" * 200_000 + ",b.png\n", "is not a CSV table (field larger than"),
-        (b"img_A,img_B\n\xff,b.png\n", "must be text in UTF-8"),
+        (b"img_A,img_B\n\xff,b.png\n", "must be text in UTF-8 or UTF-16"),
         ("[" * 200_000, "is not a CSV table"),
     ],
     ids=["field", "encoding", "header"],
@@ -104,5 +104,7 @@ def test_a_table_that_cannot_be_read_ends_in_one_line(tmp_path, content, rule):
 
 
 def test_a_table_is_read_by_column(tmp_path):
-    path = write_file(tmp_path / "a.csv", '\ufeffa,b\n1,"two\nlines"\n')
-    assert read_csv(path, "repair it") == [{"a": "1", "b": "two\nlines"}]
+    text = '\ufeffa,b\n1,"two\nlines"\n'
+    for encoding in ("utf-8", "utf-16-le"):
+        path = write_file(tmp_path / "a.csv", text.encode(encoding))
+        assert read_csv(path, "repair it") == [{"a": "1", "b": "two\nlines"}]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.dataset_facts import describe_no_change
+from data.dataset_warnings import warn_of_flags
 from data.no_change import count_no_change, no_change_of, sentences_in_use
 from data.sources import NO_CHANGE_SENTENCES, Pair, parse_pairs
 from tests.conftest import entry
@@ -109,22 +110,30 @@ def test_without_unchanged_or_without_changed_pairs():
 def test_missing_changeflags_are_warned_of():
     unflagged = pairs((2, (SAME,), None), (1, (HOUSE,), None))
     assert no_change_of(unflagged) == NO_CHANGE_SENTENCES
-    warning, none_unchanged = list(describe_no_change([*unflagged, *pairs((1, (HOUSE,), True))]))[1:]
-    assert warning.startswith("WARNING: pairs without `changeflag`: 3, ")
-    assert "give each entry of the JSON a `changeflag`" in warning
-    assert "they all count as changed" in none_unchanged
+    (warning,) = warn_of_flags([*unflagged, *pairs((1, (HOUSE,), True))])
+    assert warning.problem.startswith("pairs without `changeflag`: 3, they all count as changed, because")
+    assert warning.remedy.startswith("give each entry of the JSON a `changeflag`")
     mixed = no_change_of([*pairs((2, (SAME,), False)), *unflagged])
     assert mixed == (SAME, *NO_CHANGE_SENTENCES)
 
 
 def test_split_with_other_sentences_is_warned_of():
     groups = [*pairs((3, (SAME,), False), (3, (HOUSE,), True)), *pairs((2, (ALIKE,), False), split="test")]
-    assert list(describe_no_change(groups))[1:] == [
-        "WARNING: test: unchanged pairs without any of these sentences among their captions: 2 of 2, "
-        "see data.no_change"
-    ]
+    (warning,) = warn_of_flags(groups)
+    assert warning.problem == (
+        "test: unchanged pairs without any no-change sentence among their captions: 2 of 2"
+    )
+    assert "data.no_change" in warning.remedy
     same = pairs((2, (ALIKE, SAME), False), split="test")
-    assert len(list(describe_no_change([*groups[:6], *same]))) == 1
+    assert list(warn_of_flags([*groups[:6], *same])) == []
+
+
+def test_changed_pairs_with_no_change_captions_are_warned_of():
+    groups = pairs((8, (SAME,), False), (3, (HOUSE,), True), (1, (SAME, SAME, HOUSE), True))
+    (warning,) = warn_of_flags(groups)
+    assert warning.problem == "changed pairs whose captions say that nothing has changed: 1"
+    assert len(warning.examples) == 1
+    assert "`changeflag`" in warning.remedy
 
 
 def test_counts_are_printed_and_long_lists_cut():

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from data.packed_maps import PALETTE, PackedViews, pack_maps
-from data.palette import CLASSES, VOID
+from data.palette import SECOND, VOID, WHITE
 from data.views import plain_colours, plain_dates, unpack_maps
 
 
@@ -16,7 +16,7 @@ def random_maps(pairs: int, height: int = 5, width: int = 7) -> np.ndarray:
 
 def test_the_palette_has_every_colour_of_prepared_maps():
     colours = {tuple(colour) for colour in PALETTE[:14].tolist()}
-    assert colours == {VOID, *(colour for row in CLASSES for colour in row[1:])}
+    assert colours == {VOID, WHITE, *SECOND.colours, *SECOND.brightened}
     assert PALETTE[0].tolist() == list(VOID), "a packed map of zeros is void"
 
 
@@ -43,7 +43,7 @@ def test_a_colour_outside_the_palette_is_not_packed():
 def test_colours_of_plain_dates_are_those_of_the_unpacked_maps():
     maps = random_maps(4)
     maps[0] = 0
-    maps[1, 1] = np.array(CLASSES[4].brightened).reshape(3, 1, 1)
+    maps[1, 1] = np.array(SECOND.brightened[3]).reshape(3, 1, 1)
     maps[2, 0] = 255
     maps[3, 0] = 0
     maps[3, 0, 2, 4, 6] = 255  # water in one pixel

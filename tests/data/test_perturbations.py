@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional as tv
 
-from data.palette import CLASSES, classes_by_date, unknown_colours
+from data.palette import SECOND, VOID, MapClasses, Palette, classes_by_date, unknown_colours
 from data.perturbations import MAPS, PERTURBATIONS, SEVERITIES, photometric
 from data.perturbations.apply import perturb
 from data.perturbations.geometric import corners_of, move
@@ -14,7 +14,7 @@ from data.perturbations.map_noise import _largest_near, connected
 from data.perturbations.photometric import to_linear, to_srgb
 
 SIDE = 48
-ALL = (tuple(range(1, len(CLASSES))),) * 2  # the classes of both dates
+ALL = MapClasses(*(tuple(range(1, 7)),) * 2)  # the classes of both dates
 GEOMETRIC = ("viewpoint", "registration")
 IMAGES = [name for name, kind in PERTURBATIONS.items() if kind.group != MAPS]
 OF_MAPS = [name for name in PERTURBATIONS if name not in IMAGES]
@@ -60,7 +60,7 @@ def perturbed_date(name: str, views: np.ndarray, severity: int, seed: int) -> np
 
 
 def unknown_pixels(semantic: np.ndarray) -> dict:
-    return unknown_colours(semantic.transpose(1, 2, 0))
+    return unknown_colours(semantic.transpose(1, 2, 0), SECOND)
 
 
 @pytest.mark.parametrize("name", PERTURBATIONS)
@@ -267,7 +267,7 @@ def colours_under(name: str, classes) -> list[set[tuple[int, ...]]]:
     """By date, the colours of maps under 20 draws of a perturbation, without void."""
     colours = [set(), set()]
     for seed in range(20):
-        altered = alter(scene(), name, 5, seed=seed, classes=classes)
+        altered = alter(scene(), name, 5, seed=seed, classes=MapClasses(*classes))
         for date in range(2):
             colours[date] |= classes_of(altered[2 + date])
     return [width - {(0, 0, 0)} for width in colours]
@@ -286,16 +286,30 @@ def test_map_errors_paint_only_classes_of_their_date():
     untouched = scene()
     untouched[2] = untouched[3, :, :30] = 0
     untouched[3][:, untouched[3].any(0)] = np.array(BUILDING, dtype=np.uint8)[:, None]
-    assert (alter(untouched, "map_confusion", 5, seed=0, classes=((), (building,))) == untouched).all()
-    assert (alter(flat(0), "map_invented", 5, seed=0, classes=((), ())) == 0).all()
+    assert (
+        alter(untouched, "map_confusion", 5, seed=0, classes=MapClasses((), (building,))) == untouched
+    ).all()
+    assert (alter(flat(0), "map_invented", 5, seed=0, classes=MapClasses()) == 0).all()
+
+
+def test_map_errors_paint_the_classes_of_an_own_palette():
+    palette = Palette(("a", "b", "c"), ((10, 20, 30), (200, 30, 200), (7, 99, 200)))
+    views = flat(0)
+    views[2, :, 8:20, 8:20] = np.array(palette.colours[0]).reshape(3, 1, 1)
+    own = MapClasses((1, 3), (2,), palette)
+    confused = alter(views, "map_confusion", 5, seed=0, classes=own)
+    assert classes_of(confused[2]) == {VOID, palette.colours[2]}
+    invented = alter(views, "map_invented", 5, seed=0, classes=own)
+    assert classes_of(invented[3]) == {VOID, palette.colours[1]}
+    assert classes_of(invented[2]) <= {VOID, *palette.colours} - {palette.colours[1]}
 
 
 def test_classes_are_counted_for_each_date():
     maps = [scene()[2:], flat(0)[2:]]
-    assert classes_by_date(maps) == ((3, 4), (4, 5))
-    assert classes_by_date([flat(0)[2:]]) == ((), ())
+    assert classes_by_date(maps) == MapClasses((3, 4), (4, 5))
+    assert classes_by_date([flat(0)[2:]]) == MapClasses()
     maps[1][0] = np.array(BUILDING)[:, None, None]
-    assert classes_by_date(maps) == ((3, 4, 5), (4, 5))
+    assert classes_by_date(maps) == MapClasses((3, 4, 5), (4, 5))
 
 
 def test_maps_are_void_for_their_share_of_the_pairs():

@@ -12,15 +12,15 @@ from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from data.palette import CLASSES
-from data.sources import NO_CHANGE_SENTENCES, read_pairs
+from data.palette import SECOND
+from data.sources import NO_CHANGE_SENTENCES, read_dataset
 from data.synthetic import CHANGES, SyntheticPair, is_changed, make_pair, neighbour
 from data.synthetic.captions import PLACES, Change, describe, place_name
 from data.synthetic.conditions import ON_THE_LAND, ON_THE_SENSOR, photograph
 from tools.make_demo_dataset import write_dataset
 
 WHITE = (255, 255, 255)
-BASE = {row.name: row.base for row in CLASSES}
+BASE = dict(zip(SECOND.labels, (WHITE, *SECOND.colours), strict=True))
 VEGETATION, GROUND = "low vegetation", "non-vegetated ground surface"
 CLASSES_OF_USE = {  # of which classes the pixels of a use of the land are
     "meadow": {VEGETATION},
@@ -101,7 +101,7 @@ def test_layout_is_that_of_second_cc(dataset: Path) -> None:
 
 
 def test_dataset_can_be_read(dataset: Path) -> None:
-    read = read_pairs(dataset)
+    read = read_dataset(dataset).pairs
     assert [pair.changed for pair in read] == [is_changed(SEED, index) for index in range(PAIRS)]
     assert all(len(set(pair.captions)) == 5 and None not in pair.views for pair in read)
 

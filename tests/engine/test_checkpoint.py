@@ -15,8 +15,17 @@ import caption
 import eval as evaluation
 import train
 from configs import Config, TrainConfig
+from data.vocabulary import Vocabulary
 from tests.conftest import CONFIGS
-from tests.helpers.tiny import AUTHORS, VOCABULARY_SIZE, random_views, tiny_config, tiny_model, tiny_settings
+from tests.helpers.tiny import (
+    AUTHORS,
+    VOCABULARY_SIZE,
+    WORDS,
+    random_views,
+    tiny_config,
+    tiny_model,
+    tiny_settings,
+)
 from tools import benchmark, detect_maps, robustness
 from tools.engine.checkpoint import (
     FORMAT,
@@ -31,7 +40,6 @@ from tools.engine.optimiser import make_optimiser
 from tools.engine.run_state import restore
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "last_c36599d.pt.xz"  # what train.py wrote at commit c36599d
-WORDS = ["<pad>", *(f"w{i}" for i in range(VOCABULARY_SIZE - 4)), "<unk>", "<start>", "<end>"]
 
 
 @cache
@@ -206,8 +214,13 @@ MISFITS = {
     ),
     "constants a list": (with_part(train_constants=["a"]), "train_constants is not a text for each part"),
     "constants missing": (with_part(train_captions=["a"]), "train_constants has no caption for all pairs"),
-    "mask_class unknown": (with_part(mask_class="castle"), "mask_class is not one of .* but 'castle'"),
-    "mask_class a list": (with_part(mask_class=[1]), "mask_class is not one of"),
+    "mask_class unknown": (
+        with_part(mask_class="castle"),
+        "mask_class must be a class of the palette, got 'castle': choose from low vegetation",
+    ),
+    "metres_per_pixel negative": (with_part(metres_per_pixel=-1.0), "metres_per_pixel is not a positive"),
+    "metres_per_pixel a text": (with_part(metres_per_pixel="0.5"), "not a positive number but '0.5'"),
+    "mask_class a list": (with_part(mask_class=[1]), "mask_class must be a class of the palette"),
     "captions no texts": (with_part(common_captions=[None]), "common_captions is not a list of texts"),
     "image_size negative": (with_part(image_size=[64, -1]), r"image_size is not .*\[64, -1\]"),
     "image_size of text": (with_part(image_size=["a", "b"]), "image_size is not"),
@@ -324,6 +337,13 @@ def test_training_names_the_file_that_it_starts_from(tiny_run, demo_input, tmp_p
         train.main(
             ["--config", str(CONFIGS / "second_cc.yaml"), *settings, "--run_dir", str(tmp_path / "run")]
         )
+
+
+def test_weights_for_another_number_of_words_are_refused_where_the_words_differ(tmp_path):
+    save_checkpoint(tmp_path / "x.pt", {**tiny_content(), "vocabulary": [*WORDS, "more"]})
+    words = ["<pad>", *(f"x{index}" for index in range(VOCABULARY_SIZE - 4)), "<unk>", "<start>", "<end>"]
+    with pytest.raises(ValueError, match=r"x.pt does not fit .*decoder.embedding.weight .*expected .*13, 32"):
+        start_from(tmp_path / "x.pt", tiny_model(), tiny_config(), Vocabulary(words))
 
 
 TRAINING_MISFITS = {

@@ -16,6 +16,7 @@ from tools.run_ablations import read_ablations
 
 VOCABULARY_SIZE = 12
 START, END, PAD = 10, 11, 0
+WORDS = ["<pad>", *(f"w{index}" for index in range(VOCABULARY_SIZE - 4)), "<unk>", "<start>", "<end>"]
 AUTHORS = {"layers": "parallel", "sharing": "shared", "trunk_batchnorm": "live", "normalisation": "none"}
 ABLATED = {}  # name of an ablation -> its settings, for `tiny_model`
 for _name, _settings in read_ablations(None).items():

@@ -10,9 +10,10 @@ import torch
 
 import train
 from configs import Config, TrainConfig
-from data.palette import CLASSES, map_classes, paint_classes
+from data.palette import SECOND, WHITE, Palette
 from data.sampler import SPARE
 from data.settings import DataConfig
+from models import build_model
 from models.change_detector import BALANCE, ChangeDetector, Detection, detection_loss
 from tests.conftest import CONFIGS
 from tests.helpers.tiny import random_views, tiny_config, tiny_model
@@ -49,7 +50,7 @@ def painted_pairs() -> torch.Tensor:
         truth[area] = torch.tensor([GRASS, BUILDING]).view(2, 1, 1)
     images[:, :, 0][truth == BUILDING] = 255
     images[:, :, 1][truth == GRASS] = 255
-    maps = torch.from_numpy(paint_classes(truth.numpy())).int()
+    maps = torch.from_numpy(SECOND.paint(truth.numpy())).int()
     maps[1] += 80 * maps[1].any(1, keepdim=True)
     return torch.cat([images, maps.clamp(max=255)], dim=1).byte()
 
@@ -58,7 +59,7 @@ def painted_pairs() -> torch.Tensor:
 def test_logits_are_as_large_as_the_images(size):
     actual = tiny_detector()(torch.zeros(2, 4, 3, *size, dtype=torch.uint8))
     assert actual.change.shape == (2, *size)
-    assert actual.classes.shape == (2, 2, len(CLASSES), *size)
+    assert actual.classes.shape == (2, 2, 7, *size)
 
 
 def test_detector_depends_only_on_the_images():
@@ -114,10 +115,10 @@ def test_detector_overfits_four_pairs():
         steps.take_and_wait(batch)
     maps = model.eval().detect(views)
     assert maps.dtype == torch.uint8
-    given = torch.from_numpy(paint_classes(map_classes(views[:, 2:].numpy())))
+    given = torch.from_numpy(SECOND.paint(SECOND.map_classes(views[:, 2:].numpy())))
     assert (maps == given).all(2).float().mean() > 0.97
     assert set(map(tuple, maps.movedim(2, -1).reshape(-1, 3).tolist())) == {
-        (0, 0, 0), CLASSES[GRASS].base, CLASSES[BUILDING].base,
+        (0, 0, 0), SECOND.colours[GRASS - 1], SECOND.colours[BUILDING - 1],
     }  # fmt: skip
 
 
@@ -130,7 +131,7 @@ def test_maps_are_black_without_change():
     maps = model.detect(views).movedim(2, -1)  # (B, 2, H, W, 3)
     assert 0 < unchanged.float().mean() < 1
     assert not maps[unchanged.unsqueeze(1).expand(-1, 2, -1, -1)].any()
-    palette = {(0, 0, 0), *(row.base for row in CLASSES[1:])}
+    palette = {(0, 0, 0), *SECOND.colours}
     assert set(map(tuple, maps.reshape(-1, 3).tolist())) <= palette
 
 
@@ -204,6 +205,40 @@ def test_training_can_start_from_a_detector(tmp_path):
         start_from(tmp_path / "best.pt", model, tiny_config(width=8), words)
 
 
+def test_training_starts_from_a_detector_of_other_classes(tmp_path):
+    save_checkpoint(tmp_path / "best.pt", detector_content())
+    palette = Palette(("field", "building", "water"), ((1, 2, 3), (128, 0, 0), (0, 0, 255)))
+    settings = tiny_config(name="change_detector", width=8)
+    model = build_model(settings, 0, palette=palette)
+    fresh = {name: weight.clone() for name, weight in model.state_dict().items()}
+    (line,) = start_from(tmp_path / "best.pt", model, settings, SimpleNamespace(words=()), palette)
+    assert line == (
+        f"train.start_from {tmp_path / 'best.pt'}: classes of the maps that are also classes of the "
+        "checkpoint: 2 of 3, which keep their outputs, the others begin with random weights"
+    )
+    started, kept = model.state_dict(), tiny_detector().state_dict()
+    for part in ("weight", "bias"):
+        name = f"{ChangeDetector.OUTPUT}.{part}"
+        assert torch.equal(started[name][[0, 2, 3]], kept[name][[0, BUILDING, 4]])
+        assert torch.equal(started[name][1], fresh[name][1])
+    others = [name for name in kept if not name.startswith(ChangeDetector.OUTPUT)]
+    assert all(torch.equal(started[name], kept[name]) for name in others)
+
+
+def test_detector_has_an_output_for_each_class_and_paints_in_its_palette():
+    palette = Palette(tuple(f"c{index}" for index in range(20)), tuple((index, 7, 9) for index in range(20)))
+    model = build_model(tiny_config(name="change_detector", width=8), 0, palette=palette).eval()
+    views = random_views(1)
+    assert model(views).classes.shape[2] == 21
+    with torch.no_grad():
+        model.decoder.change_head[-1].bias += 100
+    maps = model.detect(views)
+    assert {tuple(pixel) for pixel in maps[0, 0].flatten(1).T.tolist()} <= {(0, 0, 0), *palette.colours}
+    truth = torch.arange(21).repeat(2, 1).reshape(1, 2, 1, 21)
+    painted = torch.from_numpy(palette.paint(truth.numpy()))
+    assert torch.equal(given_classes(torch.cat([painted, painted], dim=1), palette), truth)
+
+
 @pytest.mark.parametrize("name", ["change_detector", "demo_detector"])
 @pytest.mark.parametrize(
     ("option", "message"),
@@ -224,10 +259,10 @@ def test_settings_that_do_not_fit(name, option, message):
 
 def test_target_classes_are_those_of_the_palette():
     views = torch.randint(0, 256, (2, 4, 3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
-    colours = torch.tensor([colour for row in CLASSES for colour in row[1:]], dtype=torch.uint8)
+    colours = torch.tensor([WHITE, WHITE, *SECOND.colours, *SECOND.brightened], dtype=torch.uint8)
     views[:, 2:, :, :2, :7] = colours.T.reshape(3, 2, 7)
-    assert given_classes(views)[0, 0, :2, :7].unique().tolist() == list(range(len(CLASSES)))
-    np.testing.assert_array_equal(given_classes(views), map_classes(views[:, 2:].numpy()))
+    assert given_classes(views)[0, 0, :2, :7].unique().tolist() == list(range(7))
+    np.testing.assert_array_equal(given_classes(views), SECOND.map_classes(views[:, 2:].numpy()))
 
 
 def test_map_noise_is_refused_for_the_detector():

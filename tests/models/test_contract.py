@@ -13,20 +13,23 @@ import train
 from configs import Config
 from configs.command_line import CommandLine
 from data.hdf5 import VIEWS
-from models import model_class, model_names
+from data.vocabulary import Vocabulary
+from models import build_model, model_class, model_names
 from models.captioner import Captioner
+from models.word_weights import word_dimensions
 from tests.helpers.tiny import (
     END,
     PAD,
     START,
     VOCABULARY_SIZE,
+    WORDS,
     random_tokens,
     random_views,
     tiny_config,
     tiny_model,
     tiny_settings,
 )
-from tools.engine.checkpoint import load_checkpoint, restore_model, save_checkpoint
+from tools.engine.checkpoint import load_checkpoint, restore_model, save_checkpoint, start_from
 
 NAMES = [name for name in model_names() if model_class(name).Settings.task == "captioning"]
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -198,3 +201,32 @@ def test_resumed_run_equals_uninterrupted_run(name, demo_input, tmp_path):
     assert logs[0] == logs[1]
     whole, parts = (load_checkpoint(tmp_path / run / "last.pt")["model"] for run in ("whole", "parts"))
     assert all(torch.equal(value, parts[key]) for key, value in whole.items())
+
+
+OTHER_WORDS = ["<pad>", "w5", *(f"new{index}" for index in range(6)), "w2", "<end>", "<unk>", "<start>", "w0"]
+
+
+def test_training_on_other_words_keeps_the_weights_of_common_words(name, tmp_path):
+    old, new = Vocabulary(WORDS), Vocabulary(OTHER_WORDS)
+    given = tiny_model(name=name).state_dict()
+    content = {"model": given, "config": Config(model=tiny_config(name)).to_dict()}
+    save_checkpoint(tmp_path / "old.pt", {**content, "vocabulary": WORDS, "image_size": [64, 64]})
+    torch.manual_seed(1)
+    model = build_model(tiny_config(name), len(new))
+    fresh = {key: weight.clone() for key, weight in model.state_dict().items()}
+    (line,) = start_from(tmp_path / "old.pt", model, tiny_config(name), new)
+    assert line.endswith(
+        "words with the weights of the checkpoint: 3 of 9, new words with random weights: 6, words of the "
+        "checkpoint that the data lack: 5"
+    )
+    trained, axes = model.state_dict(), word_dimensions(tiny_config(name))
+    assert {"decoder.embedding.weight", "decoder.output.weight"} <= set(axes)
+    old_ids = old.to_word_map()
+    for key, weight in trained.items():
+        if key not in axes:
+            assert torch.equal(weight, given[key]), key
+            continue
+        for index, word in enumerate(new.words):
+            expected = given[key].select(axes[key], old_ids[word]) if word in old_ids else None
+            expected = fresh[key].select(axes[key], index) if expected is None else expected
+            assert torch.equal(weight.select(axes[key], index), expected), (key, word)

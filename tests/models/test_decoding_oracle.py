@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from configs import TrainConfig
-from data.images import read_views, stack_views
-from data.palette import void_to_black
-from data.sources import read_pairs
+from data.images import stack_views
+from data.maps.files import read_map, read_views
+from data.sources import read_dataset
 from data.synthetic import make_pair
 from models.mmodalcc import MModalCC
 from tests.helpers.tiny import (
@@ -47,7 +47,7 @@ LENGTHS = [0, 1, 2, 4, 5, 7, 8, 3]  # words of the captions that the eight demo 
 def demo_views() -> torch.Tensor:
     """Eight demo pairs, 32 x 32."""
     pairs = [make_pair(5, index) for index in range(len(LENGTHS))]
-    return as_views([[p.rgb_a, p.rgb_b, void_to_black(p.sem_a), void_to_black(p.sem_b)] for p in pairs])
+    return as_views([[p.rgb_a, p.rgb_b, read_map(p.sem_a)[0], read_map(p.sem_b)[0]] for p in pairs])
 
 
 def as_views(pairs: list[list[np.ndarray]]) -> torch.Tensor:
@@ -131,7 +131,7 @@ def test_random_pairs_and_weights(variant, beam_size):
 @pytest.mark.slow
 @BEAMS
 def test_real_pairs(real_pairs, beam_size):
-    pairs = [pair for pair in read_pairs(real_pairs) if pair.split == "test"][:12]
+    pairs = [pair for pair in read_dataset(real_pairs).pairs if pair.split == "test"][:12]
     assert_same(trained_model(False), as_views([read_views(pair.views) for pair in pairs]), beam_size, 5)
 
 

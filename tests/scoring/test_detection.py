@@ -68,7 +68,7 @@ def test_unchanged_pairs_cause_no_division_by_zero():
 
 def test_pixels_are_counted_by_prediction_and_truth():
     actual, truth = torch.tensor([[0, 1], [2, 2]]), torch.tensor([[0, 1], [1, 0]])
-    counted = confusion(actual, truth)
+    counted = confusion(actual, truth, 7)
     assert counted.shape == (7, 7)
     assert {(i, j): int(counted[i, j]) for i, j in np.argwhere(counted)} == {
         (0, 0): 1, (1, 1): 1, (2, 1): 1, (2, 0): 1,

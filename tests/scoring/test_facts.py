@@ -67,7 +67,9 @@ CAPTIONS = {
     "the woods turn into bareland": "+bareland -tree",
     "the road is rebuilt into a road with houses": "+road +building",
     "the trees become lusher and a path appears": "+tree +road",
+    "the trees become more": "+tree",
     "the grass becomes sparse": "-grass",
+    "the grass becomes more sparse": "-grass",
     "trees are cut to form a square": "-tree +square",
     # participles: as adjectives, and in place of a verb
     "the houses built by the road are removed": "-building",
@@ -109,6 +111,8 @@ def test_details_of_facts(reader):
     )  # two rows; the road's left side is not the image's
     (many,) = reader.facts("many houses appear on the right")
     assert (many.number, many.place) == (None, "right")
+    (digits,) = reader.facts("12 houses appear")
+    assert digits.number == 12
     road, *_ = reader.facts("a road and a house replace trees and grass")
     assert road.replaces == ("tree", "grass")
 

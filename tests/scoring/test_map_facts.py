@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data.palette import CLASSES
+from data.palette import SECOND
 from data.synthetic import paint_scene
 from data.synthetic.captions import Change, describe
 from tools.scoring.map_facts import LEAST_AREA, CheckedCaption, MapFacts, map_scores, transitions
 
-NAMES = [row.name for row in CLASSES]
-VOID, GRASS, GROUND, TREE, WATER, BUILDING, PLAYGROUND = range(len(CLASSES))
-ALL = (tuple(range(1, len(CLASSES))),) * 2
+NAMES = list(SECOND.labels)
+VOID, GRASS, GROUND, TREE, WATER, BUILDING, PLAYGROUND = range(len(SECOND.labels))
+ALL = (tuple(range(1, len(SECOND.labels))),) * 2
 SCENES = 12
 CLASS_OF_USE = {"meadow": GRASS, "bareland": GROUND, "lake": WATER, "forest": TREE, "parking": GROUND}
 CLASS_OF_USE |= {"residential": BUILDING, "hall": BUILDING, "playground": PLAYGROUND}

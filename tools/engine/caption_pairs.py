@@ -16,6 +16,7 @@ from PIL import Image
 
 from data.atomic_write import atomic_write, check_writable
 from data.errors import UserError
+from data.maps.settings import SECOND_MAPS, MapSettings
 from data.pair_files import PairFiles, read_files
 from data.workers import in_order
 from tools.engine.caption_output import Row
@@ -56,7 +57,7 @@ class Tally:
         if self.resized:
             parts.append(f"resized: {self.resized}")
         if self.remarks:
-            parts.append(f"maps with unknown colours: {len(self.remarks)} (one is {self.remarks[0]})")
+            parts.append(f"remarks on maps: {len(self.remarks)} (one is {self.remarks[0]})")
         return ", ".join(parts)
 
 
@@ -66,14 +67,14 @@ def caption_pairs(
     tally: Tally,
     *,
     answers: int = 1,
-    mask_class: str | None = None,
+    maps: MapSettings = SECOND_MAPS,
     maps_to: Path | None = None,
 ) -> Iterator[list[Row]]:
     """The rows of each batch of pairs, in order; a pair that cannot be read has a row with the error.
 
     Threads read the files of the next batch while the model captions the current one.
     """
-    read = partial(read_or_error, mask_class=mask_class, remark=tally.remarks.append)
+    read = partial(read_or_error, maps=maps, remark=tally.remarks.append)
     for batch, contents in read_ahead(pairs, read, predictor.config.decode.batch_size):
         readable = [
             (pair, views) for pair, views in zip(batch, contents, strict=True) if isinstance(views, list)
@@ -100,11 +101,11 @@ def read_ahead(
 
 
 def read_or_error(
-    pair: PairFiles, mask_class: str | None, remark: Callable[[str], None]
+    pair: PairFiles, maps: MapSettings, remark: Callable[[str], None]
 ) -> list[np.ndarray] | str:
     """The four views of a pair, or the message why they cannot be read."""
     try:
-        return read_files(pair, mask_class, remark)
+        return read_files(pair, maps, remark)
     except (UserError, OSError) as error:
         return " ".join(str(error).split())
 

@@ -98,7 +98,8 @@ class CaptioningTask:
             "train_captions": list(training.captions) if training else [],
             "train_constants": dict(training.best) if training else {},
             "no_change": list(self.no_change),
-            "mask_class": self.samples.reader.mask_class,
+            **self.samples.reader.maps.to_dict(),
+            "metres_per_pixel": self.samples.reader.metres_per_pixel,
             "image_size": list(self.samples.reader.image_size),
         }
 

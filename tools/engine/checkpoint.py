@@ -15,8 +15,9 @@ from configs import Config, architecture
 from configs.command_line import CommandLine, early_option, read_stored
 from data.atomic_write import atomic_write, cannot_write
 from data.errors import UserError
-from data.palette import MASK_CLASSES
-from data.vocabulary import Vocabulary
+from data.maps.settings import MapSettings
+from data.palette import SECOND, Palette, same_classes
+from data.vocabulary import SPECIALS, Vocabulary
 from models import build_model
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
@@ -24,6 +25,7 @@ from models.fuse_batchnorm import fold_batchnorm
 from models.safe_load import safe_load, why_unreadable
 from models.state_dict import first_misfit
 from models.trunks import TrunkSettings
+from models.word_weights import with_words, word_dimensions
 
 FORMAT = "mmodalcc-1"
 TEXTS = ("vocabulary", "common_captions", "train_captions", "no_change")  # parts that are lists of texts
@@ -50,7 +52,11 @@ class Content(TypedDict):
     train_captions: NotRequired[list[str]]
     train_constants: NotRequired[dict[str, str]]
     no_change: NotRequired[list[str]]
+    palette: NotRequired[str]
+    map_indices: NotRequired[bool]
+    mask_unchanged: NotRequired[bool]
     mask_class: NotRequired[str | None]
+    metres_per_pixel: NotRequired[float | None]
     epoch: NotRequired[int]
     scores: NotRequired[dict[str, float] | None]
     training: NotRequired[TrainingState]
@@ -142,8 +148,10 @@ def _check_parts(content: Content) -> None:
         raise UserError("its part train_constants is not a text for each part of the pairs")
     if content.get("train_captions") and "all" not in constants:
         raise UserError("its part train_constants has no caption for all pairs")
-    if (mask_class := content.get("mask_class")) not in (None, *MASK_CLASSES):
-        raise UserError(f"its mask_class is not one of {', '.join(MASK_CLASSES)} but {mask_class!r:.50}")
+    MapSettings.stored(content)
+    resolution = content.get("metres_per_pixel")
+    if resolution is not None and not (type(resolution) is float and 0 < resolution < float("inf")):
+        raise UserError(f"its metres_per_pixel is not a positive number but {resolution!r:.50}")
     if read_stored(content["config"]).model.task == "captioning":
         _require(content, {"vocabulary": list})
         Vocabulary(content["vocabulary"])
@@ -199,11 +207,13 @@ def restore_detector(content: Content) -> ChangeDetector:
     return _restore(content, 0, fold=True)
 
 
-def open_detector(path: Path, size: tuple[int, int], device: torch.device) -> ChangeDetector:
+def open_detector(
+    path: Path, size: tuple[int, int], palette: Palette, device: torch.device
+) -> ChangeDetector:
     """The change detector of a checkpoint, to predict the maps of a captioning model.
 
-    size: (H, W) of the images that the captioning model was trained on. UserError if the detector was trained
-    on another size, or as in `restore_detector`.
+    size, palette: (H, W) of the images and palette of the maps that the captioning model was trained on.
+    UserError if the detector was trained on others, or as in `restore_detector`.
     """
     content = load_checkpoint(path)
     detector = restore_detector(content).to(device)
@@ -211,6 +221,11 @@ def open_detector(path: Path, size: tuple[int, int], device: torch.device) -> Ch
         raise UserError(
             f"--detector {path} must be trained on {size} images as the captioning model was, got "
             f"{tuple(content['image_size'])}: train both on the same input files"
+        )
+    if not same_classes(detector.palette, palette):
+        raise UserError(
+            f"--detector {path} must be trained on the classes of the captioning model ({palette.listed()}), "
+            f"got {detector.palette.listed()}: train both on the same input files"
         )
     return detector
 
@@ -236,7 +251,8 @@ def read_over_checkpoint(
 def _restore(content: Content, vocabulary_size: int, fold: bool) -> nn.Module:
     config = stored_config(content)
     with torch.device("meta"):  # no random weights: they take longer than a caption
-        model = build_model(config.model, vocabulary_size, pretrained=False)
+        palette = MapSettings.stored(content).palette
+        model = build_model(config.model, vocabulary_size, palette=palette, pretrained=False)
     load_weights(model, content, assign=True)
     model.eval()
     if fold:
@@ -254,8 +270,19 @@ def load_weights(model: nn.Module, content: Content, *, assign: bool = False) ->
     model.load_state_dict(content["model"], assign=assign)
 
 
-def start_from(path: str | Path, model: nn.Module, settings: TrunkSettings, vocabulary: Vocabulary) -> None:
-    """Give the model of `settings` a checkpoint's weights; UserError where words or architecture differ."""
+def start_from(
+    path: str | Path,
+    model: nn.Module,
+    settings: TrunkSettings,
+    vocabulary: Vocabulary,
+    palette: Palette = SECOND,
+) -> list[str]:
+    """Load the weights of a checkpoint into a new model; UserError if the architecture differs.
+
+    If the checkpoint has other words than `vocabulary`, the weights of common words are loaded, and those of
+    new words stay random. The same holds for classes: `palette` is that of the maps to learn from. Returns
+    a line for each of the two that differs.
+    """
     content = load_checkpoint(path)
     stored = stored_config(content).model
     if stored.name != settings.name:
@@ -268,9 +295,56 @@ def start_from(path: str | Path, model: nn.Module, settings: TrunkSettings, voca
             raise UserError(
                 f"train.start_from: {path} was made with model.{name} {given}, not {wanted}: use the same"
             )
-    if settings.task == "captioning" and tuple(content["vocabulary"]) != vocabulary.words:
-        raise UserError(
-            f"train.start_from: {path} has other words ({len(content['vocabulary'])}) than the data "
-            f"({len(vocabulary)}): use input files with the same vocabulary"
-        )
-    load_weights(model, content)
+    remarks = _fit_classes(content, model, palette)
+    if settings.task != "captioning" or tuple(content["vocabulary"]) == vocabulary.words:
+        load_weights(model, content)
+        return remarks
+    old = Vocabulary(content["vocabulary"])
+    _load_common_words(model, settings, vocabulary, content, old)
+    kept = sum(word in old for word in vocabulary.words)
+    words, old_words = (len(each) - len(SPECIALS) for each in (vocabulary, old))
+    return [
+        *remarks,
+        f"train.start_from {path}: words with the weights of the checkpoint: {kept} of {words}, new words "
+        f"with random weights: {words - kept}, words of the checkpoint that the data lack: "
+        f"{old_words - kept}",
+    ]
+
+
+def _fit_classes(content: Content, model: nn.Module, palette: Palette) -> list[str]:
+    """Give the output layer of a detector in a checkpoint a row for void and each class of `palette`.
+
+    Classes of the same name keep their weights, other classes get those of `model`. Returns a line if the
+    checkpoint has other classes.
+    """
+    labels = MapSettings.stored(content).palette.labels
+    if labels == palette.labels:
+        return []
+    common = [label for label in palette.names if label in labels]
+    line = (
+        f"train.start_from {path_of(content)}: classes of the maps that are also classes of the "
+        f"checkpoint: {len(common)} of {len(palette.names)}"
+    )
+    if not isinstance(model, ChangeDetector):
+        return [line]
+    rows = [palette.labels.index(label) for label in ("void", *common)]
+    stored_rows = [labels.index(label) for label in ("void", *common)]
+    fresh, stored = model.state_dict(), content["model"]
+    for name in (f"{ChangeDetector.OUTPUT}.weight", f"{ChangeDetector.OUTPUT}.bias"):
+        if isinstance(stored.get(name), Tensor) and len(stored[name]) == len(labels):
+            weight = fresh[name].cpu().clone()
+            weight[rows] = stored[name][stored_rows]
+            stored[name] = weight
+    return [f"{line}, which keep their outputs, the others begin with random weights"]
+
+
+def _load_common_words(
+    model: nn.Module, settings: TrunkSettings, vocabulary: Vocabulary, content: Content, old: Vocabulary
+) -> None:
+    """Load a checkpoint of the vocabulary `old` into a model for `vocabulary`; misfit if it is damaged."""
+    with torch.device("meta"):
+        expected = build_model(settings, len(old), pretrained=False).state_dict()
+    if reason := first_misfit(expected, content["model"]):
+        raise misfit(content, f"its model {reason}")
+    dimensions = word_dimensions(settings)
+    model.load_state_dict(with_words(content["model"], old, model.state_dict(), vocabulary, dimensions))

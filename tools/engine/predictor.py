@@ -16,7 +16,9 @@ import torch
 
 from configs import Config
 from data.errors import UserError
-from data.images import ImageLike, read_views, resize_map, stack_views
+from data.images import ImageLike, resize_map, stack_views
+from data.maps.files import read_views
+from data.maps.settings import SECOND_MAPS, MapSettings
 from data.no_change import sentences_in_use
 from data.sources import NO_CHANGE_SENTENCES
 from data.vocabulary import Vocabulary
@@ -79,18 +81,19 @@ class CaptionAttention:
 class Predictor:
     """A captioning model with its vocabulary and settings; `load` reads one from a checkpoint.
 
-    image_size: (H, W) of the training images. mask_class: the class that maps of 0 and 255 show.
+    image_size: (H, W) of the training images. maps: how maps are read, as those of the training data.
     detector: finds the maps of pairs that have none. no_change: the sentences that mean "nothing has
-    changed".
+    changed". metres_per_pixel: ground resolution of the training images, None if unknown.
     """
 
     model: Captioner
     vocabulary: Vocabulary
     config: Config
     image_size: tuple[int, int]
-    mask_class: str | None = None
+    maps: MapSettings = SECOND_MAPS
     detector: ChangeDetector | None = None
     no_change: tuple[str, ...] = NO_CHANGE_SENTENCES
+    metres_per_pixel: float | None = None
 
     @classmethod
     def load(
@@ -110,11 +113,19 @@ class Predictor:
         model, vocabulary = restore_model(content)
         device = pick_device(config.decode.device)
         size = tuple(content["image_size"])
-        map_finder = open_detector(Path(detector), size, device) if detector else None
+        maps = MapSettings.stored(content)
+        map_finder = open_detector(Path(detector), size, maps.palette, device) if detector else None
         of_older = () if content.get("no_change") else NO_CHANGE_SENTENCES
         no_change = sentences_in_use(config.data.no_change, content, of_older)
         return cls(
-            model.to(device), vocabulary, config, size, content.get("mask_class"), map_finder, no_change
+            model.to(device),
+            vocabulary,
+            config,
+            size,
+            maps=maps,
+            detector=map_finder,
+            no_change=no_change,
+            metres_per_pixel=content.get("metres_per_pixel"),
         )
 
     def caption(
@@ -149,7 +160,7 @@ class Predictor:
         map_after: ImageLike | None = None,
     ) -> list[np.ndarray]:
         """The four views of a pair, (H, W, 3) uint8 each; absent maps are void."""
-        return read_views((before, after, map_before, map_after), mask_class=self.mask_class)
+        return read_views((before, after, map_before, map_after), settings=self.maps)
 
     def fit(self, views: list[np.ndarray]) -> np.ndarray:
         """Views resized to the model's input: (4, 3, *image_size) uint8."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from data.palette import classes_by_date, map_classes
+from data.palette import SECOND, classes_by_date
 from data.splits import Reader
 from tools.scoring.baselines import split_parts
 from tools.scoring.fact_scores import measurable_facts
@@ -11,6 +11,7 @@ from tools.scoring.results import CaptionEntry, CaptionScores
 
 PARTS = ("all", "changed")  # the maps of unchanged pairs show no change
 VOID_MAPS = "no facts against maps: the maps of the input files show no class"
+OTHER_CLASSES = "no facts against maps: they have other classes than those that word lists name (map_classes)"
 
 
 def add_map_scores(
@@ -24,12 +25,17 @@ def add_map_scores(
     scores["maps"] = None
     changed = [entry["changed"] for entry in entries]
     facts, reason = measurable_facts(setting, [entry["references"] for entry in entries if entry["changed"]])
-    known = classes_by_date(reader.views(row)[2:] for reader, row in pairs)
-    if not facts or not any(known):
-        scores["reasons"]["maps"] = VOID_MAPS if facts else reason
+    palette = pairs[0][0].maps.palette
+    known = classes_by_date((reader.views(row)[2:] for reader, row in pairs), palette)
+    if not known.before and not known.after:
+        reason = reason or VOID_MAPS
+    elif palette.names != SECOND.names:
+        reason = reason or OTHER_CLASSES
+    if reason:
+        scores["reasons"]["maps"] = reason
         return
     checker = MapFacts(known, facts.reader)
-    areas = [transitions(*map_classes(reader.views(row)[2:])) for reader, row in pairs]
+    areas = [transitions(*palette.map_classes(reader.views(row)[2:])) for reader, row in pairs]
     members = split_parts(list(zip(entries, areas, strict=True)), changed)
     scores["maps"] = {}
     for part in PARTS:

@@ -17,9 +17,11 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from data.atomic_write import atomic_write
+from data.palette import SECOND, Palette
 from data.perturbations import PERTURBATIONS
 
 TITLES = ("before", "after", "map before", "map after")
@@ -27,6 +29,7 @@ GATES = {"image gate": "#2166ac", "map gate": "#b2560d", "word gate": "#777777"}
 HEAT = colormaps["autumn"]  # red to yellow, as in the report
 OPACITY = 0.8  # of the largest weight
 FORMATS = frozenset(FigureCanvasAgg.get_supported_filetypes())  # file formats by suffix
+LEGEND_COLUMNS = 7  # maximum number of classes side by side
 MOST_COLUMNS = 8  # maximum number of words side by side
 PANELS = 7  # maximum number of robustness panels side by side
 LEAST_TOP = 10  # minimum upper end of a score axis
@@ -34,14 +37,28 @@ SIDE = 1.15  # side length of a view in inches
 PITCH = 1.06  # distance between adjacent views, relative to their width
 
 
-def draw_pair(path: Path, views: np.ndarray, caption: str) -> None:
-    """Draw views (4, 3, H, W) uint8 in the order of VIEWS above the caption; the suffix sets the format."""
+def draw_pair(path: Path, views: np.ndarray, caption: str, palette: Palette = SECOND) -> None:
+    """Draw views (4, 3, H, W) uint8 in the order of VIEWS above the caption; the suffix sets the format.
+
+    The classes in the maps, which have the colours of `palette`, are named in a legend.
+    """
     figure, axes = plt.subplots(1, 4, figsize=(12, 3.7), layout="constrained")
     for axis, view, title in zip(axes, views, TITLES, strict=True):
         _show(axis, view.transpose(1, 2, 0))
         axis.set_title(title, fontsize=11)
     figure.supxlabel(caption, fontsize=14, wrap=True)
+    if handles := _class_handles(views[2:], palette):
+        figure.legend(handles=handles, loc="outside upper center", ncols=LEGEND_COLUMNS, frameon=False)
     _save(figure, path, dpi=100)
+
+
+def _class_handles(maps: np.ndarray, palette: Palette) -> list[Patch]:
+    """The legend's entries for the classes in maps (2, 3, H, W) uint8."""
+    present = np.unique(palette.map_classes(maps))
+    return [
+        Patch(facecolor=np.array(palette.prepared[index - 1]) / 255, label=palette.labels[index])
+        for index in present[present > 0]
+    ]
 
 
 def draw_attention(

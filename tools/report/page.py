@@ -12,7 +12,7 @@ from jinja2.environment import TemplateStream
 from PIL import Image
 
 from data.images import stack_views
-from data.palette import CLASSES
+from data.palette import VOID, Colour, Palette
 from tools.report.drawing import TITLES, curve_svg
 from tools.scoring.metrics import AVERAGED, FACT_TITLES, METRIC_TITLES, OPTIONAL_TITLES
 from tools.scoring.results import PARTS, CaptionScores, EpochLine, Interval, PartScores
@@ -156,6 +156,11 @@ def learning_curves(lines: Sequence[EpochLine]) -> list[str]:
     return [curve_svg(title, epochs, series, best) for title, series in curves.items()]
 
 
+def legend(palette: Palette) -> list[tuple[str, Colour]]:
+    """The classes, void first, with their colours in the maps."""
+    return list(zip(palette.labels, (VOID, *palette.prepared), strict=True))
+
+
 def render(**content: Any) -> TemplateStream:
     """The page as a stream. All text from the data is escaped."""
     environment = jinja2.Environment(
@@ -167,6 +172,6 @@ def render(**content: Any) -> TemplateStream:
     )
     content["has_facts"] = any("facts" in pair for pair in content["pairs"])
     names = {"metrics": REPORTED, "columns": COLUMN_TITLES, "parts": PARTS, "views": TITLES}
-    page = environment.get_template("template.html").stream(**content, **names, classes=CLASSES)
+    page = environment.get_template("template.html").stream(**content, **names)
     page.enable_buffering(size=100)
     return page

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.palette import CLASSES
 from tools.scoring.table import aligned
 
 TITLES = {
@@ -30,9 +29,8 @@ TITLES = {
 HEADLINES = {name: TITLES[name] for name in ("oa", "miou", "sek", "f_scd")}
 
 
-def confusion(predicted: Tensor, truth: Tensor) -> np.ndarray:
-    """The confusion matrix q (7, 7) of two tensors of the same shape with indices into CLASSES."""
-    count = len(CLASSES)
+def confusion(predicted: Tensor, truth: Tensor, count: int) -> np.ndarray:
+    """The confusion matrix q (count, count) of two tensors of the same shape with class indices."""
     pixels = torch.bincount((predicted.long() * count + truth.long()).flatten(), minlength=count * count)
     return pixels.reshape(count, count).cpu().numpy()
 

@@ -205,7 +205,8 @@ def _directions(clause: Clause, after: Sequence[Mention]) -> tuple[str, str]:
         return "disappears", "appears"
     if clause.verb == "becomes" and not any(mention.role == "named" for mention in after):
         kinds = {token.kind for token in clause.after}
-        return ("appears" if "more" in kinds and "less" not in kinds else "disappears"), "appears"
+        grows = not kinds.isdisjoint({"more", "quantities"}) and "less" not in kinds
+        return ("appears" if grows else "disappears"), "appears"
     if clause.verb in ("replaced", "becomes"):
         return "disappears", "appears"
     return clause.verb, clause.verb
@@ -227,14 +228,9 @@ def _mentions(tokens: Sequence[Token], *, subject: bool, passive: bool = False) 
         elif kind in ("context", "sites", "edges", "joining", "replacing", "forming", "where", "breaks"):
             role, number = _next_role(token, role, subject, passive), None
             complete = complete and kind == "breaks"
-        elif kind == "number":
-            number = token.value
-        elif kind == "quantities":
-            number = None
-        elif kind == "new":
-            new = True
-        elif kind == "not":
-            negated = True
+        elif kind in ("number", "quantities"):
+            number = token.value if kind == "number" else None
+        new, negated = new or kind == "new", negated or kind == "not"
 
 
 def _next_role(token: Token, role: str, subject: bool, passive: bool) -> str:

@@ -11,7 +11,7 @@ import yaml
 
 from data.errors import UserError
 from data.json_file import read_text
-from data.palette import CLASSES
+from data.palette import SECOND
 
 ENGLISH = Path(__file__).resolve().parents[2] / "configs" / "facts" / "english.yaml"
 VERBS = ("appears", "disappears", "replaces", "becomes")
@@ -90,7 +90,8 @@ class FactWords:
                 phrase = tuple(words[start : start + length])
                 if token := self.tokens.get(phrase):
                     break
-            found.append((" ".join(phrase), token or Token("other", words[start])))
+            unknown = Token("number", int(phrase[0])) if phrase[0].isdecimal() else Token("other", phrase[0])
+            found.append((" ".join(phrase), token or unknown))
             start += len(phrase)
         return found
 
@@ -173,7 +174,7 @@ def _noun_forms(phrases: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 
 
 def _check_classes(path: str | Path, classes: Mapping[str, FactClass]) -> None:
-    known = {row.name for row in CLASSES[1:]}
+    known = set(SECOND.names)
     for name, described in classes.items():
         if unknown := set(described.map_classes) - known:
             raise UserError(

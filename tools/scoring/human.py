@@ -83,8 +83,13 @@ def _column(
 
 def _pooled(measured: Sequence[Measured]) -> Measured:
     """All rows below each other; a metric without a value at one position has none."""
-    missing = {name: why for one in measured for name, why in one.missing.items()}
-    left_out = {name: why for one in measured for name, why in one.left_out.items()}
-    common = set.intersection(*(set(one.rows) for one in measured))
-    rows = {name: np.concatenate([one.rows[name] for one in measured]) for name in sorted(common)}
+    missing, left_out = {}, {}
+    common = set(measured[0].rows)
+    for position in measured:
+        missing |= position.missing
+        left_out |= position.left_out
+        common &= position.rows.keys()
+    rows = {}
+    for name in sorted(common):
+        rows[name] = np.concatenate([position.rows[name] for position in measured])
     return Measured(rows, missing, left_out)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.palette import CLASSES, MapClasses
+from data.palette import SECOND, MapClasses
 from tools.scoring.fact_reader import Fact, FactReader
 
 LEAST_AREA = 0.0005  # of the image: 33 of 256 x 256 pixels, a small house; a smaller transition is noise
-NAMES = [row.name for row in CLASSES]
+NAMES = SECOND.labels
 BEFORE, AFTER = 0, 1
 
 
@@ -42,8 +42,8 @@ def transitions(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
     before, after: class indices (H, W) of data/palette.py.
     """
-    pairs = before.astype(np.int64) * len(CLASSES) + after
-    areas = np.bincount(pairs.ravel(), minlength=len(CLASSES) ** 2).reshape(len(CLASSES), -1) / before.size
+    pairs = before.astype(np.int64) * len(NAMES) + after
+    areas = np.bincount(pairs.ravel(), minlength=len(NAMES) ** 2).reshape(len(NAMES), -1) / before.size
     np.fill_diagonal(areas, 0)
     return areas
 
@@ -57,10 +57,9 @@ class MapFacts:
 
     def __init__(self, known: MapClasses, reader: FactReader | None = None) -> None:
         self.known, self.reader = known, reader or FactReader()
-        self.indices = {
-            label: [NAMES.index(name) for name in described.map_classes]
-            for label, described in self.reader.words.classes.items()
-        }
+        self.indices = {}
+        for label, described in self.reader.words.classes.items():
+            self.indices[label] = [NAMES.index(name) for name in described.map_classes]
 
     def check(self, caption: str, areas: np.ndarray) -> CheckedCaption:
         """Check a caption against the transitions (classes, classes) of its pair."""
@@ -89,7 +88,7 @@ class MapFacts:
     def _is_right(self, fact: Fact, areas: np.ndarray) -> bool:
         """Whether there is a transition that a fact is about, from the class that it replaces if said."""
         classes = self.indices[fact.label]
-        others = [index for index in range(len(CLASSES)) if index not in classes]
+        others = [index for index in range(len(NAMES)) if index not in classes]
         if fact.change == "disappears":
             return bool(areas[np.ix_(classes, others)].any())
         replaced = {index for label in fact.replaces for index in self.indices[label]} & set(

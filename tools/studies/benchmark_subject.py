@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 from configs import Config
 from data.dataset import Batch, ChangeCaptions
 from data.errors import UserError
-from data.splits import check_size, open_split
+from data.maps.settings import MapSettings
+from data.splits import check_maps, check_size, open_split
 from data.vocabulary import Vocabulary
 from models import build_model
 from models.captioner import Captioner
@@ -61,6 +62,7 @@ def make_subject(content: Content, config: Config, options: Namespace, scratch: 
     if options.split:
         reader, rows = open_split(options.split, config.data)
         check_size(reader, content["image_size"])
+        check_maps(reader, MapSettings.stored(content), config.data.maps, model.views)
         pairs = rows[: options.pairs]
         samples = ChangeCaptions(reader, rows=pairs, captions="none", maps=config.data.maps)
     else:

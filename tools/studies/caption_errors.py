@@ -6,8 +6,9 @@ from the word lists in configs/facts/. An error that a caption has no words for 
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from tools.scoring.fact_words import FactWords
 
@@ -68,14 +69,15 @@ class ErrorMaker:
     words: FactWords
     no_change: Sequence[str]
     seed: int = 0
-    nouns: Mapping[str, Sequence[str]] = field(init=False)  # class -> its nouns as the captions use them
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def nouns(self) -> dict[str, list[str]]:
+        """Class -> its nouns as the captions use them."""
         nouns: dict[str, list[str]] = {}
         for pair in self.pairs:
             for label, phrase in self._nouns_of(pair.caption):
                 nouns.setdefault(label, []).append(phrase)
-        object.__setattr__(self, "nouns", nouns)
+        return nouns
 
     def captions(self, kind: str) -> list[str | None]:
         """The caption of each pair with an error of a kind (a key of ERRORS), None where none can be made."""

@@ -75,7 +75,9 @@ class MetricComparison:
             members.append(made)
             erroneous.append({score: values[made] for score, values in scores.items()})
             result[kind] = self._compare(human, made, erroneous[-1], made)
-        pooled = {score: np.concatenate([scores[score] for scores in erroneous]) for score in TITLES}
+        pooled = {}
+        for score in TITLES:
+            pooled[score] = np.concatenate([scores[score] for scores in erroneous])
         result[ALL_ERRORS] = self._compare(human, everyone, pooled, np.concatenate(members))
         return result
 
