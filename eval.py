@@ -6,6 +6,7 @@ python eval.py --checkpoint runs/second_cc/best.pt --data.maps void       contro
 python eval.py --checkpoint runs/second_cc/best.pt --data.maps detected   after tools/detect_maps.py
 python eval.py --checkpoint runs/second_cc/best.pt --shuffle_images       control: the effect of the images
 python eval.py --checkpoint runs/change_detector/best.pt                  OA, mIoU, SeK, F_scd
+python eval.py --captions theirs.json       the same as tools/score_captions.py theirs.json
 
 Writes scores.json and captions.json to --output DIR. By default this is a folder beside the checkpoint:
 `test` for the standard evaluation; other settings are appended, as in test_beam_size_1 or test_void_maps.
@@ -22,8 +23,9 @@ from pathlib import Path
 
 import numpy as np
 
+import tools.score_captions
 from configs import Config
-from configs.command_line import CommandLine
+from configs.command_line import CommandLine, take_option
 from data.atomic_write import check_writable
 from data.dataset import ChangeCaptions
 from data.errors import UserError
@@ -44,6 +46,10 @@ from tools.scoring.results import Evaluation
 
 
 def main(argv: list[str] | None = None) -> None:
+    captions, others = take_option(argv, "--captions")
+    if captions:
+        tools.score_captions.main([captions, *others])
+        return
     config, options, content = read_over_checkpoint(make_parser(), argv)
     standard = stored_config(content)
     detects = standard.model.task == "detection"

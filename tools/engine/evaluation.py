@@ -1,7 +1,7 @@
 """Score the captions of splits, whoever wrote them; write scores.json and captions.json, print the tables."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from configs import Config
@@ -18,17 +18,20 @@ from tools.scoring.metrics import optional_metrics
 from tools.scoring.results import CaptionEntry, CaptionScores, Evaluation, write_captions, write_scores
 from tools.scoring.table import format_table
 
+WITHOUT_CHECKPOINT: Mapping[str, tuple[str, ...]] = {"no_change": ()}  # for `score_captions`
+
 
 def score_captions(
     captions: list[CaptionEntry],
     splits: Sequence[tuple[Reader, list[int]]],
-    content: Content,
+    content: Content | Mapping,
     config: Config,
     meteor: Meteor,
 ) -> CaptionScores:
     """The content of scores.json. Adds each pair's own scores to `captions`.
 
-    captions: of the pairs in use of all splits, in order.
+    captions: of the pairs in use of all splits, in order. content: the checkpoint's, WITHOUT_CHECKPOINT for
+    captions that another program wrote.
     """
     pairs, data_sentences = [], {}
     for reader, rows in splits:
@@ -59,29 +62,29 @@ def score_captions(
 
 
 def publish(
-    scores: CaptionScores, captions: list[CaptionEntry], evaluation: Evaluation, output: Path
+    scores: CaptionScores, captions: list[CaptionEntry], evaluation: Evaluation, output: Path | None
 ) -> None:
-    """Write scores.json and captions.json, and print the table."""
+    """Write scores.json and captions.json to the folder `output` if there is one, and print the tables."""
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        write_captions(output / "captions.json", captions)
-        write_scores(output / "scores.json", {**scores, "evaluation": evaluation})
+        if output:
+            output.mkdir(parents=True, exist_ok=True)
+            write_captions(output / "captions.json", captions)
+            write_scores(output / "scores.json", {**scores, "evaluation": evaluation})
     finally:  # print the scores even if the disk is full
         print(format_table(scores))
     warn_of_other_sentences(captions, scores["no_change"])
     distinct = len({entry["caption"] for entry in captions})
-    print(
-        f"\npairs: {len(captions)}, distinct captions: {distinct}; scores.json and captions.json in {output}"
-    )
+    files = f"; scores.json and captions.json in {output}" if output else ""
+    print(f"\npairs: {len(captions)}, distinct captions: {distinct}{files}")
 
 
 def floor_candidates(
-    content: Content, config: Config, human_words: bool, meteor: Meteor
+    content: Content | Mapping, config: Config, human_words: bool, meteor: Meteor
 ) -> tuple[TrainingCaptions | None, str]:
     """The training captions that the floors are chosen from, or None and the reason.
 
-    For imported checkpoints and those of earlier versions, which hold no training captions, they are read
-    from the train split in `data.dir`. Without human words there are no floors.
+    Without a checkpoint, and for imported ones and those of earlier versions, which hold no training
+    captions, they are read from the train split in `data.dir`. Without human words there are no floors.
     """
     if content.get("train_captions"):
         return TrainingCaptions(content["train_captions"], content["train_constants"], "the checkpoint"), ""
@@ -90,10 +93,10 @@ def floor_candidates(
     try:
         reader, rows = open_split("train", config.data)
     except (OSError, UserError) as error:
-        return None, (
-            "no floors: the checkpoint holds no training captions, and data.dir has none to read instead "
-            f"({error})"
-        )
+        reason = "data.dir has no training captions to choose them from"
+        if content is not WITHOUT_CHECKPOINT:
+            reason = "the checkpoint holds no training captions, and data.dir has none to read instead"
+        return None, f"no floors: {reason} ({error})"
     return training_captions(reader, rows, meteor), ""
 
 
