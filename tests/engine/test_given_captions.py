@@ -12,7 +12,7 @@ FILE = Path("theirs.json")
 TEXTS = {
     "theirs.json": '[{"filename": "a.png", "caption": "a road"}, {"filename": "b.png", "caption": "trees"}]',
     "coco.json": '[{"image_id": "a.png", "caption": "a road"}, {"image_id": "b.png", "caption": "trees"}]',
-    "lines.jsonl": '{"file_name": "a.png", "caption": "a road"}\n{"file_name": "b.png", "caption": "trees"}\n',
+    "lines.jsonl": '{"image": "a.png", "caption": "a road"}\n\n{"image": "b.png", "caption": "trees"}\n',
     "theirs.csv": "Filename;Caption;Score\na.png;a road;1\nb.png;trees;2\n",
     "image.tsv": "image\tcaption\na.png\ta road\nb.png\ttrees\n",
     "caption_py.csv": "img_A,img_B,changed,caption\na.png,2/a.png,1,a road\nb.png,2/b.png,1,trees\n",

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path, PureWindowsPath
 from reprlib import repr as shortened
+from textwrap import shorten
 from typing import NamedTuple
 
 from data.errors import UserError
@@ -174,7 +175,7 @@ def as_words(captions: Sequence[str], known: Collection[str], path: Path) -> lis
         result.append(" ".join(words))
     changed = [pair for pair in zip(captions, result, strict=True) if pair[0] != pair[1]]
     if changed:
-        before, after = changed[0]
+        before, after = (shorten(text, 80) for text in changed[0])
         print_remark(
             f"{path}: {len(changed)} captions are scored in lower case without punctuation, as references "
             f'are ("{before}" as "{after}")'
