@@ -116,9 +116,15 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def early_option(argv: Sequence[str] | None, name: str) -> str | None:
     """The value of one option, parsed before the others, whose defaults depend on it."""
+    return take_option(argv, name)[0]
+
+
+def take_option(argv: Sequence[str] | None, name: str) -> tuple[str | None, list[str]]:
+    """The value of one option, None without it, and the other arguments."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(name, dest="value")
-    return parser.parse_known_args(argv)[0].value
+    options, others = parser.parse_known_args(argv)
+    return options.value, others
 
 
 def sections_of(stored: Stored) -> dict[str, Any]:

@@ -105,11 +105,8 @@ def warn_of_flags(pairs: Sequence[Pair]) -> Iterator[DataWarning]:
                 "correct `changeflag` or the captions, or name the sentences with data.no_change",
                 other,
             )
-    contradicted = [
-        name(pair)
-        for pair in flagged
-        if pair.changed and mostly_no_change([" ".join(words) for words in pair.captions], sentences)
-    ]
+    changed = [pair for pair in flagged if pair.changed]
+    contradicted = [name(pair) for pair in changed if _says_unchanged(pair, sentences)]
     if contradicted:
         yield DataWarning(
             f"changed pairs whose captions say that nothing has changed: {len(contradicted)}",
@@ -207,14 +204,15 @@ def warn_of_captions(
             "raise --max_length",
             [name(pair) for pair in left_out],
         )
-    long = [name(pair) for pair in pairs for words in pair.captions if len(words) > max_length]
+    fitting = [_fitting(pair, max_length) for pair in pairs]
+    long = [name(pair) for pair, count in zip(pairs, fitting, strict=True) if count < len(pair.captions)]
     if long:
         yield DataWarning(
-            f"captions of more than {max_length} words, which are not encoded: {len(long)}",
+            f"captions of more than {max_length} words, which are not encoded: "
+            f"{sum(len(pair.captions) for pair in pairs) - sum(fitting)}",
             "raise --max_length",
             long,
         )
-    fitting = [sum(len(words) <= max_length for words in pair.captions) for pair in pairs]
     if more := sum(max(0, count - captions_per_image) for count in fitting):
         yield DataWarning(
             f"captions beyond the first {captions_per_image} of a pair, which are not encoded: {more}",
@@ -226,6 +224,16 @@ def warn_of_captions(
             "write captions for them or delete them",
             wordless,
         )
+
+
+def _says_unchanged(pair: Pair, no_change: Sequence[str]) -> bool:
+    """Whether more than half of a pair's captions are no-change sentences."""
+    return mostly_no_change([" ".join(words) for words in pair.captions], no_change)
+
+
+def _fitting(pair: Pair, max_length: int) -> int:
+    """The number of captions of at most `max_length` words."""
+    return sum(len(words) <= max_length for words in pair.captions)
 
 
 def name(pair: Pair) -> str:

@@ -62,6 +62,23 @@ def read_csv(path: str | Path, remedy: str) -> list[dict[str, str]]:
     return [dict(zip(header, [*row, *[""] * len(header)], strict=False)) for _, row in table]
 
 
+def read_table(path: str | Path, remedy: str) -> Any:
+    """The rows of a table as dicts: JSON, JSON Lines (.jsonl, .ndjson), or CSV for every other suffix.
+
+    Errors as in `read_json`. The content of a JSON file is returned as it is and may have another form.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix == ".json":
+        return read_json(path, remedy)
+    if suffix not in (".jsonl", ".ndjson"):
+        return read_csv(path, remedy)
+    rows = []
+    for number, line in enumerate(read_text(path, remedy).split("\n"), 1):
+        if line.strip():
+            rows.append(parse_json(line, f"{path}, line {number}", remedy))
+    return rows
+
+
 def read_text(path: str | Path, remedy: str) -> str:
     """The text of a file in UTF-8 or UTF-16 without its byte order mark; errors as in `read_json`."""
     try:

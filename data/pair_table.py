@@ -8,7 +8,7 @@ from textwrap import shorten
 from typing import Any
 
 from data.errors import UserError
-from data.json_file import parse_json, read_csv, read_json, read_text
+from data.json_file import read_table
 from data.pair_files import COLUMNS, PairFiles, print_remark
 
 TABLE_FORM = (
@@ -47,18 +47,7 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a table by column name; the suffix gives the format."""
     if path.is_dir():
         raise UserError(f"--pairs {path} is a folder: give a table, or two folders of images without --pairs")
-    suffix = path.suffix.lower()
-    if suffix == ".json":
-        rows = read_json(path, TABLE_FORM)
-    elif suffix in (".jsonl", ".ndjson"):
-        lines = read_text(path, TABLE_FORM).split("\n")
-        rows = [
-            parse_json(line, f"{path}, line {number}", TABLE_FORM)
-            for number, line in enumerate(lines, 1)
-            if line.strip()
-        ]
-    else:
-        rows = read_csv(path, TABLE_FORM)
+    rows = read_table(path, TABLE_FORM)
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise UserError(
             f"{path} must be a list of objects, one for each pair: give the keys {', '.join(COLUMNS)}"

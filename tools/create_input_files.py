@@ -12,12 +12,10 @@ errors.
 """
 
 import argparse
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
@@ -30,31 +28,30 @@ from tools.engine import cli  # first: it sets how OpenMP's threads wait, before
 import numpy as np
 
 from data import dataset_facts as facts
-from data import dataset_warnings as warn
 from data import hdf5
 from data.authors_files import read_word_map
-from data.data_warning import DataWarning, warning_lines
 from data.decoded_pairs import collect_facts, decode_into, loaded
 from data.encoded_captions import arrange, encode, repeated
 from data.errors import UserError
 from data.input_folder import FORMATS, describe_files, refuse_existing, staging_folder
 from data.json_file import read_json
-from data.maps.facts import describe_maps, describe_palette, warn_of_map_files
+from data.maps.facts import describe_maps, describe_palette
 from data.maps.grey import settings_of
 from data.maps.palette_file import find_palette
 from data.maps.settings import MapSettings
 from data.no_change import no_change_of
 from data.palette import SECOND
-from data.sources import SPLITS, Dataset, Pair, read_dataset, with_val_share
+from data.sources import SPLITS, Pair, read_dataset, with_val_share
 from data.tiles import Tile, find_tiles, pairs_of_tiles
-from data.unknown_words import check_vocabulary, warn_of_words
+from data.unknown_words import check_vocabulary
 from data.vocabulary import Vocabulary
 from data.workers import ignore_interrupts, in_order
 from tools.engine.folder_lock import locked
 from tools.engine.interrupts import Interruption, deferred_interrupts, raise_between
+from tools.engine.preparation_options import parse
+from tools.engine.preparation_report import Prepared, describe, find_warnings, report
 from tools.engine.progress_bar import progress_bar
 
-LEAST = {"min_word_freq": 0, "captions_per_image": 1, "max_length": 1, "image_size": 1, "workers": 1}
 RECORDED = (
     "dataset_dir",
     "min_word_freq",
@@ -69,96 +66,8 @@ RECORDED = (
 )
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line. UserError if a number is out of range."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--dataset_dir",
-        default="SECOND_CC_dataset",
-        help="folder of the data set, or its captions file; default: %(default)s",
-    )
-    parser.add_argument("--output_dir", default="createdFileBlackAUG", help="default: %(default)s")
-    parser.add_argument(
-        "--format",
-        default="ours",
-        choices=FORMATS,
-        help="file format, default: %(default)s; `released`, the authors' format, stores no file names, "
-        "flags and original sentences",
-    )
-    parser.add_argument(
-        "--min_word_freq", type=int, default=5, help="keep words that occur MORE than %(default)s times"
-    )
-    parser.add_argument(
-        "--vocabulary_splits",
-        choices=("train", "all"),
-        help="splits whose words are counted; default: train, with --format released all",
-    )
-    parser.add_argument(
-        "--captions_per_image", type=int, default=5, help="encoded captions per pair, default: %(default)s"
-    )
-    parser.add_argument(
-        "--max_length", type=int, default=50, help="maximum words per encoded caption, default: %(default)s"
-    )
-    parser.add_argument("--image_size", type=int, default=256, help="height and width, default: %(default)s")
-    parser.add_argument(
-        "--mask_class",
-        help="class of masks (0 and 255, or 0 and 1) at the second date; default: refuse masks",
-    )
-    parser.add_argument(
-        "--val_share",
-        type=float,
-        help="share of the training pairs that becomes val, for data sets without val pairs",
-    )
-    parser.add_argument(
-        "--mask_unchanged",
-        action="store_true",
-        help="make land-cover maps void where both dates have the same class",
-    )
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes; default: one per core"
-    )
-    parser.add_argument(
-        "--vocabulary",
-        metavar="FILE",
-        help="checkpoint or vocabulary.json whose words are used; --min_word_freq is then ignored",
-    )
-    parser.add_argument(
-        "--tile",
-        action="store_true",
-        help="cut larger pairs into tiles of --image_size instead of shrinking them; captions are repeated",
-    )
-    parser.add_argument(
-        "--metres_per_pixel",
-        type=float,
-        help="ground sampling distance of the images; caption.py compares it with that of new images",
-    )
-    parser.add_argument("--strict", action="store_true", help="write nothing if there are warnings")
-    parser.add_argument("--force", action="store_true", help="replace the input files in --output_dir")
-    args = parser.parse_args(argv)
-    args.vocabulary_splits = args.vocabulary_splits or ("all" if args.format == "released" else "train")
-    check_numbers(args)
-    return args
-
-
-def check_numbers(args: argparse.Namespace) -> None:
-    """Raise UserError if a number is out of range."""
-    for name, least in LEAST.items():
-        if getattr(args, name) < least:
-            raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
-    if args.metres_per_pixel is not None and not 0 < args.metres_per_pixel < float("inf"):
-        raise UserError(f"--metres_per_pixel must be positive, got {args.metres_per_pixel}: give metres")
-    if args.metres_per_pixel is not None and args.format == "released":
-        raise UserError("--metres_per_pixel is not stored by --format released: leave out one of the two")
-    if args.val_share is not None and not 0 < args.val_share < 1:
-        raise UserError(f"--val_share must be between 0 and 1, got {args.val_share}")
-    if args.val_share is not None and args.format == "released":
-        raise UserError("--val_share needs --format ours: the authors' files keep the splits of the JSON")
-
-
 def main(argv: list[str] | None = None) -> None:
-    args = parse(argv)
+    args = parse(argv, __doc__)
     output_dir = Path(args.output_dir)
     with locked(output_dir, "wait until it has ended, or give another --output_dir"):
         prepare(args, output_dir)
@@ -217,63 +126,6 @@ def map_paths(pairs: Iterable[Pair]) -> Iterator[Path]:
     """The files of all maps."""
     for pair in pairs:
         yield from (path for path in (*pair.views[2:], pair.label) if path is not None)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What is known after preparation.
-
-    pairs: in the order of the splits. left_out: pairs that were not written. cut_pairs: the pairs written for
-    each of `pairs`: its tiles, or the pair itself. image_facts: of each written pair. colours: unknown
-    colours of the maps.
-    """
-
-    dataset: Dataset
-    pairs: list[Pair]
-    left_out: list[Pair]
-    cut_pairs: list[list[Pair]]
-    vocabulary: Vocabulary
-    image_facts: list[facts.ImageFacts]
-    colours: facts.UnknownColours
-
-    @property
-    def written(self) -> list[Pair]:
-        """The written pairs."""
-        return list(chain.from_iterable(self.cut_pairs))
-
-
-def describe(data: Prepared, args: argparse.Namespace) -> Iterator[str]:
-    """Lines of statistics."""
-    origin = args.vocabulary or ("all splits" if args.vocabulary_splits == "all" else "train")
-    yield f"layout: {data.dataset.layout}"
-    yield from facts.describe_pairs(data.written)
-    yield from facts.describe_no_change(data.pairs)
-    yield from facts.describe_words(data.pairs, data.vocabulary, origin)
-    yield from facts.describe_images(data.written, data.image_facts)
-
-
-def find_warnings(data: Prepared, args: argparse.Namespace) -> Iterator[DataWarning]:
-    """What is probably wrong with the data, the most serious first."""
-    written = data.written
-    yield from data.dataset.warnings
-    yield from warn_of_words(data.pairs, data.vocabulary, args.vocabulary_splits, args.vocabulary)
-    yield from warn.warn_of_splits(data.pairs)
-    yield from warn.warn_of_sizes(data.image_facts, args.image_size)
-    yield from warn.warn_of_tiles(data.pairs, data.cut_pairs)
-    yield from warn.warn_of_flags(data.pairs)
-    yield from warn_of_map_files(written, data.image_facts)
-    yield from warn.warn_of_maps(written, data.image_facts, data.colours)
-    yield from warn.warn_of_images(written, data.image_facts)
-    yield from warn.warn_of_captions(data.pairs, data.left_out, args.captions_per_image, args.max_length)
-
-
-def report(lines: Iterable[str], warnings: Sequence[DataWarning]) -> None:
-    """Print statistics to standard output, then warnings to standard error."""
-    for line in lines:
-        print(line)
-    sys.stdout.flush()  # warnings come last where both streams go to one file
-    for line in warning_lines(warnings):
-        print(line, file=sys.stderr)
 
 
 def make_vocabulary(pairs: Sequence[Pair], args: argparse.Namespace) -> Vocabulary:

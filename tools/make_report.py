@@ -114,6 +114,11 @@ def check_belongs(scores: CaptionScores, path: Path, data: DataConfig, options: 
     """UserError if the scores belong to another checkpoint than the run's, or to other pairs or maps."""
     if not (record := recorded(scores, path)):
         return
+    if "captions" in record:
+        raise UserError(
+            f"{path} holds the scores of captions that were given ({record['captions']}), not of a model of "
+            f"{options.run}: name a folder of eval.py with --eval"
+        )
     expected = {
         "data": data_fingerprints(data, options.split),
         "splits": options.split,

@@ -87,15 +87,6 @@ def test_checkpoint_without_training_captions_uses_those_of_data_dir(
     assert "train.hdf5 not found" in scores["reasons"]["floor"]
 
 
-def test_references_without_a_no_change_sentence_cause_a_warning(capsys):
-    pairs = [{"changed": True, "references": ["a road"]}, {"changed": False, "references": ["all alike"]}]
-    evaluation.warn_of_other_sentences(pairs, ["no change"])
-    assert "none of the unchanged pairs (1) has a no-change sentence" in capsys.readouterr().err
-    evaluation.warn_of_other_sentences(pairs, ["no change", "all alike"])
-    evaluation.warn_of_other_sentences(pairs[:1], [])
-    assert capsys.readouterr().err == ""
-
-
 @pytest.mark.parametrize("order", [(True, False), (False, True)])
 def test_scores_need_human_words_in_all_splits(tiny_run, demo_input, meteor, order):
     content = load_checkpoint(tiny_run / "best.pt")

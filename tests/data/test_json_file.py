@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.authors_files import read_word_map
-from data.json_file import read_csv, read_json, read_json_lines
+from data.json_file import read_csv, read_json, read_json_lines, read_table
 from data.pair_table import read_pairs_file
 from data.sources import read_dataset
 from data.vocabulary import Vocabulary
@@ -108,3 +108,8 @@ def test_a_table_is_read_by_column(tmp_path):
     for encoding in ("utf-8", "utf-16-le"):
         path = write_file(tmp_path / "a.csv", text.encode(encoding))
         assert read_csv(path, "repair it") == [{"a": "1", "b": "two\nlines"}]
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    path = write_file(tmp_path / "rows.jsonl", '{"a": 1}\n\n{"a": 2')
+    assert refusal(read_table, path, "repair it").startswith(f"{path}, line 3 is not JSON")

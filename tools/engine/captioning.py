@@ -4,6 +4,7 @@ from torch.utils.data import Subset
 
 from configs import Config
 from data.dataset import ChangeCaptions, make_loader
+from data.splits import Reader
 from data.vocabulary import Vocabulary
 from models.beam_search import Hypothesis
 from models.captioner import Captioner, inputs_of
@@ -61,16 +62,20 @@ def to_captions(
     hypotheses: list[Hypothesis], samples: ChangeCaptions, vocabulary: Vocabulary
 ) -> list[CaptionEntry]:
     """The entries of captions.json without scores, one per pair in order."""
-    reader = samples.reader
-    source = {} if reader.has_human_words else {"references_are": "the stored captions"}
-    return [
-        {
-            "filename": reader.filenames[row],
-            "caption": vocabulary.decode(hypothesis.tokens),
-            "log_prob": hypothesis.log_prob,
-            "references": reader.references[row],
-            "changed": bool(reader.changed[row]),
-            **source,
-        }
-        for row, hypothesis in zip(samples.rows, hypotheses, strict=True)
-    ]
+    entries = []
+    for row, hypothesis in zip(samples.rows, hypotheses, strict=True):
+        caption = vocabulary.decode(hypothesis.tokens)
+        entries.append(caption_entry(samples.reader, row, caption, log_prob=hypothesis.log_prob))
+    return entries
+
+
+def caption_entry(reader: Reader, row: int, caption: str, log_prob: float | None = None) -> CaptionEntry:
+    """An entry of captions.json without scores: the pair in a row of the file and its caption."""
+    return {
+        "filename": reader.filenames[row],
+        "caption": caption,
+        **({} if log_prob is None else {"log_prob": log_prob}),
+        "references": reader.references[row],
+        "changed": bool(reader.changed[row]),
+        **({} if reader.has_human_words else {"references_are": "the stored captions"}),
+    }

@@ -1,4 +1,4 @@
-"""The record of an evaluation (`Evaluation`): eval.py writes it into scores.json, other commands check it."""
+"""The record of an evaluation (`Evaluation`): what scores.json belongs to; other commands check it."""
 
 import hashlib
 import subprocess
@@ -27,14 +27,29 @@ def describe_evaluation(
     return {
         "checkpoint": checkpoint.name,
         "sha256": sha256_of(checkpoint),
-        "data_dir": config.data.dir,
-        "data": data_fingerprints(config.data, splits),
-        "splits": list(splits),
+        **_described_data(config.data, splits),
         "seen_in_training": seen_in_training(splits),
         "settings": settings_of(config),
         "control": "shuffle_images" if shuffled else None,
         "commit": commit(),
     }
+
+
+def describe_captions(captions: Path, config: Config, splits: Sequence[str]) -> Evaluation:
+    """The record of an evaluation of a file of captions; errors as in `open_split`."""
+    settings = settings_of(config)
+    return {
+        "captions": captions.name,
+        "sha256": sha256_of(captions),
+        **_described_data(config.data, splits),
+        "settings": {name: value for name, value in settings.items() if name.startswith("data.")},
+        "control": None,
+        "commit": commit(),
+    }
+
+
+def _described_data(data: DataConfig, splits: Sequence[str]) -> dict[str, Any]:
+    return {"data_dir": data.dir, "data": data_fingerprints(data, splits), "splits": list(splits)}
 
 
 def seen_in_training(splits: Sequence[str]) -> list[str]:
@@ -92,7 +107,8 @@ def differences(record: Evaluation, expected: Mapping[str, Any]) -> list[str]:
     phrases = []
     for key, title in COMPARED.items():
         if key in expected and record.get(key) != expected[key]:
-            details = {"sha256": record.get("checkpoint"), "data": record.get("data_dir")}
+            scored = record.get("checkpoint", record.get("captions"))
+            details = {"sha256": scored, "data": record.get("data_dir")}
             phrases.append(f"another {title} ({details.get(key, record.get(key))})")
     settings = ADDED | (record.get("settings") or {})
     for name, value in expected.get("settings", {}).items():

@@ -14,25 +14,26 @@ from data.splits import open_split
 LAYOUTS = ("{split}/rgb", "images/{split}", "{split}")  # folders of A and B in a data set
 
 
-def refuse_uncaptioned(splits: Sequence[str], data: DataConfig, checkpoint: Path) -> None:
-    """Raise an error with the command of caption.py if a split of `data.dir` cannot be scored.
+def refuse_uncaptioned(splits: Sequence[str], data: DataConfig, checkpoint: Path | None) -> None:
+    """Raise an error with the remedy if a split of `data.dir` cannot be scored.
 
-    Raises FileNotFoundError if its input files are missing, as they are if no pair has captions, UserError if
-    some pairs have none; other errors as in `open_split`.
+    The remedy is the command of caption.py; without a checkpoint, to add captions. Raises FileNotFoundError
+    if its input files are missing, as they are if no pair has captions, UserError if some pairs have none;
+    other errors as in `open_split`.
     """
     for split in splits:
-        command = caption_command(split, data.dir, checkpoint)
+        remedy = "add captions to the data set and prepare it again"
+        if checkpoint:
+            remedy = f"caption them with {caption_command(split, data.dir, checkpoint)}"
         try:
             reader, rows = open_split(split, data)
         except FileNotFoundError as error:
-            raise FileNotFoundError(
-                f"{error}; pairs without captions cannot be scored, caption them with {command}"
-            ) from None
+            raise FileNotFoundError(f"{error}; pairs without captions cannot be scored, {remedy}") from None
         without = [reader.filenames[row] for row in rows if not any(reader.references[row])]
         if without:
             raise UserError(
                 f"{reader.path}: a pair needs a human caption to be scored, {len(without)} of {len(rows)} "
-                f"have none (the first is {without[0]}): caption them with {command}"
+                f"have none (the first is {without[0]}): {remedy}"
             )
 
 

@@ -69,13 +69,11 @@ class FactWords:
     @cached_property
     def agreeing(self) -> dict[str, frozenset[str]]:
         """Class -> the classes that it agrees with: itself, those that it includes, those that include it."""
-        return {
-            name: frozenset(
-                {name, *described.includes}
-                | {other for other, general in self.classes.items() if name in general.includes}
-            )
-            for name, described in self.classes.items()
-        }
+        agreeing = {name: {name, *described.includes} for name, described in self.classes.items()}
+        for general, described in self.classes.items():
+            for name in described.includes:
+                agreeing[name].add(general)
+        return {name: frozenset(classes) for name, classes in agreeing.items()}
 
     def read(self, caption: str) -> list[Token]:
         """The tokens of a caption."""

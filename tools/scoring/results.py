@@ -70,17 +70,19 @@ class HumanScores(TypedDict):
 class Evaluation(TypedDict):
     """What scores belong to.
 
-    checkpoint: its file name. sha256: of that file. data: file -> fingerprint of its content.
-    seen_in_training: those of the splits that trained the model or chose its checkpoint. settings: the
-    settings that captions depend on. control: "shuffle_images" or None. commit: of this code.
+    checkpoint: its file name; or captions: that of a file of captions. sha256: of that file. data: file ->
+    fingerprint of its content. seen_in_training: those of the splits that trained the model or chose its
+    checkpoint; only with a checkpoint. settings: the settings that captions and their scores depend on.
+    control: "shuffle_images" or None. commit: of this code.
     """
 
-    checkpoint: str
+    checkpoint: NotRequired[str]
+    captions: NotRequired[str]
     sha256: str
     data_dir: str
     data: dict[str, str]
     splits: list[str]
-    seen_in_training: list[str]
+    seen_in_training: NotRequired[list[str]]
     settings: dict[str, object]
     control: str | None
     commit: str | None
@@ -134,16 +136,16 @@ class FactEntry(TypedDict):
 
 
 class CaptionEntry(TypedDict):
-    """A captioned pair.
+    """A captioned pair. log_prob: only of a model's caption. scores: bleu_4, meteor, rouge_l and cider of it.
 
-    scores: bleu_4, meteor, rouge_l and cider of this pair. facts: those that the caption states.
-    contradicts: whether it contradicts the references. own_pair: the percentile of the pair among the changed
-    pairs, ranked by similarity to the caption.
+    references_are: what the references are if they are not the human captions. facts: those that the caption
+    states. contradicts: whether it contradicts the references. own_pair: the percentile of the pair among the
+    changed pairs, ranked by similarity to the caption.
     """
 
     filename: str
     caption: str
-    log_prob: float
+    log_prob: NotRequired[float]
     references: list[str]
     changed: bool
     references_are: NotRequired[str]

@@ -127,8 +127,11 @@ class ErrorMaker:
             return None
         cut = draw.randrange(1, len(parts))
         sides = [" ".join("and".join(side).split()) for side in (parts[:cut], parts[cut:])]
-        with_verb = [side for side in sides if any(t.kind == "verb" for t in self.words.read(side))]
+        with_verb = [side for side in sides if self._has_verb(side)]
         return draw.choice(with_verb) if with_verb else None
+
+    def _has_verb(self, text: str) -> bool:
+        return any(token.kind == "verb" for token in self.words.read(text))
 
     def invention(self, place: int, draw: random.Random) -> str | None:
         """Something added of a class that no person names."""
