@@ -8,8 +8,8 @@ python tools/robustness.py --checkpoint FILE --detector runs/change_detector/bes
 Each perturbation of data/perturbations is applied to every pair of the split at every severity; the random
 draw is fixed per pair and shared by all severities. Prints for each checkpoint the false-change rate (the
 percentage of unchanged pairs whose caption describes a change), the missed-change rate (the percentage of
-changed pairs whose caption describes none), the accuracy of this decision, and S*m. Rates count only the n
-pairs that the perturbation altered (map noise does not alter void maps). For models trained with
+changed pairs whose caption describes none), the accuracy of this decision, S*m and fact F1. Rates count only
+the n pairs that the perturbation altered (map noise does not alter void maps). For models trained with
 data.augment, rows are marked as trained or held out. Several checkpoints are compared with the first one by
 paired tests. Writes robustness.json, with intervals and differences, and robustness.png to --output DIR after
 each checkpoint (default: robustness/, or for other maps robustness_detected_maps/ or robustness_void_maps/,
@@ -48,6 +48,7 @@ from tools.engine.checkpoint import load_checkpoint, open_detector, restore_mode
 from tools.engine.device import pick_device
 from tools.engine.provenance import seen_in_training, sha256_of
 from tools.report.drawing import draw_robustness
+from tools.scoring.fact_scores import measurable_facts
 from tools.scoring.meteor import Meteor
 from tools.studies.perturbation_scores import (
     BOOTSTRAP,
@@ -76,6 +77,8 @@ def main(argv: list[str] | None = None) -> None:
     output = options.output or options.checkpoint[0].parent / folder
     check_writable(output, "--output", folder=True)
     truth = common_truth(subjects)
+    changed = [texts for texts, is_changed in zip(truth.references, truth.changed, strict=True) if is_changed]
+    facts, no_facts = measurable_facts(subjects[0].config.data.facts, changed)
     runs: list[Run] = []
     first: dict[Cell, Samples] = {}
     with Meteor() as meteor:
@@ -87,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
                 captions[cell] += predicted
                 altered[cell] += differs
             altered = {cell: np.array(flags) for cell, flags in altered.items()}
-            scores = score_cells(captions, altered, truth, subject.no_change, meteor)
+            scores = score_cells(captions, altered, truth, subject.no_change, meteor, facts)
             first = first or scores
             runs.append(describe_run(subject, label, scores, first))
             try:
@@ -97,6 +100,8 @@ def main(argv: list[str] | None = None) -> None:
     if len(runs) > 1:
         print("\n\n".join(comparison(runs)), end="\n\n")
     unchanged = int((~truth.changed).sum())
+    if no_facts:
+        print(no_facts)
     print(f"pairs: {len(truth.changed)}, unchanged: {unchanged}; robustness.json, robustness.png in {output}")
 
 

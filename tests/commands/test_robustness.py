@@ -18,6 +18,7 @@ from tools import robustness
 from tools.engine.captioning import predict
 from tools.engine.checkpoint import load_checkpoint, restore_detector, save_checkpoint
 from tools.engine.distributed import Processes
+from tools.scoring.facts import Facts
 from tools.studies.perturbation_scores import (
     CLEAN,
     IMAGES_MEAN,
@@ -180,7 +181,8 @@ def test_rates_by_hand(meteor):
         Cell("haze", 1): [SAME, BUILT, BUILT],
         Cell("jpeg", 1): [BUILT, BUILT, SAME],
     }
-    result = as_intervals(score_cells(captions, dict.fromkeys(captions, ALL), TRUTH, [SAME], meteor))
+    altered = dict.fromkeys(captions, ALL)
+    result = as_intervals(score_cells(captions, altered, TRUTH, [SAME], meteor, Facts()))
     values = {}
     for name, curve in result["curves"].items():
         values[name] = {measure: interval["value"] for measure, interval in curve[1].items()}
@@ -192,6 +194,10 @@ def test_rates_by_hand(meteor):
     assert [values[name]["missed_change"] for name in ("haze", "jpeg", IMAGES_MEAN)] == [0, 100, 50]
     assert values["haze"]["change_accuracy"] == pytest.approx(200 / 3)
     assert values["jpeg"]["change_accuracy"] == 0
+    assert result["clean"]["fact_f1"]["value"] == 100
+    assert [values[name]["fact_f1"] for name in ("haze", "jpeg")] == [pytest.approx(200 / 3), 0]
+    without = as_intervals(score_cells(captions, altered, TRUTH, [SAME], meteor))
+    assert without["clean"]["fact_f1"] is None
     assert "mean of map noise" not in values
 
 

@@ -15,6 +15,7 @@ from tools.scoring.bootstrap import (
     rate_interval,
     resampling_counts,
 )
+from tools.scoring.facts import Facts
 from tools.scoring.meteor import Meteor
 from tools.scoring.metric import Segment
 from tools.scoring.metrics import measure
@@ -25,6 +26,7 @@ MEASURES = {
     "missed_change": "missed-change rate, %",
     "change_accuracy": "change-decision accuracy, %",
     "s_m": "S*m",
+    "fact_f1": "fact F1",
 }
 HEADLINES = {name: MEASURES[name] for name in ("false_change", "s_m")}
 IMAGES_MEAN = f"mean of all but {MAPS}"
@@ -98,11 +100,12 @@ def score_cells(
     truth: Truth,
     no_change: Collection[str],
     meteor: Meteor,
+    facts: Facts | None = None,
 ) -> dict[Cell, Samples]:
     """The measures of all cells, on the same resamples, and their means over perturbations.
 
     altered: for each cell, which pairs its perturbation altered, (pairs,) bool. Rates count only these pairs;
-    S*m is computed on all pairs.
+    S*m and fact F1 are computed on all pairs. facts: None leaves fact F1 without a value.
     """
     counts = resampling_counts(len(truth.changed), BOOTSTRAP["resamples"], BOOTSTRAP["seed"], truth.sources)
     scores = {}
@@ -111,6 +114,7 @@ def score_cells(
         scores[cell] = decision_rates(predicts_change, truth.changed, altered[cell], counts)
         segments = list(zip(predicted, truth.references, strict=True))
         scores[cell]["s_m"] = Sample(s_m(segments, meteor, counts), len(segments))
+        scores[cell]["fact_f1"] = fact_f1(segments, facts, counts)
     return scores | means(scores)
 
 
@@ -139,6 +143,14 @@ def s_m(segments: Sequence[Segment], meteor: Meteor, counts: np.ndarray) -> np.n
     if "s_m" not in scores:
         raise UserError(f"S*m needs all of its scorers, these failed: {measured.missing}")
     return scores["s_m"]
+
+
+def fact_f1(segments: Sequence[Segment], facts: Facts | None, counts: np.ndarray) -> Sample:
+    """Fact F1 of the corpora that contain segment i counts[..., i] times."""
+    if not facts:
+        return Sample(np.full(len(counts), np.nan), 0)
+    scores = facts.scores(counts @ facts.rows(segments), counts.sum(-1))
+    return Sample(100 * scores["fact_f1"], len(segments))
 
 
 def means(scores: Mapping[Cell, Samples]) -> dict[Cell, Samples]:
