@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 METRICS = ("bleu_4", "meteor", "rouge_l", "cider")
 FACTS = ("fact_f1", "own_pair")
+FACT_SHARES = ("fact_recall", "fact_precision", "fact_contradiction")
 MAPS_MEAN = f"mean of {MAPS}"
 
 
@@ -119,6 +120,18 @@ def test_every_row_of_the_results_is_quoted_from_its_file():
     page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     for row in expected_rows():
         assert row in page, f"docs/results.md must hold the row {row}"
+
+
+def test_the_shares_of_facts_are_quoted_from_their_file():
+    demo = result("demo_test.json")
+    page = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
+    changed = {name: f"{demo['ours']['changed'][name]['value']:.1f}" for name in FACT_SHARES}
+    recall, precision, contradiction = changed.values()
+    assert f"(recall {recall} %)" in page
+    assert f"(precision {precision} %; {contradiction} % of its captions contradict" in page
+    checked = demo["maps"]["changed"]["ours"]
+    assert f"{checked['precision']:.1f} % of its facts about changed pairs are right" in page
+    assert f"they explain {checked['recall']:.1f} % of the changed area" in page
 
 
 @pytest.mark.parametrize("name", ["README.md", "docs/results.md"])

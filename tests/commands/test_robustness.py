@@ -279,7 +279,7 @@ def test_from_checkpoints_to_table_json_and_plot(tiny_run, tmp_path, capsys):
     assert augmented["difference"]["curves"]["haze"]["3"]["s_m"]["value"] == 0
     assert {"haze", "map_missing", IMAGES_MEAN} < set(plain["curves"])
     assert set(plain["curves"]["haze"]) == {"1", "3"}
-    assert set(plain["clean"]) == {"false_change", "missed_change", "change_accuracy", "s_m"}
+    assert set(plain["clean"]) == {"false_change", "missed_change", "change_accuracy", "s_m", "fact_f1"}
     assert plain["curves"]["haze"] == plain["curves"][IMAGES_MEAN]  # the only one of images
     assert iio.imread(folder / "robustness.png").std() > 10
 
