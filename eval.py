@@ -41,6 +41,7 @@ from tools.engine.distributed import Processes
 from tools.engine.evaluation import publish, score_captions
 from tools.engine.provenance import describe_evaluation, folder_name
 from tools.engine.uncaptioned import refuse_uncaptioned
+from tools.scoring.fact_scores import facts_of_setting
 from tools.scoring.meteor import Meteor
 from tools.scoring.results import Evaluation
 
@@ -75,6 +76,7 @@ def evaluate(
     content: Content, config: Config, evaluation: Evaluation, output: Path, *, shuffled: bool
 ) -> None:
     """Caption the splits of `evaluation` with the model of a checkpoint, score the captions, write both."""
+    facts_of_setting(config.data.facts)  # fail before captioning if the file is not one of word lists
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
     tune_convolutions(device)

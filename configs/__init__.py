@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "tf32", "bf16", "fp16"]
 DEFAULT_MODEL = "mmodalcc"
-SELECTED_BY = {"captioning": ("bleu_4", "cider", "s_m"), "detection": ("miou", "sek", "f_scd")}
+SELECTED_BY = {
+    "captioning": ("bleu_4", "cider", "s_m", "fact_f1", "fact_f05", "own_pair"),
+    "detection": ("miou", "sek", "f_scd"),
+}
 # Checkpoints of earlier versions keep these settings for every model, also for those without them.
 ONCE_COMMON = (
     "grid", "heads", "feedforward", "fusion_layers", "modalities", "layers", "sharing", "cmca", "udca",
@@ -64,7 +67,9 @@ class TrainConfig:
     """Largest absolute value of a gradient; 0 disables clipping."""
     clip_fusion: bool = True
     """Whether the fusion's gradients are clipped, too."""
-    select_on: Literal["bleu_4", "cider", "s_m", "miou", "sek", "f_scd"] = "bleu_4"
+    select_on: Literal[
+        "bleu_4", "cider", "s_m", "fact_f1", "fact_f05", "own_pair", "miou", "sek", "f_scd"
+    ] = "bleu_4"
     """Validation score that selects best.pt."""
     checkpoint_minutes: PositiveFloat = 15.0
     """Minutes between two last.pt within an epoch."""

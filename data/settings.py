@@ -8,6 +8,7 @@ from jsonargparse.typing import NonNegativeInt, restricted_number_type
 from data.errors import UserError
 from data.perturbations import MAPS, PERTURBATIONS
 
+ENGLISH_FACTS, NO_FACTS = "english", "none"  # values of data.facts; others are files
 FLIPS = "flips"  # value of data.augment: mirror images and quarter turns
 Probability = restricted_number_type("Probability", float, [(">=", 0), ("<", 1)], join="and")
 Split = Literal["train", "val", "test"]
@@ -30,6 +31,8 @@ class DataConfig:
     """Augmentations of training: flips and perturbations."""
     no_change: list[str] | None = None
     """Sentences that say nothing has changed; default: those found in the data."""
+    facts: str = ENGLISH_FACTS
+    """Word lists that captions are read by for fact scores: english, none, or a YAML file."""
     workers: NonNegativeInt = 2
     """Processes that load batches."""
 

@@ -13,6 +13,7 @@ from tools.studies.perturbation_tables import trained_on
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 METRICS = ("bleu_4", "meteor", "rouge_l", "cider")
+FACTS = ("fact_f1", "own_pair")
 MAPS_MEAN = f"mean of {MAPS}"
 
 
@@ -25,15 +26,22 @@ def span(interval: dict) -> str:
 
 
 def score_row(title: str, scores: dict, decision: dict | None = None) -> str:
-    """A row of the table of scores: metrics, S*m and change-decision accuracy with their intervals."""
+    """A row of the table of scores: metrics, S*m, fact F1 and change-decision accuracy with intervals."""
     values = [f"{scores[metric]['value']:.1f}" for metric in METRICS]
     accuracy = f"{span(decision['caption']['all'])} %" if decision else ""
-    return f"| {' | '.join([title, *values, span(scores['s_m']), accuracy])} |"
+    return f"| {' | '.join([title, *values, span(scores['s_m']), span(scores['fact_f1']), accuracy])} |"
+
+
+def human_row(title: str, scores: dict) -> str:
+    """A row of the comparison with persons: metrics, S*m, fact F1 and own-pair percentile."""
+    values = [f"{scores[metric]['value']:.1f}" for metric in METRICS]
+    return f"| {' | '.join([title, *values, *(span(scores[score]) for score in ('s_m', *FACTS))])} |"
 
 
 def map_row(title: str, scores: dict) -> str:
-    """A row of the table of maps: S*m, margin over the floor, change-decision accuracy."""
+    """A row of the table of maps: S*m, margin over the floor, fact F1, change-decision accuracy."""
     cells = [span(scores["ours"]["all"]["s_m"]), span(scores["margin"]["all"]["s_m"])]
+    cells.append(span(scores["ours"]["all"]["fact_f1"]))
     return f"| {' | '.join([title, *cells, span(scores['decision']['caption']['all']) + ' %'])} |"
 
 
@@ -77,7 +85,11 @@ def expected_rows() -> list[str]:
         score_row("model", demo["ours"]["all"], demo["decision"]),
         score_row("model, other pairs' images", shuffled["ours"]["all"], shuffled["decision"]),
     ]
-    rows += [map_row(name, result(f"demo_maps_{name}.json")) for name in ("given", "detected", "void")]
+    persons = demo["human"]["changed"]["columns"]
+    titles = {"human": "a person", "ours": "model", "floor": "floor"}
+    rows += [human_row(title, persons[column]) for column, title in titles.items()]
+    rows.append(map_row("given", demo))
+    rows += [map_row(name, result(f"demo_maps_{name}.json")) for name in ("detected", "void")]
     detector = result("demo_detector.json")
     rows += [detector_row("detector", detector["ours"]), detector_row("all maps void", detector["floor"])]
     robustness = result("demo_robustness.json")

@@ -36,6 +36,7 @@ from tools.report.page import (
     Word,
     attended_words,
     encode_views,
+    human_tables,
     learning_curves,
     legend,
     render,
@@ -80,6 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         pairs=pairs,
         images=encoded_images(locations),
         tables=list(score_tables(scores)),
+        human=list(human_tables(scores)),
         scores=scores,
         missing=missing_lines(scores),
         curves=learning_curves(read_log(options.run / "log.jsonl", "train anew")),
@@ -133,16 +135,24 @@ def check_belongs(scores: CaptionScores, path: Path, data: DataConfig, options: 
 
 
 def make_pair(entry: CaptionEntry, no_change: Sequence[str]) -> Pair:
-    """Add the mean score, whether the change decision is correct, and the words to an entry."""
+    """Add the mean score, whether the change decision is correct, and the words to an entry.
+
+    A word that names the class of several facts is marked as wrong if one of them is.
+    """
     known = set()
     for reference in entry["references"]:
         known.update(reference.split())
     scores = [score for score in entry["scores"].values() if score is not None]
+    words: list[Word] = [{"text": word, "known": word in known} for word in entry["caption"].split()]
+    facts = entry.get("facts", [])  # earlier versions lack them
+    for fact in sorted(facts, key=lambda fact: not fact["right"]):
+        for index in fact["words"]:
+            words[index]["fact"] = "right" if fact["right"] else "wrong"
     return {
         **entry,
         "mean": fmean(scores) if scores else None,
         "right": (entry["caption"] not in no_change) == entry["changed"],
-        "words": [{"text": word, "known": word in known} for word in entry["caption"].split()],
+        "words": words,
     }
 
 

@@ -28,7 +28,8 @@ from data.splits import open_split
 from tests.helpers.browser import Browser, find_browser
 from tools import make_report
 from tools.report.page import encode_views, learning_curves
-from tools.scoring.metrics import METRIC_TITLES
+from tools.scoring.fact_scores import add_facts
+from tools.scoring.metrics import FACT_TITLES, METRIC_TITLES
 from tools.scoring.results import read_log
 
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>" onclick="alert(1)'
@@ -148,7 +149,7 @@ def test_page_needs_no_other_file_and_has_a_short_script(report):
 
 def test_text_from_the_data_is_escaped(report):
     def hostile(entries):
-        return [{**entries[0], "caption": HOSTILE}, *entries[1:]]
+        return [{**entries[0], "caption": HOSTILE, "facts": []}, *entries[1:]]
 
     def hostile_floor(scores):
         scores["floor"]["all"]["caption"] = HOSTILE
@@ -193,11 +194,80 @@ def test_scores_of_an_earlier_version_have_one_floor(report):
     assert "<th>oracle</th>" not in text
 
 
+def with_facts(entries: list[dict]) -> list[dict]:
+    """The captions of three changed pairs: with a right and a wrong fact, with a right one, without one."""
+    captions = ("two houses and a lake appear", "trees are removed", "no change has occurred")
+    references = (["two houses are built"], ["trees are cut"], ["a road is built"])
+    for entry, caption, texts in zip(entries, captions, references, strict=False):
+        entry |= {"caption": caption, "references": texts, "changed": True}
+    add_facts(entries[:3], "english")
+    return entries
+
+
+def test_words_of_right_and_wrong_facts_are_marked(evaluated):
+    pairs = with_facts(json.loads((evaluated / "captions.json").read_text()))
+    words = [make_report.make_pair(entry, ["no change"])["words"] for entry in pairs[:3]]
+    marks = [[(word["text"], word["fact"]) for word in own if "fact" in word] for own in words]
+    assert marks == [[("houses", "right"), ("lake", "wrong")], [("trees", "right")], []]
+
+
+def test_a_class_with_a_right_and_a_wrong_fact_is_marked_as_wrong():
+    facts = [{"right": right, "words": [1], "label": "tree", "change": "appears"} for right in (False, True)]
+    entry = {"caption": "the trees", "changed": True, "references": ["a tree"], "scores": {}, "facts": facts}
+    assert make_report.make_pair(entry, [])["words"][1]["fact"] == "wrong"
+
+
+def test_report_shows_facts_and_persons(report, evaluated):
+    def keep_references(entries):
+        texts = [entry["references"] for entry in entries]
+        return [{**entry, "references": own} for entry, own in zip(with_facts(entries), texts, strict=True)]
+
+    page = report(captions=keep_references)
+    marked = set(re.findall(r'<span class="[^"]*fact-(\w+)">(\w+)</span>', page))
+    assert marked >= {("right", "houses"), ("wrong", "lake"), ("right", "trees")}
+    cards = [" ".join(text.split()) for text in Page(page).cards]
+    (houses,) = [text for text in cards if "two houses and a lake" in text]
+    assert "✓ building appears (2) ✗ water appears" in houses
+    assert "contradicts" not in houses
+    (nothing,) = [text for text in cards if "no change has occurred" in text]
+    assert "✗ contradicts the references" in nothing
+
+
+def test_report_has_the_scores_of_facts_and_persons(report, evaluated):
+    scores = json.loads((evaluated / "scores.json").read_text())
+    page = report()
+    human = scores["human"]["changed"]["columns"]["human"]
+    assert page.count("<th>persons</th>") == 3
+    assert f"{human['rouge_l']['value']:.1f}" in page
+    assert f"{scores['ours']['changed']['fact_f05']['value']:.1f}" in page
+    assert f"{scores['maps']['changed']['human']['precision']:.1f}" in page
+
+
+def test_reports_of_earlier_versions_have_no_facts(report):
+    def earlier(entries):
+        for entry in entries:
+            for key in ("facts", "contradicts", "own_pair"):
+                entry.pop(key, None)
+        return entries
+
+    def earlier_scores(scores):
+        for column in ("ours", "floor", "floor_oracle", "margin"):
+            for part in scores[column].values():
+                for name in FACT_TITLES:
+                    part.pop(name, None)
+        return {key: value for key, value in scores.items() if key not in ("human", "maps")}
+
+    page = report(captions=earlier, scores=earlier_scores)
+    assert "fact F1" not in page
+    assert 'name="facts"' not in page
+    assert "Beside persons" not in page
+
+
 def test_report_without_human_words_has_only_the_authors_column(report):
     def only_authors(scores):
         return {
             **scores,
-            **dict.fromkeys(("ours", "floor", "floor_oracle", "margin")),
+            **dict.fromkeys(("ours", "floor", "floor_oracle", "margin", "human", "maps")),
             "reasons": {"ours": "no human words"},
         }
 
@@ -258,12 +328,14 @@ def browser(tmp_path_factory) -> Iterator[Browser]:
 
 
 def with_decisions(entries: list[dict]) -> list[dict]:
-    """Four changed pairs, of which one is missed, and two unchanged ones."""
+    """Four changed pairs, of which one is missed, and two unchanged ones; two have a wrong fact."""
     captions = ("a cat appears", "a catalogue appears", "a bobcat appears", *["there is no difference"] * 3)
-    return [
-        {**entry, "caption": caption, "changed": index < 4}
-        for index, (entry, caption) in enumerate(zip(entries, captions, strict=True))
-    ]
+    wrong = {"label": "road", "change": "appears", "number": None, "place": None, "right": False, "words": []}
+    changes = []
+    for index, caption in enumerate(captions):
+        facts = {"facts": [wrong] * (index < 2), "contradicts": index == 0}
+        changes.append({"caption": caption, "changed": index < 4, **facts})
+    return [{**entry, **change} for entry, change in zip(entries, changes, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +347,8 @@ def with_decisions(entries: list[dict]) -> list[dict]:
         ("words=appears+CAT", 2),
         ("words=bobcat&decision=right", 1),
         ("nonsense=1&change=", 6),
+        ("facts=contradicts", 1),
+        ("facts=wrong+fact", 2),
     ],
 )
 def test_address_filters_pairs(report, browser, tmp_path, chosen, pairs):
@@ -298,7 +372,7 @@ def test_form_filters_pairs_and_updates_the_address(report, browser, tmp_path):
 
 
 def test_images_near_the_screen_are_loaded_and_captions_do_not_run(report, browser, tmp_path):
-    report(captions=lambda entries: [{**entry, "caption": HOSTILE} for entry in entries * 20])
+    report(captions=lambda entries: [{**entry, "caption": HOSTILE, "facts": []} for entry in entries * 20])
     browser.open((tmp_path / "report.html").as_uri())
     drawn = "[...document.images].filter(image => image.naturalWidth).length"
     browser.run("document.querySelector('.pair').scrollIntoView()")

@@ -13,7 +13,9 @@ from tools.engine.checkpoint import load_checkpoint, restore_model
 from tools.engine.distributed import Processes
 from tools.engine.run_folder import RunFolder
 from tools.engine.training_data import open_samples
+from tools.scoring.facts import Facts
 from tools.scoring.metrics import measure
+from tools.scoring.own_pair import OwnPair
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +60,28 @@ def test_a_metric_without_a_value_is_refused_before_training(tiny_run):
         pytest.raises(ValueError, match="train.select_on cider has no value .*left out.*choose another"),
         task,
     ):
+        pass
+
+
+@pytest.mark.parametrize("score", ["fact_f1", "fact_f05", "own_pair"])
+def test_validation_logs_the_fact_scores_that_training_may_select_on(task_and_model, tiny_run, score):
+    assert TrainConfig(select_on=score).select_on == score
+    line = json.loads((tiny_run / "log.jsonl").read_text().splitlines()[-1])
+    captions = json.loads((tiny_run / "val_captions.json").read_text())
+    segments = [(entry["caption"], tuple(entry["references"])) for entry in captions]
+    metric = OwnPair() if score == "own_pair" else Facts()
+    expected = 100 * metric.scores(metric.rows(segments).sum(0), len(segments))[score]
+    assert line["val"][score] == pytest.approx(float(expected))
+    assert score in line["floor"]
+
+
+def test_fact_scores_without_word_lists_are_refused_before_training(tiny_run):
+    stored = load_checkpoint(tiny_run / "best.pt")["config"]
+    train = {**stored["train"], "select_on": "fact_f1"}
+    config = Config.from_dict({**stored, "train": train, "data": {**stored["data"], "facts": "none"}})
+    task = CaptioningTask(config, open_samples("train", config), open_samples("val", config), Processes())
+    message = r"train.select_on fact_f1 has no value .*\(no fact scores: data.facts is none\).*choose another"
+    with pytest.raises(ValueError, match=message), task:
         pass
 
 

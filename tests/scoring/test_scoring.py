@@ -15,8 +15,9 @@ from pycocoevalcap.rouge.rouge import Rouge
 from data.sources import NO_CHANGE_SENTENCES
 from tools.scoring import AuthorsRecord, Record, pair_scores, score
 from tools.scoring.baselines import TrainingCaptions, training_captions
+from tools.scoring.human import ONE_CAPTION
 from tools.scoring.meteor import Meteor, java_executable
-from tools.scoring.metrics import AVERAGED, METRICS
+from tools.scoring.metrics import AVERAGED, FACT_TITLES, METRICS
 from tools.scoring.results import PARTS
 from tools.scoring.spice import Spice
 from tools.scoring.table import format_table
@@ -334,7 +335,8 @@ def test_without_human_words_only_the_released_column_and_the_decision_remain(re
     stored = [AuthorsRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS]
     scores = score(RECORDS, meteor, **OPTIONS, authors=stored, human_words=False)
     assert scores["ours"] is scores["floor"] is scores["floor_oracle"] is scores["margin"] is None
-    assert set(scores["reasons"]) == {"ours", "floor", "floor_oracle", "margin"}
+    assert scores["human"] is None
+    assert set(scores["reasons"]) == {"ours", "floor", "floor_oracle", "margin", "facts", "human"}
     assert "--data.annotations" in scores["reasons"]["ours"]
     assert scores["released"]["all"]["bleu_1"] == result["ours"]["all"]["bleu_1"]
     assert scores["decision"]["caption"] == result["decision"]["caption"]
@@ -353,6 +355,59 @@ def test_spice_has_a_reason_where_it_has_no_value(result, meteor, tmp_path):
 
 def test_released_column_is_optional(result):
     assert result["released"] is None
+
+
+def test_fact_scores_beside_the_floors(result):
+    for column in ("ours", "floor", "floor_oracle", "margin"):
+        for part in ("all", "changed"):
+            assert set(FACT_TITLES) <= set(result[column][part])
+        assert not set(FACT_TITLES) & set(result[column]["unchanged"])
+    ours, floor = result["ours"]["changed"], result["floor"]["changed"]
+    assert ours["fact_precision"]["value"] == 100  # "a road is built" and "some houses are built"
+    assert ours["fact_none"]["value"] == pytest.approx(100 / 3)
+    assert floor["fact_precision"]["value"] == pytest.approx(
+        100 / 3
+    )  # houses are built in one of three pairs
+    assert floor["own_pair"]["value"] == 50  # of a constant
+    margin = result["margin"]["changed"]["fact_f1"]
+    assert margin["value"] == pytest.approx(ours["fact_f1"]["value"] - floor["fact_f1"]["value"])
+
+
+def test_own_pair_of_changed_pairs_ranks_changed_pairs_only(meteor, result):
+    changed = [record for record in RECORDS if record.changed]
+    alone = score(changed, meteor, **OPTIONS)["ours"]["all"]["own_pair"]["value"]
+    assert result["ours"]["changed"]["own_pair"]["value"] == pytest.approx(alone)
+    assert result["ours"]["all"]["own_pair"]["value"] != pytest.approx(alone)
+
+
+def test_persons_model_and_floor_are_scored_against_the_same_references(result):
+    for part, pairs in (("all", 6), ("changed", 3), ("unchanged", 3)):
+        compared = result["human"][part]
+        assert (compared["pairs"], compared["left_out"]) == (pairs, 1 if part != "changed" else 0)
+        assert list(compared["columns"]) == ["human", "ours", "floor"]
+    changed = result["human"]["changed"]["columns"]
+    assert changed["human"]["fact_contradiction"]["value"] == 0
+    assert changed["ours"]["bleu_4"]["value"] < result["ours"]["changed"]["bleu_4"]["value"]
+
+
+def test_persons_are_left_out_where_pairs_have_one_caption(meteor):
+    single = [replace(record, references=record.references[:1]) for record in RECORDS]
+    scores = score(single, meteor, **OPTIONS)
+    assert scores["human"] is None
+    assert scores["reasons"] == {"human": ONE_CAPTION}
+    assert f"{ONE_CAPTION} (human)" in format_table(scores)
+
+
+@pytest.mark.parametrize("setting", ["none", "english"])
+def test_fact_scores_are_left_out_where_no_words_fit(meteor, setting):
+    texts = ("yolun yanina evler yapildi", "yeni evler") if setting == "english" else ROADS
+    records = [Record(f"{i}.png", texts[0], (*texts, str(i)), True) for i in range(3)]
+    scores = score(records, meteor, **OPTIONS, facts=setting)
+    assert "data.facts" in scores["reasons"]["facts"]
+    assert setting in scores["reasons"]["facts"]
+    assert "fact_f1" not in scores["ours"]["all"]
+    assert scores["ours"]["all"]["own_pair"]["value"] == 50  # needs no word lists
+    assert scores["reasons"]["facts"] in format_table(scores)
 
 
 def test_pair_scores(meteor):

@@ -19,11 +19,12 @@ def test_table_shows_every_column_of_every_part(meteor: Meteor):
     result = score(RECORDS, meteor, no_change=[SAME, "there is no difference"], training=TRAINING, **options)
     lines = format_table(result).splitlines()
     rows = {tuple(line.split()[:2]): line.split()[2:] for line in lines}
+    words = {tuple(line.split()[:2]): line.split()[2:] for line in lines[: lines.index("")]}
     for column in ("ours", "floor", "floor_oracle", "margin", "released"):
-        assert rows["all", column][0] == "3"
-        assert rows["unchanged", column][7] == "-"  # CIDEr
-        assert rows["changed", column][0] == "1"
-    assert rows["all", "ours"][1] == f"{result['ours']['all']['bleu_1']['value']:.1f}"
+        assert words["all", column][0] == "3"
+        assert words["unchanged", column][7] == "-"  # CIDEr
+        assert words["changed", column][0] == "1"
+    assert words["all", "ours"][1] == f"{result['ours']['all']['bleu_1']['value']:.1f}"
     assert rows["by", "the"][:2] == ["map", "66.7"]
     assert f'floor of all (best constant caption of training): "{SAME}"' in lines
     above = result["floor_oracle"]["changed"]["ours_above"]
@@ -32,6 +33,16 @@ def test_table_shows_every_column_of_every_part(meteor: Meteor):
     assert "floors chosen from 2 training captions (train.hdf5)" in lines
     assert rows["garbled", "captions"][0] == "0.0"
     assert len({len(line) for line in lines[: lines.index("")]}) == 1  # aligned
+    facts = lines.index(next(line for line in lines if line.startswith("facts")))
+    assert lines[facts + 1].split()[:3] == ["all", "ours", f"{result['ours']['all']['fact_f1']['value']:.1f}"]
+    assert not any(line.startswith("unchanged") for line in lines[facts : lines.index("", facts)])
+    persons = lines.index(next(line for line in lines if line.startswith("beside persons")))
+    assert [line.split()[:2] for line in lines[persons + 1 : persons + 4]] == [
+        ["all", "human"],
+        ["all", "ours"],
+        ["all", "floor"],
+    ]
+    assert max(map(len, lines[: lines.index("", persons)])) <= 110
     assert sum("no cider: left out" in line for line in lines) == 1
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from configs import Config
+from configs import SELECTED_BY, Config
 from data.dataset import Batch, ChangeCaptions, augmented_remark
 from data.errors import UserError
 from models.captioner import Captioner, inputs_of
@@ -18,9 +18,12 @@ from tools.engine.checkpoint import Content
 from tools.engine.distributed import Agree, Processes
 from tools.engine.run_folder import sample_of
 from tools.scoring.baselines import TrainingCaptions, best_constants, floor_and_oracle, training_captions
+from tools.scoring.fact_scores import fact_metrics, measurable_facts
 from tools.scoring.meteor import Meteor
-from tools.scoring.metrics import Measured, measure
+from tools.scoring.metrics import METRICS, Measured, measure
 from tools.scoring.results import CaptionEntry, Validation
+
+LOGGED = {*METRICS, *SELECTED_BY["captioning"]}
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,9 @@ class CaptioningTask:
         self.loss = CaptionLoss(self.vocabulary.pad, config.train.precision)
         self.training: TrainingCaptions | None = None
         self.floors: dict[str, dict[str, float]] = {}
+        reader = val_samples.reader
+        changed = [reader.references[row] for row in val_samples.rows if reader.changed[row]]
+        self.facts, self.no_facts = measurable_facts(config.data.facts, changed)
         setting = config.data.no_change
         self.no_change = samples.reader.no_change if setting is None else tuple(setting)
 
@@ -118,7 +124,8 @@ class CaptioningTask:
             self.meteor.while_waiting = agree
             try:
                 segments = [(entry["caption"], tuple(entry["references"])) for entry in captions]
-                scores = self._corpus_scores(measure(segments, self.meteor), len(segments))
+                measured = measure(segments, self.meteor, optional=fact_metrics(self.facts))
+                scores = self._corpus_scores(measured, len(segments))
             finally:  # only here do other processes answer `agree`
                 self.meteor.while_waiting = None
             line = {"val": scores, **self.floors}
@@ -136,20 +143,21 @@ class CaptioningTask:
         floor, captions = self.training.best_of("all"), self.training.captions
         oracle = best_constants({"all": references}, captions, self.meteor)["all"]
         segments = [(floor, texts) for texts in references]
-        constants = floor_and_oracle(segments, floor, oracle, captions, self.meteor)
+        facts = fact_metrics(self.facts)
+        constants = floor_and_oracle(segments, floor, oracle, captions, self.meteor, facts)
         scores = [self._corpus_scores(constant.measured, len(segments)) for constant in constants]
         return dict(zip(("floor", "floor_oracle"), scores, strict=True))
 
     def _corpus_scores(self, measured: Measured, pairs: int) -> dict[str, float]:
-        """The scores of a corpus. UserError if `train.select_on` has no value."""
+        """The logged scores of a corpus. UserError if `train.select_on` has no value."""
         scores = {name: float(value) for name, value in measured.scores(np.ones(pairs)).items()}
         name = self.config.train.select_on
         if name not in scores:
             raise UserError(
                 f"train.select_on {name} has no value on the validation pairs "
-                f"({measured.reasons().get(name)}): choose another metric"
+                f"({measured.reasons().get(name, self.no_facts)}): choose another metric"
             )
-        return scores
+        return {name: score for name, score in scores.items() if name in LOGGED}
 
     @torch.inference_mode()
     def gates(self, model: Captioner, captions: list[list[int]]) -> dict[str, float]:

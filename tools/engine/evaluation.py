@@ -11,8 +11,10 @@ from data.no_change import sentences_in_use
 from data.splits import Reader, open_split
 from data.vocabulary import Vocabulary
 from tools.engine.checkpoint import Content
+from tools.engine.true_maps import add_map_scores
 from tools.scoring import AuthorsRecord, Record, pair_scores, score
 from tools.scoring.baselines import TrainingCaptions, training_captions
+from tools.scoring.fact_scores import add_facts
 from tools.scoring.meteor import Meteor
 from tools.scoring.metrics import optional_metrics
 from tools.scoring.results import CaptionEntry, CaptionScores, Evaluation, write_captions, write_scores
@@ -28,7 +30,7 @@ def score_captions(
     config: Config,
     meteor: Meteor,
 ) -> CaptionScores:
-    """The content of scores.json. Adds each pair's own scores to `captions`.
+    """The content of scores.json. Adds each pair's own scores and facts to `captions`.
 
     captions: of the pairs in use of all splits, in order. content: the checkpoint's, WITHOUT_CHECKPOINT for
     captions that another program wrote.
@@ -55,9 +57,13 @@ def score_captions(
         decisions={'rule "the given map B is not empty"': map_changed},
         human_words=human_words,
         optional=optional_metrics(),
+        facts=config.data.facts,
     )
     for entry, scores_of_pair in zip(captions, pair_scores(records, meteor), strict=True):
         entry["scores"] = scores_of_pair
+    if human_words:
+        add_facts(captions, config.data.facts)
+        add_map_scores(scores, captions, pairs, config.data.facts)
     return scores
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from configs import Config, flat
-from data.settings import DataConfig
+from data.settings import ENGLISH_FACTS, NO_FACTS, DataConfig
 from data.splits import SplitViews, open_split
 from tools.scoring.results import Evaluation
 
 SETTINGS = (  # the settings that captions and their scores depend on
-    "data.maps", "data.augmented_splits", "data.annotations", "data.no_change",
+    "data.maps", "data.augmented_splits", "data.annotations", "data.no_change", "data.facts",
     "decode.beam_size", "decode.precision",
 )  # fmt: skip
+ADDED = {"data.facts": ENGLISH_FACTS}  # setting that records of earlier versions lack -> its value then
 COMPARED = {"sha256": "checkpoint", "data": "data set", "splits": "choice of splits", "control": "control"}
 
 
@@ -109,7 +110,7 @@ def differences(record: Evaluation, expected: Mapping[str, Any]) -> list[str]:
             scored = record.get("checkpoint", record.get("captions"))
             details = {"sha256": scored, "data": record.get("data_dir")}
             phrases.append(f"another {title} ({details.get(key, record.get(key))})")
-    settings = record.get("settings") or {}
+    settings = ADDED | (record.get("settings") or {})
     for name, value in expected.get("settings", {}).items():
         if settings.get(name) != value:
             phrases.append(f"{name} {settings.get(name)} instead of {value}")
@@ -134,7 +135,8 @@ def _part(name: str, value: Any) -> str:
     last = name.rpartition(".")[2]
     if name == "data.maps":
         return f"{value}_maps"
-    if name in ("data.no_change", "data.annotations") and value is not None:
+    is_file = name == "data.facts" and value not in (ENGLISH_FACTS, NO_FACTS)
+    if is_file or (name in ("data.no_change", "data.annotations") and value is not None):
         value = hashlib.sha256(str(value).encode()).hexdigest()[:8]
     if isinstance(value, list):
         value = "_".join(value)

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
@@ -14,16 +14,18 @@ from PIL import Image
 from data.images import stack_views
 from data.palette import VOID, Colour, Palette
 from tools.report.drawing import TITLES, curve_svg
-from tools.scoring.metrics import AVERAGED, METRIC_TITLES, OPTIONAL_TITLES
+from tools.scoring.metrics import AVERAGED, FACT_TITLES, METRIC_TITLES, OPTIONAL_TITLES
 from tools.scoring.results import PARTS, CaptionScores, EpochLine, Interval, PartScores
+from tools.scoring.table import FACT_COLUMNS, HUMAN_COLUMNS, ROWS
 
 if TYPE_CHECKING:  # a report without attention does not import torch
     from tools.engine.predictor import CaptionAttention
 
 SIDE = 256  # maximum side length in pixels of an image in the report
 QUALITY = 60  # of WebP: about 13 kB for an aerial image of 256 x 256
-REPORTED = METRIC_TITLES | OPTIONAL_TITLES
+REPORTED = METRIC_TITLES | OPTIONAL_TITLES | {name: FACT_TITLES[name] for name in FACT_COLUMNS}
 COLUMN_TITLES = {
+    "human": "persons",
     "ours": "this run",
     "floor": "floor",
     "floor_oracle": "oracle",
@@ -33,10 +35,15 @@ COLUMN_TITLES = {
 
 
 class Word(TypedDict):
-    """A word of a caption. known: it occurs in a reference. rgb, sem: base64 of its attention grids."""
+    """A word of a caption.
+
+    known: it occurs in a reference. fact: "right" or "wrong", if it names the class of a fact. rgb, sem:
+    base64 of its attention grids.
+    """
 
     text: str
     known: bool
+    fact: NotRequired[str]
     rgb: NotRequired[str]
     sem: NotRequired[str]
     gates: NotRequired[Sequence[float]]
@@ -57,30 +64,39 @@ def score_tables(scores: CaptionScores) -> Iterator[ScoreTable]:
     """The table of each part that has pairs."""
     for part in PARTS:
         columns = {}
-        for column in COLUMN_TITLES:
+        for column in ROWS:
             if scores_of_part := (scores.get(column) or {}).get(part):
                 columns[column] = scores_of_part
         if columns:
-            yield score_table(part, columns)
+            pairs = next(iter(columns.values()))["pairs"]
+            yield score_table(part, pairs, columns)
 
 
-def score_table(part: str, columns: Mapping[str, PartScores]) -> ScoreTable:
-    """The table of a part from its scores by column."""
-    first = next(iter(columns.values()))
+def human_tables(scores: CaptionScores) -> Iterator[ScoreTable]:
+    """The comparison with persons of each part that has one."""
+    for part, compared in (scores.get("human") or {}).items():
+        if compared and compared["columns"]:
+            yield score_table(part, compared["pairs"], compared["columns"], HUMAN_COLUMNS)
+
+
+def score_table(
+    part: str, pairs: int, columns: Mapping[str, PartScores], metrics: Iterable[str] = REPORTED
+) -> ScoreTable:
+    """The table of a part from its scores by column, with a row for each of `metrics`."""
     rows, upper_ends = {}, [0]
-    for metric in REPORTED:
-        if metric not in OPTIONAL_TITLES or first.get(metric):
+    for metric in metrics:
+        if metric in METRIC_TITLES or any(scores.get(metric) for scores in columns.values()):
             rows[metric] = {column: scores.get(metric) for column, scores in columns.items()}
         for column, scores in columns.items():
             if column != "margin" and scores.get(metric):
                 upper_ends.append(scores[metric]["high"])
     return {
         "part": part,
-        "pairs": first["pairs"],
+        "pairs": pairs,
         "rows": rows,
         "largest": max(upper_ends) or 1,
-        "floor": columns["floor"]["caption"] if "floor" in columns else None,
-        "floor_oracle": columns["floor_oracle"]["caption"] if "floor_oracle" in columns else None,
+        "floor": columns.get("floor", {}).get("caption"),
+        "floor_oracle": columns.get("floor_oracle", {}).get("caption"),
     }
 
 
@@ -104,6 +120,8 @@ def attended_words(words: Sequence[Word], attention: "CaptionAttention") -> list
     attended = []
     for index, text in enumerate(attention.words):
         word = {"text": text, "known": text not in unknown, "gates": attention.gates[index]}
+        if index < len(words) and "fact" in words[index]:
+            word["fact"] = words[index]["fact"]
         attended.append({**word, "rgb": _encode(rgb[index]), "sem": _encode(sem[index])})
     return attended
 
@@ -152,6 +170,7 @@ def render(**content: Any) -> TemplateStream:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    content["has_facts"] = any("facts" in pair for pair in content["pairs"])
     names = {"metrics": REPORTED, "columns": COLUMN_TITLES, "parts": PARTS, "views": TITLES}
     page = environment.get_template("template.html").stream(**content, **names)
     page.enable_buffering(size=100)

@@ -10,24 +10,29 @@
 A floor is the score of a constant caption: one training caption, used for every pair. `floor` is the caption
 with the best S*m on the same part of the training split. `floor_oracle` is the one with the best S*m on the
 scored pairs themselves; no other training caption scores higher. The margin is ours minus `floor`.
-Differences are computed on the same resamples.
+Differences are computed on the same resamples. `human` compares both with persons (tools/scoring/human.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from data.errors import UserError
+from data.settings import ENGLISH_FACTS
 from data.sources import changed_as_authors
 from tools.scoring.baselines import Constant, TrainingCaptions, best_constants, floor_and_oracle, split_parts
 from tools.scoring.bootstrap import PERCENT, interval, rate_interval, resampling_counts
+from tools.scoring.fact_scores import fact_metrics, measurable_facts
 from tools.scoring.garbled import find_garbled
+from tools.scoring.human import ONE_CAPTION, human_scores
 from tools.scoring.meteor import Meteor
 from tools.scoring.metric import Metric, Segment
 from tools.scoring.metrics import (
     AVERAGED,
+    FACT_TITLES,
     METRICS,
     OPTIONAL_TITLES,
     Measured,
@@ -35,7 +40,7 @@ from tools.scoring.metrics import (
     measure,
     scores_from_sums,
 )
-from tools.scoring.results import PARTS, CaptionScores, Column, PartScores, Rates
+from tools.scoring.results import PARTS, CaptionScores, Column, HumanScores, PartScores, Rates
 
 FLOOR_COLUMNS = ("floor", "floor_oracle", "margin")
 HUMAN_COLUMNS = ("ours", *FLOOR_COLUMNS)  # those that need human words
@@ -78,6 +83,18 @@ class AuthorsRecord:
     source: str | None = None
 
 
+class _Metrics(NamedTuple):
+    """The metrics of an evaluation. optional: of the model's captions. facts: of all columns."""
+
+    meteor: Meteor
+    optional: Sequence[Metric]
+    facts: Sequence[Metric]
+
+    def facts_of(self, part: str) -> Sequence[Metric]:
+        """Those of facts for a part of the pairs: references of unchanged pairs state no facts."""
+        return () if part == "unchanged" else self.facts
+
+
 Records = Sequence[Record | AuthorsRecord]
 Resample = Callable[[Records], np.ndarray]  # -> the counts of all resamples (tools/scoring/bootstrap.py)
 
@@ -93,6 +110,7 @@ def score(
     decisions: Mapping[str, Sequence[bool]] | None = None,
     human_words: bool = True,
     optional: Sequence[Metric] = (),
+    facts: str = ENGLISH_FACTS,
     resamples: int = 1000,
     seed: int = 0,
 ) -> CaptionScores:
@@ -102,19 +120,24 @@ def score(
     floors out, for the reason `no_training`. authors: the pairs of the column "released". decisions: other
     predictions of "changed", one value per record; their accuracy is reported beside that of the captions.
     human_words: whether all records have human references; otherwise only the column "released" and the
-    decision are reported. optional: additional metrics of the model's captions.
+    decision are reported. optional: additional metrics of the model's captions. facts: the word lists of
+    fact scores, as in `data.facts`.
     """
     changed = [record.changed for record in records]
     resample = partial(_resample, resamples=resamples, seed=seed)
     columns: dict[str, Column | None] = dict.fromkeys(HUMAN_COLUMNS)
     averaged: dict[str, Sequence[str]] = {}
-    reasons = {}
+    human, reasons = None, {}
     if human_words:
-        columns, averaged = _human_columns(records, training, meteor, optional, resample)
-        if training is None:
-            reasons = dict.fromkeys(FLOOR_COLUMNS, no_training)
+        checked, no_facts = measurable_facts(facts, [each.references for each in records if each.changed])
+        metrics = _Metrics(meteor, optional, fact_metrics(checked))
+        columns, averaged = _human_columns(records, training, metrics, resample)
+        human = _human_line(records, columns["floor"], metrics, resample)
+        reasons = dict.fromkeys(FLOOR_COLUMNS, no_training) if training is None else {}
+        reasons |= {"facts": no_facts} if no_facts else {}
+        reasons |= {"human": ONE_CAPTION} if not human["all"]["columns"] else {}
     else:
-        reasons = dict.fromkeys(HUMAN_COLUMNS, NO_HUMAN_WORDS)
+        reasons = dict.fromkeys((*HUMAN_COLUMNS, "facts", "human"), NO_HUMAN_WORDS)
     captions = [record.caption for record in records]
     predictions = {"caption": [caption not in no_change for caption in captions], **(decisions or {})}
     garbled = find_garbled(captions, no_change, training.captions) if training else []
@@ -122,6 +145,7 @@ def score(
     return {
         **columns,
         "released": _authors_column(authors, averaged, meteor, optional, resample) if authors else None,
+        "human": human if human and human["all"]["columns"] else None,
         "reasons": reasons,
         "training_captions": source,
         "decision": {name: _accuracy(predicted, changed) for name, predicted in predictions.items()},
@@ -149,38 +173,61 @@ def pair_scores(records: Sequence[Record], meteor: Meteor) -> list[dict[str, flo
 
 
 def _human_columns(
-    records: Sequence[Record],
-    training: TrainingCaptions | None,
-    meteor: Meteor,
-    optional: Sequence[Metric],
-    resample: Resample,
+    records: Sequence[Record], training: TrainingCaptions | None, metrics: _Metrics, resample: Resample
 ) -> tuple[dict[str, Column | None], dict[str, Sequence[str]]]:
     """The columns that need human words, and for each part the metrics that S*m averages."""
     changed = [record.changed for record in records]
     parts = split_parts(records, changed)
     segments = split_parts(_segments(records), changed)
     for part in PARTS:  # METEOR computes these while the other metrics run
-        meteor.submit(segments[part])
+        metrics.meteor.submit(segments[part])
     oracles = {}
     if training:
         references = split_parts([tuple(record.references) for record in records], changed)
-        oracles = best_constants(references, training.captions, meteor)
+        oracles = best_constants(references, training.captions, metrics.meteor)
     columns = {column: dict.fromkeys(PARTS) for column in HUMAN_COLUMNS}
     averaged = {}
     for part in PARTS:
         if not parts[part]:
             continue
         counts = resample(parts[part])
-        ours = measure(segments[part], meteor, optional=optional)
+        facts = metrics.facts_of(part)
+        ours = measure(segments[part], metrics.meteor, optional=[*metrics.optional, *facts])
         averaged[part] = ours.averaged()
         columns["ours"][part] = _part_scores(ours.scores(counts), ours.reasons(), len(parts[part]))
         if training:
             floors = floor_and_oracle(
-                segments[part], training.best_of(part), oracles[part], training.captions, meteor
+                segments[part],
+                training.best_of(part),
+                oracles[part],
+                training.captions,
+                metrics.meteor,
+                facts,
             )
             for column, scores in _floor_columns(ours, *floors, counts).items():
                 columns[column][part] = scores
     return columns if training else columns | dict.fromkeys(FLOOR_COLUMNS), averaged
+
+
+def _human_line(
+    records: Sequence[Record], floor: Column | None, metrics: _Metrics, resample: Resample
+) -> dict[str, HumanScores | None]:
+    """Persons beside the model and the floor, for each part; None for a part without pairs."""
+    line = dict.fromkeys(PARTS)
+    for part, members in split_parts(records, [record.changed for record in records]).items():
+        if not members:
+            continue
+        systems = {"ours": [record.caption for record in members]}
+        if floor:
+            systems["floor"] = [floor[part]["caption"]] * len(members)
+
+        def resample_pairs(pairs: Sequence[int], members: Sequence[Record] = members) -> np.ndarray:
+            return resample([members[pair] for pair in pairs])
+
+        references = [record.references for record in members]
+        facts = metrics.facts_of(part)
+        line[part] = human_scores(references, systems, metrics.meteor, resample_pairs, optional=facts)
+    return line
 
 
 def _floor_columns(
@@ -191,7 +238,7 @@ def _floor_columns(
     ours = measured.scores(counts)
     floor_scores, oracle_scores = floor.measured.scores(counts), oracle.measured.scores(counts)
     margin = {metric: ours[metric] - floor_scores[metric] for metric in ours.keys() & floor_scores.keys()}
-    # floors have no optional scores, so neither has the margin
+    # of the optional scores, floors have only those of facts, so neither has the margin others
     reasons = {name: why for name, why in measured.reasons().items() if name not in OPTIONAL_TITLES}
     floor_reasons = floor.measured.reasons()
     columns = {
@@ -249,7 +296,7 @@ def _sources(records: Records) -> list[str]:
 
 def _part_scores(samples: Scores, reasons: dict[str, str], pairs: int) -> PartScores:
     """An interval or None for each metric; optional metrics only where they were measured."""
-    optional = [name for name in OPTIONAL_TITLES if name in samples or name in reasons]
+    optional = [name for name in (*OPTIONAL_TITLES, *FACT_TITLES) if name in samples or name in reasons]
     metrics = (*METRICS, "s_m", *optional)
     intervals = {metric: interval(samples[metric]) if metric in samples else None for metric in metrics}
     return {"pairs": pairs, **intervals, "reasons": reasons}

@@ -15,7 +15,7 @@ import numpy as np
 from data.splits import Reader
 from tools.scoring.constant_scores import Part, References, constant_scores
 from tools.scoring.meteor import Meteor, MeteorError, meteor_score
-from tools.scoring.metric import Segment
+from tools.scoring.metric import Metric, Segment
 from tools.scoring.metrics import Measured, measure
 
 SEGMENTS = 10_000  # maximum number of METEOR requests to compare all candidates: 8 s of an idle core
@@ -128,7 +128,12 @@ def _meteor(part: Part, caption: str, meteor: Meteor) -> float:
 
 
 def floor_and_oracle(
-    segments: Sequence[Segment], floor: str, oracle: str, candidates: Sequence[str], meteor: Meteor
+    segments: Sequence[Segment],
+    floor: str,
+    oracle: str,
+    candidates: Sequence[str],
+    meteor: Meteor,
+    optional: Sequence[Metric] = (),
 ) -> tuple[Constant, Constant]:
     """Both floors on the pairs of a part: `floor` as it is, and the best of the constant captions at hand.
 
@@ -141,7 +146,8 @@ def floor_and_oracle(
         constants |= dict.fromkeys(predicted)
     measured = {}
     for caption in constants:
-        measured[caption] = measure([(caption, references) for _, references in segments], meteor)
+        constant = [(caption, references) for _, references in segments]
+        measured[caption] = measure(constant, meteor, optional=optional)
     best = max(measured, key=lambda caption: _mean(measured[caption], len(segments)))
     return Constant(floor, measured[floor]), Constant(best, measured[best])
 

@@ -23,6 +23,9 @@ KEYS = {"classes", "verbs", "numbers", "places", *LISTS}
 REMEDY = "give a file of the form of configs/facts/english.yaml"
 
 
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?|[,.;]")
+
+
 class Token(NamedTuple):
     """A phrase of a caption: its kind ("noun", "verb", "number", "place", a name of LISTS, or "other").
 
@@ -78,7 +81,7 @@ class FactWords:
 
     def phrases(self, caption: str) -> list[tuple[str, Token]]:
         """The phrases of a caption with their tokens; of several that match, the longest is taken."""
-        words = re.findall(r"[^\W_]+(?:'[^\W_]+)?|[,.;]", caption.lower())
+        words = WORD.findall(caption.lower())
         found, start = [], 0
         while start < len(words):
             for length in range(self.longest, 0, -1):

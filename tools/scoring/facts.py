@@ -6,13 +6,29 @@ configs/facts/, and its facts are compared with those of the references. No mode
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from tools.scoring.fact_reader import OPPOSITE, Fact, FactReader
 from tools.scoring.metric import Metric, Segment, rows_of_distinct
+
+
+@dataclass(frozen=True)
+class CheckedFacts:
+    """What the references say of a caption's facts, see `Facts`.
+
+    right: each stated fact -> whether it is right. needed, found: the (class, change) that count for recall.
+    """
+
+    right: dict[Fact, bool]
+    needed: Collection[tuple[str, str]]
+    found: Collection[tuple[str, str]]
+    contradicts: bool
+    wrong_number: bool
+    wrong_place: bool
 
 
 class Facts(Metric):
@@ -34,10 +50,10 @@ class Facts(Metric):
         "fact_f05": "fact F0.5",
         "fact_precision": "fact precision",
         "fact_recall": "fact recall",
-        "fact_contradiction": "contradicting captions",
-        "fact_none": "captions without a fact",
-        "fact_number": "captions with a wrong number",
-        "fact_place": "captions with a wrong place",
+        "fact_contradiction": "contradiction",
+        "fact_none": "no fact",
+        "fact_number": "wrong number",
+        "fact_place": "wrong place",
     }
     optional = True
 
@@ -58,20 +74,33 @@ class Facts(Metric):
         shares = [failure / pairs for failure in failures]
         return dict(zip(cls.titles, (*means, precision, recall, *shares), strict=True))
 
-    def _row(self, segment: Segment) -> list[float]:
+    def coverage(self, captions: Collection[str]) -> float:
+        """The share of captions in which a fact is read; 0 without captions."""
+        return sum(bool(self.reader.facts(caption)) for caption in captions) / max(len(captions), 1)
+
+    def check(self, segment: Segment) -> CheckedFacts:
+        """The facts of a caption, each right or wrong by the references."""
         caption, references = segment
         facts = self.reader.facts(caption)
         of_references = [self.reader.facts(reference) for reference in references]
         stated = Counter(key for facts_of_one in of_references for key in self._agreeing(facts_of_one))
         supported = [fact for fact in facts if stated[fact.label, fact.change]]
-        wrong = [self._wrong_details(fact, of_references) for fact in supported]
-        right = [fact for fact, details in zip(supported, wrong, strict=True) if not any(details)]
+        wrong = {fact: self._wrong_details(fact, of_references) for fact in supported}
+        right = {fact: fact in wrong and not any(wrong[fact]) for fact in facts}
         needed = self._needed(of_references, stated)
-        found = needed & self._agreeing(right)
-        contradicting = self._opposed(facts, stated) or self._wrong_decision(caption, references)
-        wrong_number, wrong_place = (any(flags) for flags in zip((False, False), *wrong, strict=True))
-        counts = (len(facts), len(right), len(needed), len(found))
-        return [*map(float, (*counts, contradicting, not facts, wrong_number, wrong_place))]
+        return CheckedFacts(
+            right=right,
+            needed=needed,
+            found=needed & self._agreeing([fact for fact in facts if right[fact]]),
+            contradicts=self._opposed(facts, stated) or self._wrong_decision(caption, references),
+            wrong_number=any(number for number, _ in wrong.values()),
+            wrong_place=any(place for _, place in wrong.values()),
+        )
+
+    def _row(self, segment: Segment) -> list[float]:
+        checked = self.check(segment)
+        counts = [len(checked.right), sum(checked.right.values()), len(checked.needed), len(checked.found)]
+        return [*counts, checked.contradicts, not checked.right, checked.wrong_number, checked.wrong_place]
 
     def _agreeing(self, facts: Sequence[Fact]) -> set[tuple[str, str]]:
         """The (class, change) that the facts state, with those of agreeing classes."""
@@ -88,7 +117,7 @@ class Facts(Metric):
     def _opposed(facts: Sequence[Fact], stated: Counter) -> bool:
         """Whether the references state only the opposite of a fact."""
         return any(
-            not stated[fact.label, fact.change] and stated[fact.label, OPPOSITE[fact.change]]
+            not stated[fact.label, fact.change] and stated[fact.label, OPPOSITE[fact.change]] > 0
             for fact in facts
         )
 

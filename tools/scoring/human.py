@@ -5,66 +5,53 @@ reference in turn is the caption and leaves the references, and all positions ar
 model's, the floor) are scored against the same lists of references, so that all columns are comparable.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from tools.scoring.baselines import split_parts
-from tools.scoring.bootstrap import interval, resampling_counts
+from tools.scoring.bootstrap import interval
 from tools.scoring.meteor import Meteor
 from tools.scoring.metric import Metric, Segment
 from tools.scoring.metrics import Measured, measure
+from tools.scoring.results import HumanScores
 
 HUMAN = "human"
-ONE_CAPTION = "left out, a person's caption needs another one of its pair to be scored against"
-NO_PAIRS = "left out, there are no such pairs"
+ONE_CAPTION = "no human scores: a person's caption needs another one of its pair to be scored against"
+
+Positions = list[tuple[list[int], list[Segment]]]
 
 
-def human_line(
+def human_scores(
     references: Sequence[Sequence[str]],
-    changed: Sequence[bool],
     systems: Mapping[str, Sequence[str]],
     meteor: Meteor,
+    resample: Callable[[Sequence[int]], np.ndarray],
     *,
     optional: Sequence[Metric] = (),
-    sources: Sequence[str] | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> dict[str, dict]:
+) -> HumanScores:
     """The scores of persons and of `systems` against all references of a pair but one.
 
-    references: the captions of each pair. changed: whether it changed. systems: the captions of each other
-    column, one for each pair. sources: the image that each pair was cut from; bootstrap draws images.
-
-    Returns part ("all", "changed", "unchanged") -> {"pairs": 964, "left_out": 0, "comparisons": 4820,
-    "columns": {"human": SCORES, ...}}. SCORES holds an interval for each score and the "reasons" of those
-    without a value. Pairs with a single caption are left out; where no other pair remains, "columns" is None
-    and "reason" says why.
+    references: the captions of each pair of a part. systems: the captions of each other column, one for each
+    pair. resample: gives for the indices of the pairs that are left how often each occurs in each sample,
+    (1 + resamples, pairs). Pairs with a single caption are left out.
     """
-    parts = split_parts(range(len(references)), changed)
-    result = {}
-    for part, members in parts.items():
-        usable = [pair for pair in members if len(references[pair]) > 1]
-        result[part] = {"pairs": len(usable), "left_out": len(members) - len(usable)}
-        if not usable:
-            result[part] |= {"columns": None, "reason": ONE_CAPTION if members else NO_PAIRS}
-            continue
-        chosen = [references[pair] for pair in usable]
-        drawn = resampling_counts(
-            len(usable), resamples, seed, [sources[pair] for pair in usable] if sources else None
-        )
-        result[part]["comparisons"] = sum(map(len, chosen))
-        columns = {HUMAN: _column(leave_one_out(chosen, None), drawn, meteor, optional)}
-        for name, captions in systems.items():
-            rounds = leave_one_out(chosen, [captions[pair] for pair in usable])
-            columns[name] = _column(rounds, drawn, meteor, optional)
-        result[part]["columns"] = columns
-    return result
+    usable = [pair for pair, texts in enumerate(references) if len(texts) > 1]
+    counts = {"pairs": len(usable), "left_out": len(references) - len(usable)}
+    if not usable:
+        return {**counts, "comparisons": 0, "columns": {}, "reason": ONE_CAPTION}
+    chosen = [references[pair] for pair in usable]
+    positions = {HUMAN: leave_one_out(chosen)}
+    for name, captions in systems.items():
+        positions[name] = leave_one_out(chosen, [captions[pair] for pair in usable])
+    for of_column in positions.values():  # METEOR computes these while the other metrics run
+        for _, segments in of_column:
+            meteor.submit(segments)
+    drawn = resample(usable)
+    columns = {name: _column(own, drawn, meteor, optional) for name, own in positions.items()}
+    return {**counts, "comparisons": sum(map(len, chosen)), "columns": columns}
 
 
-def leave_one_out(
-    references: Sequence[Sequence[str]], captions: Sequence[str] | None = None
-) -> list[tuple[list[int], list[Segment]]]:
+def leave_one_out(references: Sequence[Sequence[str]], captions: Sequence[str] | None = None) -> Positions:
     """For each position of a reference the pairs that have one there, and their segments without it.
 
     captions: the caption of each pair; None: the reference that is left out.
@@ -82,14 +69,12 @@ def leave_one_out(
 
 
 def _column(
-    positions: Sequence[tuple[list[int], list[Segment]]],
-    drawn: np.ndarray,
-    meteor: Meteor,
-    optional: Sequence[Metric],
-) -> dict:
-    """SCORES of the pooled positions; drawn (resamples, pairs): how often each pair is in each sample."""
-    for _, segments in positions:
-        meteor.submit(segments)
+    positions: Positions, drawn: np.ndarray, meteor: Meteor, optional: Sequence[Metric]
+) -> dict[str, dict]:
+    """The scores of the pooled positions and the "reasons" of those without a value.
+
+    drawn (resamples, pairs): how often each pair is in each sample.
+    """
     pairs = [pair for members, _ in positions for pair in members]
     pooled = _pooled([measure(segments, meteor, optional=optional) for _, segments in positions])
     scores = pooled.scores(drawn[:, pairs])

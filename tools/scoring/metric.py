@@ -13,8 +13,8 @@ class Metric(ABC):
     """Turns every pair into numbers whose sums over a corpus give the corpus's scores.
 
     name: of the metric. titles: the names of its scores in scores.json -> their titles in tables. averaged:
-    those of its scores that S*m averages. optional: reports may lack it, and only the captions of the model
-    are measured with it, not the floors.
+    those of its scores that S*m averages. optional: it is measured only where it is asked for, and reports
+    may lack it.
     """
 
     name: ClassVar[str]

@@ -1,7 +1,8 @@
 """The registry of caption metrics, and the scores of a corpus by all of them.
 
-Every metric gives numbers for each pair that can be summed over any sample of the pairs. They equal those of
-pycocoevalcap 1.2, on the words as they are: there is no tokeniser. Scores are times 100.
+REGISTRY has the metrics that compare words, FACT_METRICS those that look at facts (docs/metrics.md). Every
+metric gives numbers for each pair that can be summed over any sample of the pairs. The scores of words equal
+those of pycocoevalcap 1.2, on the words as they are: there is no tokeniser. Scores are times 100.
 """
 
 from collections.abc import Sequence
@@ -11,12 +12,15 @@ import numpy as np
 
 from tools.scoring.bleu import Bleu
 from tools.scoring.cider import Cider
+from tools.scoring.facts import Facts
 from tools.scoring.meteor import Meteor
 from tools.scoring.metric import Metric, Segment
+from tools.scoring.own_pair import OwnPair
 from tools.scoring.rouge_l import RougeL
 from tools.scoring.spice import Spice
 
 REGISTRY: tuple[type[Metric], ...] = (Bleu, Meteor, RougeL, Cider, Spice)  # in the order of the tables
+FACT_METRICS: tuple[type[Metric], ...] = (Facts, OwnPair)
 
 METRIC_TITLES: dict[str, str] = {}  # score -> title; S*m is the mean of AVERAGED
 OPTIONAL_TITLES: dict[str, str] = {}  # the scores of optional metrics, and the mean of S*m's scores with each
@@ -29,6 +33,7 @@ for _metric in REGISTRY:
         METRIC_TITLES |= _metric.titles
         AVERAGED += _metric.averaged
 METRICS = tuple(METRIC_TITLES)
+FACT_TITLES = {**Facts.titles, **OwnPair.titles}
 METRIC_TITLES["s_m"] = "S*m"
 
 Rows = dict[str, np.ndarray]  # name of a metric -> the numbers of each pair (pairs, numbers)
@@ -120,7 +125,7 @@ def scores_from_sums(sums: Rows, pairs: int | np.ndarray = 1) -> Scores:
     A single row is a corpus of one pair: it gives the score of that pair.
     """
     scores = {}
-    for metric in REGISTRY:
+    for metric in (*REGISTRY, *FACT_METRICS):
         if metric.name in sums:
             for name, score in metric.scores(sums[metric.name], pairs).items():
                 scores[name] = 100 * score

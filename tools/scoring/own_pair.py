@@ -25,9 +25,9 @@ class OwnPair(Metric):
 
     name = "own_pair"
     titles: ClassVar = {
-        "own_pair": "own-pair percentile",
+        "own_pair": "own pair",
         "own_pair_1": "own pair first",
-        "own_pair_10": "own pair in the first 10",
+        "own_pair_10": "own pair in first 10",
     }
     optional = True
 

@@ -36,7 +36,8 @@ class PartScores(TypedDict):
 
     Besides the keys below, each metric has an entry ("bleu_1", ..., "cider", "s_m"): an `Interval`, or None
     if the metric has no value. "ours" and "released" also have the optional metrics: "spice", and
-    "s_m_spice", the mean with it.
+    "s_m_spice", the mean with it. "ours", "floor", "floor_oracle" and "margin" also have the fact scores
+    ("fact_f1", ..., "own_pair"), except on unchanged pairs, whose references state no facts.
 
     pairs: their number. reasons: metric -> why it has no value. caption: the constant caption of a floor.
     ours_above: in "floor_oracle", S*m of "ours" minus S*m of the oracle.
@@ -50,6 +51,20 @@ class PartScores(TypedDict):
 
 Column = dict[str, PartScores | None]  # by part; None for a part without pairs
 Rates = dict[str, Rate | None]  # by part; None for a part without pairs
+
+
+class HumanScores(TypedDict):
+    """The comparison with persons on one part of the pairs, see tools/scoring/human.py.
+
+    pairs: their number. left_out: of further pairs with a single caption. comparisons: captions that were
+    scored. columns: "human", "ours" and "floor"; {} where no pair is left, for the `reason`.
+    """
+
+    pairs: int
+    left_out: int
+    comparisons: int
+    columns: dict[str, dict[str, Interval | dict[str, str]]]
+    reason: NotRequired[str]
 
 
 class Evaluation(TypedDict):
@@ -77,9 +92,10 @@ class CaptionScores(TypedDict):
     """The scores of captions beside their floors (see tools/scoring/__init__.py).
 
     A column that cannot be computed is None, for the reason in `reasons`. released: by the authors'
-    procedure. training_captions: the candidates of the floors, "number" and "source". decision: predictor of
-    change -> its accuracy. garbled: the share of garbled captions. bootstrap: "resamples", "seed", "percent"
-    and "sources".
+    procedure. human: persons beside model and floor, by part. maps: part -> column -> how far the given maps
+    show what the captions say (`map_scores` of tools/scoring/map_facts.py). training_captions: the candidates
+    of the floors, "number" and "source". decision: predictor of change -> its accuracy. garbled: the share of
+    garbled captions. bootstrap: "resamples", "seed", "percent" and "sources".
     """
 
     ours: Column | None
@@ -87,6 +103,8 @@ class CaptionScores(TypedDict):
     floor_oracle: Column | None
     margin: Column | None
     released: Column | None
+    human: NotRequired[dict[str, HumanScores | None] | None]
+    maps: NotRequired[dict[str, dict[str, dict]] | None]
     reasons: dict[str, str]
     training_captions: dict[str, int | str] | None
     decision: dict[str, Rates]
@@ -106,10 +124,23 @@ class DetectionScores(TypedDict):
     evaluation: Evaluation
 
 
+class FactEntry(TypedDict):
+    """A fact of a caption (tools/scoring/fact_reader.py); words: the indices of those that name `label`."""
+
+    label: str
+    change: str
+    number: int | None
+    place: str | None
+    right: bool
+    words: list[int]
+
+
 class CaptionEntry(TypedDict):
     """A captioned pair. log_prob: only of a model's caption. scores: bleu_4, meteor, rouge_l and cider of it.
 
-    references_are: what the references are if they are not the human captions.
+    references_are: what the references are if they are not the human captions. facts: those that the caption
+    states. contradicts: whether it contradicts the references. own_pair: the percentile of the pair among the
+    changed pairs, ranked by similarity to the caption.
     """
 
     filename: str
@@ -119,6 +150,9 @@ class CaptionEntry(TypedDict):
     changed: bool
     references_are: NotRequired[str]
     scores: NotRequired[dict[str, float | None]]
+    facts: NotRequired[list[FactEntry]]
+    contradicts: NotRequired[bool]
+    own_pair: NotRequired[float]
 
 
 class Validation(TypedDict):

@@ -5,18 +5,44 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from tools.scoring.bootstrap import PERCENT
-from tools.scoring.metrics import METRIC_TITLES, OPTIONAL_TITLES
+from tools.scoring.metrics import AVERAGED, METRIC_TITLES, OPTIONAL_TITLES
 from tools.scoring.results import PARTS, CaptionScores, Interval, Rates
 
 ROWS = ("ours", "floor", "floor_oracle", "margin", "released")
 RANGE = f"{PERCENT} %"
 TITLES = ("pairs", *METRIC_TITLES.values(), RANGE)
+FACT_COLUMNS = {  # short titles, so that a line has at most 110 characters
+    "fact_f1": "F1",
+    "fact_f05": "F0.5",
+    "fact_precision": "prec.",
+    "fact_recall": "rec.",
+    "fact_contradiction": "contradict",
+    "fact_none": "no fact",
+    "fact_number": "number",
+    "fact_place": "place",
+    "own_pair": "own pair",
+}
+HUMAN_ROWS = ("human", "ours", "floor")
+HUMAN_COLUMNS = {
+    **{name: METRIC_TITLES[name] for name in (*AVERAGED, "s_m")},
+    "fact_f1": "fact F1",
+    "fact_f05": "F0.5",
+    "own_pair": "own pair",
+}
+FACT_REMARK = (
+    "contradict, no fact, number, place (wrong ones): % of the captions, lower is better; docs/metrics.md"
+)
+HUMAN_REMARK = "human: each person's caption; all three rows are scored against one reference less"
 
 
 def format_table(result: CaptionScores) -> str:
-    """Scores, change decision, the captions of the floors, and the reasons for missing scores."""
+    """Scores of words and of facts, persons beside the model, change decision, and remarks.
+
+    The remarks give the captions of the floors and the reasons for missing scores.
+    """
     notes = [*_floor_lines(result), *missing_lines(result), *_interval_lines(result)]
-    return "\n\n".join([_score_table(result), _decision_table(result), "\n".join(notes)])
+    tables = [_score_table(result), _fact_table(result), _human_table(result), _map_table(result)]
+    return "\n\n".join([*filter(None, tables), _decision_table(result), "\n".join(notes)])
 
 
 def _score_table(result: CaptionScores) -> str:
@@ -36,6 +62,45 @@ def _score_table(result: CaptionScores) -> str:
         optional_values = [_value(scores.get(metric)) for metric in optional]
         rows.append([name, str(scores["pairs"]), *values, _range(scores["s_m"]), *optional_values])
     return aligned(rows)
+
+
+def _fact_table(result: CaptionScores) -> str:
+    """A row for each part and column with fact scores; "" without them."""
+    rows = [["facts", "F1", RANGE, *list(FACT_COLUMNS.values())[1:]]]
+    for part in PARTS:
+        for column in ROWS:
+            scores = (result.get(column) or {}).get(part) or {}
+            values = [_value(scores.get(metric)) for metric in FACT_COLUMNS]
+            if any(scores.get(metric) for metric in FACT_COLUMNS):
+                rows.append([f"{part} {column}", values[0], _range(scores.get("fact_f1")), *values[1:]])
+    return f"{aligned(rows)}\n{FACT_REMARK}" if len(rows) > 1 else ""
+
+
+def _human_table(result: CaptionScores) -> str:
+    """A row for each part and column of the comparison with persons; "" without one."""
+    rows = [["beside persons", "pairs", *HUMAN_COLUMNS.values()]]
+    rows[0].insert(rows[0].index(METRIC_TITLES["s_m"]) + 1, RANGE)
+    for part, compared in (result.get("human") or {}).items():
+        columns = compared["columns"] if compared else {}
+        for column in HUMAN_ROWS:
+            if scores := columns.get(column):
+                row = [f"{part} {column}", str(compared["pairs"])]
+                for metric in HUMAN_COLUMNS:
+                    row.append(_value(scores.get(metric)))
+                    if metric == "s_m":
+                        row.append(_range(scores.get(metric)))
+                rows.append(row)
+    return f"{aligned(rows)}\n{HUMAN_REMARK}" if len(rows) > 1 else ""
+
+
+def _map_table(result: CaptionScores) -> str:
+    """A row for each column whose captions were checked against the true maps; "" without one."""
+    rows = [["facts against the true maps, %", "precision", "recall of changed area", "not checked"]]
+    for part, columns in (result.get("maps") or {}).items():
+        for column, scores in columns.items():
+            shares = [_plain(scores["precision"]), _plain(scores["recall"])]
+            rows.append([f"{part} {column}", *shares, str(scores["unchecked"])])
+    return aligned(rows) if len(rows) > 1 else ""
 
 
 def _decision_table(result: CaptionScores) -> str:
@@ -94,14 +159,18 @@ def _floor_lines(result: CaptionScores) -> list[str]:
 def missing_lines(result: CaptionScores) -> list[str]:
     """A line for each reason, with the columns that it holds for; with parts if it does not hold for all."""
     columns_of: dict[str, list[str]] = {}
-    for column in ROWS:
+    for column in (*ROWS, "facts", "human", "maps"):
         if column in result["reasons"]:
             columns_of.setdefault(result["reasons"][column], []).append(column)
+    for column in ROWS:
         parts_of: dict[str, list[str]] = {}
         parts = {part: scores for part, scores in (result.get(column) or {}).items() if scores}
         for part, scores in parts.items():
+            metrics_of: dict[str, list[str]] = {}
             for metric, reason in scores["reasons"].items():
-                parts_of.setdefault(f"no {metric}: {reason}", []).append(f"{part} {column}")
+                metrics_of.setdefault(reason, []).append(metric)
+            for reason, metrics in metrics_of.items():
+                parts_of.setdefault(f"no {', '.join(metrics)}: {reason}", []).append(f"{part} {column}")
         for line, names in parts_of.items():
             columns_of.setdefault(line, []).extend([column] if len(names) == len(parts) else names)
     return [f"{reason} ({', '.join(names)})" for reason, names in columns_of.items()]
@@ -115,6 +184,10 @@ def _range(interval: Interval | None) -> str:
     return f"{_number(interval['low'])} to {_number(interval['high'])}" if interval else "-"
 
 
+def _plain(score: float | None) -> str:
+    return "-" if score is None else _number(score)
+
+
 def _number(score: float) -> str:
     return f"{round(score, 1) + 0:.1f}"  # + 0 turns -0.0 into 0.0
 
@@ -122,4 +195,4 @@ def _number(score: float) -> str:
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """A text table of a header row and others: the first column to the left, the others to the right."""
     sides = ["left"] + ["right"] * (len(rows[0]) - 1)
-    return tabulate(rows, headers="firstrow", tablefmt="plain", colalign=sides, disable_numparse=True)
+    return tabulate(rows, tablefmt="plain", colalign=sides, disable_numparse=True)

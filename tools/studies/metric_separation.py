@@ -13,24 +13,14 @@ from tools.scoring.fact_reader import FactReader
 from tools.scoring.facts import Facts
 from tools.scoring.meteor import Meteor
 from tools.scoring.metric import Metric, Segment
-from tools.scoring.metrics import AVERAGED, METRIC_TITLES, measure, scores_from_sums
+from tools.scoring.metrics import AVERAGED, FACT_TITLES, METRIC_TITLES, measure, scores_from_sums
 from tools.scoring.own_pair import OwnPair
 from tools.studies.caption_errors import ERRORS, Captioned, ErrorMaker
 
 WORD_SCORES = AVERAGED
 FACT_SCORES = (*Facts.titles, "own_pair")
 LOWER_IS_BETTER = {"fact_contradiction", "fact_none", "fact_number", "fact_place"}
-TITLES = {name: METRIC_TITLES[name] for name in WORD_SCORES} | {
-    "fact_f1": "fact F1",
-    "fact_f05": "fact F0.5",
-    "fact_precision": "fact precision",
-    "fact_recall": "fact recall",
-    "fact_contradiction": "contradiction",
-    "fact_none": "no fact",
-    "fact_number": "wrong number",
-    "fact_place": "wrong place",
-    "own_pair": "own pair",
-}
+TITLES = {name: (METRIC_TITLES | FACT_TITLES)[name] for name in (*WORD_SCORES, *FACT_SCORES)}
 ALL_ERRORS = "all errors"
 HUMAN, CONSTANT = "a person", "best constant"
 SYSTEM_ERRORS = ("direction reversed", "other pair's caption", '"no change"')  # that make whole systems
@@ -172,9 +162,7 @@ class MetricComparison:
         return scores | {"s_m": np.mean([scores[score] for score in AVERAGED], axis=0)}
 
     def _scores(self, sums: Mapping[str, np.ndarray], pairs: int | np.ndarray) -> dict[str, np.ndarray]:
-        scores = dict(scores_from_sums(sums, pairs))
-        for name, metric in self.metrics.items():
-            scores |= {score: 100 * values for score, values in metric.scores(sums[name], pairs).items()}
+        scores = scores_from_sums(sums, pairs)
         return {score: scores[score] for score in TITLES}
 
 
