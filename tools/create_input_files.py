@@ -192,7 +192,7 @@ def input_resolution(args: argparse.Namespace, image_facts: Sequence[facts.Image
     """Metres per pixel of the written images: that of the files times the median scale of the resizing."""
     if args.metres_per_pixel is None:
         return None
-    sides = [np.sqrt(height * width) for height, width in (fact.size for fact in image_facts)]
+    sides = np.sqrt(np.prod([fact.size for fact in image_facts], axis=1))
     return args.metres_per_pixel * float(np.median(sides)) / args.image_size
 
 

@@ -29,7 +29,7 @@ def test_a_missing_split_and_its_images_are_named(demo_input, tmp_path):
     test = demo_input.parent / "dataset" / "test"
     folders = " ".join(str(test / view) for view in ("rgb/A", "rgb/B", "sem/A", "sem/B"))
     message = refusal(folder)
-    assert message.startswith(f"{folder / 'test.hdf5'} not found: run tools/create_input_files.py first; ")
+    assert message.startswith(f"{folder / 'test.hdf5'} not found: the data set has no test pairs, only train")
     assert message.endswith(f"python caption.py {folders} --checkpoint 'runs/my run/best.pt'")
 
 

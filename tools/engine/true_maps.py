@@ -46,7 +46,7 @@ def add_map_scores(
         if scores["floor"] and scores["floor"][part]:
             constant = scores["floor"][part]["caption"]
             captions["floor"] = [(constant, area) for _, area in members[part]]
-        scores["maps"][part] = {
-            column: map_scores(checker.check(text, area) for text, area in texts)
-            for column, texts in captions.items()
-        }
+        scores["maps"][part] = {}
+        for column, texts in captions.items():
+            checked = (checker.check(text, area) for text, area in texts)
+            scores["maps"][part][column] = map_scores(checked)
