@@ -1,11 +1,12 @@
 # Needs Python 3.11 or newer. The first target that is run creates .venv and installs the requirements in it.
 #
-#   make demo        render a synthetic data set, train a small model on it and test it (about 8 minutes)
-#   make test        quick tests (minutes)
-#   make test-slow   tests of several processes, interruptions and real data
-#   make test-gpu    tests that need a CUDA device
-#   make lint        style checks
-#   make clean       delete .venv and demo
+#   make demo              render a synthetic data set, train a small model on it and test it (about 8 minutes)
+#   make test              quick tests (minutes)
+#   make test-integration  tests of whole commands, several processes and Java
+#   make test-slow         tests of interruptions, of several training processes, and on real data
+#   make test-gpu          tests that need a CUDA device
+#   make lint              style checks
+#   make clean             delete .venv and demo
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -18,7 +19,7 @@ PAIR := 00487.png# a pair of the demo's test split: a residential area is built 
 demo: export MALLOC_MMAP_MAX_ := 0
 demo: export MALLOC_TRIM_THRESHOLD_ := 2147483647
 
-.PHONY: demo test test-slow test-gpu lint clean
+.PHONY: demo test test-integration test-slow test-gpu lint clean
 
 $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; found = f"{v[0]}.{v[1]}"; \
@@ -38,7 +39,10 @@ demo: $(READY)
 	  $(foreach view,rgb/A rgb/B sem/A sem/B,$(DEMO)/dataset/test/$(view)/$(PAIR))
 
 test: $(READY)
-	$(PY) -m pytest -q -n auto -m "not slow and not gpu"
+	$(PY) -m pytest -q -n auto -m "not integration and not slow and not gpu"
+
+test-integration: $(READY)
+	$(PY) -m pytest -q -n auto -m "integration and not slow and not gpu"
 
 test-slow: $(READY)
 	$(PY) -m pytest -q -m "slow and not gpu"

@@ -14,6 +14,8 @@ from tools import benchmark
 from tools.studies.benchmark_model import precisions
 from tools.studies.stopwatch import Work, count_operations, format_rows, product_speed, time_side_by_side
 
+pytestmark = pytest.mark.integration
+
 CPU = torch.device("cpu")
 
 

@@ -24,6 +24,8 @@ from tools.studies.metric_separation import (
     choose_captions,
 )
 
+pytestmark = pytest.mark.integration
+
 WORDS = read_fact_words()
 CAPTIONS = [
     "two houses are built in the top left corner",

@@ -22,6 +22,8 @@ from tools.engine.caption_output import Row, open_table
 from tools.engine.caption_pairs import read_ahead
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def pair(demo_input) -> list[str]:

@@ -25,6 +25,8 @@ from tests.helpers.tiny import save_tiny_detector
 from tools.create_input_files import main
 from tools.engine.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.integration
+
 SCRIPT = Path(__file__).resolve().parents[2] / "tools" / "create_input_files.py"
 FILES = ["test.hdf5", "train.hdf5", "val.hdf5", "vocabulary.json"]
 

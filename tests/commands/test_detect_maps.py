@@ -24,6 +24,8 @@ from tools.engine.checkpoint import load_checkpoint, restore_detector, save_chec
 from tools.engine.provenance import folder_name
 from tools.engine.training_data import open_samples
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def data(demo_input, tmp_path_factory) -> Path:

@@ -18,6 +18,8 @@ from tools import benchmark, create_input_files, import_authors, make_demo_datas
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
 from tools.scoring import NO_HUMAN_WORDS
 
+pytestmark = pytest.mark.integration
+
 
 def evaluate(tiny_run, *more: str) -> None:
     evaluation.main(["--checkpoint", str(tiny_run / "best.pt"), *more])

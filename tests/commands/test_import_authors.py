@@ -16,6 +16,8 @@ from tests.helpers import authors_modules, naive
 from tools import create_input_files, import_authors
 from tools.engine.checkpoint import load_checkpoint, restore_model
 
+pytestmark = pytest.mark.integration
+
 WORDS = ["<pad>", *(f"w{i}" for i in range(16)), "<unk>", "<start>", "<end>"]
 START, END = 18, 19
 SETTINGS = CONFIGS / "second_cc_authors.yaml"

@@ -32,6 +32,8 @@ from tools.scoring.fact_scores import add_facts
 from tools.scoring.metrics import FACT_TITLES, METRIC_TITLES
 from tools.scoring.results import read_log
 
+pytestmark = pytest.mark.integration
+
 HOSTILE = '<script>document.title="owned"</script><img src=x onerror=alert(1)>" onclick="alert(1)'
 
 

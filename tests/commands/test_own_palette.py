@@ -17,6 +17,8 @@ from tests.helpers.tiny import tiny_settings
 from tools import create_input_files, detect_maps, make_report
 from tools.engine.checkpoint import load_checkpoint, restore_detector
 
+pytestmark = pytest.mark.integration
+
 OWN = Palette(("water", "forest", "field"), ((0, 0, 255), (0, 90, 0), (230, 200, 40)), ((9, 9, 9),))
 YAML = "classes: {water: [0, 0, 255], forest: [0, 90, 0], field: [230, 200, 40]}\nvoid: [[9, 9, 9]]\n"
 

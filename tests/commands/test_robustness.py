@@ -32,6 +32,8 @@ from tools.studies.perturbation_tables import tables, trained_on
 from tools.studies.perturbed_pairs import PerturbedPairs, batches, perturbation_seed, show_cells
 from tools.studies.robustness_subject import Subject, caption_cells, common_truth
 
+pytestmark = pytest.mark.integration
+
 SAME = "the scene is the same as before"
 BUILT = "a house is built"
 TRUTH = Truth(

@@ -13,6 +13,8 @@ from tools import make_report, score_captions
 from tools.engine.folder_lock import locked
 from tools.engine.provenance import sha256_of
 
+pytestmark = pytest.mark.integration
+
 
 def read(folder: Path, name: str = "scores.json"):
     return json.loads((folder / name).read_text())

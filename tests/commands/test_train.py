@@ -34,6 +34,8 @@ from tools.engine.optimiser import clip_gradients, decay_decoder, make_optimiser
 from tools.engine.run_state import check_same_progress
 from tools.engine.training_steps import Progress, TrainingSteps
 
+pytestmark = pytest.mark.integration
+
 BASE = ["--config", str(CONFIGS / "second_cc.yaml")]
 
 

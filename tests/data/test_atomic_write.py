@@ -12,6 +12,8 @@ import pytest
 
 from data.atomic_write import atomic_write, check_writable, remove_partial_files, write_text
 
+pytestmark = pytest.mark.integration
+
 ROOT = Path(__file__).resolve().parents[2]
 SAVE = """
 import sys, torch

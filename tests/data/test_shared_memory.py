@@ -10,6 +10,8 @@ from tests.conftest import CONFIGS
 from tests.helpers.tiny import tiny_settings
 from tools import create_input_files, make_demo_dataset
 
+pytestmark = pytest.mark.integration
+
 SMALL = "mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "
 
 

@@ -17,6 +17,8 @@ from tools.scoring.facts import Facts
 from tools.scoring.metrics import measure
 from tools.scoring.own_pair import OwnPair
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def task_and_model(tiny_run):

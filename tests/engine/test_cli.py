@@ -14,6 +14,8 @@ import pytest
 from data.hdf5 import new_file
 from tests.conftest import CONFIGS, entry
 
+pytestmark = pytest.mark.integration
+
 ROOT = CONFIGS.parent
 LOADER = """
 import os, signal

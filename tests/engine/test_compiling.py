@@ -8,6 +8,8 @@ from data.views import plain_colours
 from tests.helpers.tiny import random_tokens, random_views, tiny_config, tiny_model
 from tools.engine.compiling import compile_fixed
 
+pytestmark = pytest.mark.integration
+
 
 class Counted:
     """A compiler backend that does nothing. graphs: the shapes of the inputs of each graph."""

@@ -14,6 +14,8 @@ from tests.helpers.tiny import tiny_settings
 from tools import create_input_files
 from tools.engine.folder_lock import LOCK, locked
 
+pytestmark = pytest.mark.integration
+
 ROOT = CONFIGS.parent
 OWNER = """
 import sys, time

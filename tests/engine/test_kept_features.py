@@ -13,6 +13,8 @@ from data.splits import open_split
 from tools.engine.distributed import Processes
 from tools.engine.kept_features import available_memory, keep_features
 
+pytestmark = pytest.mark.integration
+
 
 def opened(folder, split):
     reader, rows = open_split(split, DataConfig(dir=str(folder)))

@@ -16,6 +16,8 @@ from tools import make_report
 from tools.engine.provenance import differences, folder_name, recorded, sha256_of
 from tools.run_seeds import check_training_data, outdated
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def scored(tiny_run, tmp_path_factory) -> Path:

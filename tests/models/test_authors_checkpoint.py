@@ -16,6 +16,8 @@ from tests.helpers import authors_modules
 from tools import import_authors
 from tools.engine.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.integration
+
 WORDS = ["<pad>", *(f"w{i}" for i in range(4)), "<unk>", "<start>", "<end>"]
 
 

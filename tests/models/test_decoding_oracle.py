@@ -38,6 +38,8 @@ from tools.studies.authors_procedure import (
     authors_step,
 )
 
+pytestmark = pytest.mark.integration
+
 VARIANTS = pytest.mark.parametrize("variant", [{}, AUTHORS], ids=["paper", "authors"])
 BEAMS = pytest.mark.parametrize("beam_size", [1, 3, 4, 8])
 LENGTHS = [0, 1, 2, 4, 5, 7, 8, 3]  # words of the captions that the eight demo pairs are trained_model

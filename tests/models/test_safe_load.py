@@ -17,6 +17,8 @@ from tests.helpers import authors_modules
 from tests.models.test_authors_pickle import Call, content
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
 
+pytestmark = pytest.mark.integration
+
 HUGE = 20_000_000_000  # bytes
 LOADERS = pytest.mark.parametrize("load", [load_checkpoint, read_authors_checkpoint, safe_load])
 

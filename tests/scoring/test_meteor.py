@@ -21,6 +21,8 @@ from tools.scoring.meteor import (
     meteor_score,
 )
 
+pytestmark = pytest.mark.integration
+
 ROAD = ("a road is built", "a new road appears in the desert")
 SEGMENTS = [
     ("a road is built", ROAD),  # perfect: the jar counts no chunk in its sums
