@@ -203,6 +203,14 @@ def test_rates_by_hand(meteor):
     assert "mean of map noise" not in values
 
 
+def test_mean_of_rates_that_are_all_zero_has_an_interval(meteor):
+    captions = {cell: [SAME, SAME, BUILT] for cell in (CLEAN, Cell("haze", 1), Cell("jpeg", 1))}
+    result = as_intervals(score_cells(captions, dict.fromkeys(captions, ALL), TRUTH, [SAME], meteor))
+    mean = result["curves"][IMAGES_MEAN][1]["false_change"]
+    assert (mean["value"], mean["low"], mean["n"]) == (0, 0, 4)
+    assert mean["high"] == pytest.approx(84.19, abs=0.01)  # that of each perturbation: none of two pairs
+
+
 def test_rates_count_only_pairs_that_were_altered(meteor):
     """Four kinds of map noise do not alter void maps, which must not count in the rate."""
     captions = {

@@ -244,7 +244,7 @@ def test_detector_has_an_output_for_each_class_and_paints_in_its_palette():
     ("option", "message"),
     [
         ({"train.select_on": "s_m"}, "one of miou, sek, f_scd where .* change_detector: got s_m"),
-        ({"model.name": "mmodalcc"}, "one of bleu_4, cider, s_m where .* mmodalcc: got sek"),
+        ({"model.name": "mmodalcc"}, "one of bleu_4, cider, s_m, fact_f1, .* where .* mmodalcc: got sek"),
         ({"data.maps": "void"}, "learns given maps: .* got void"),
         ({"model.trained_from": "nothing", "model.trunk_batchnorm": "frozen", "train.keep_features": "true",
           "data.augment": "[]"},

@@ -82,13 +82,14 @@ class Sample(NamedTuple):
 
     values: on the pairs, then on each resample (1 + resamples,); NaN if no pair counts. n: number of pairs
     that count. flags: for a rate, the outcome of each counted pair, used to compare two models pair by pair.
-    among: which pairs count, (pairs,) bool.
+    among: which pairs count, (pairs,) bool. members: for a mean, the samples that it averages.
     """
 
     values: np.ndarray
     n: int
     flags: np.ndarray | None = None
     among: np.ndarray | None = None
+    members: "Sequence[Sample]" = ()
 
 
 Samples = dict[str, Sample]  # by measure
@@ -177,11 +178,16 @@ def _mean(members: Sequence[Sample]) -> Sample:
     if len(counted) < 2:
         return (counted or members)[0]
     values = np.ma.masked_invalid([member.values for member in counted])
-    return Sample(values.mean(axis=0).filled(np.nan), sum(member.n for member in counted))
+    count = sum(member.n for member in counted)
+    return Sample(values.mean(axis=0).filled(np.nan), count, members=counted)
 
 
 def as_intervals(scores: Mapping[Cell, Samples]) -> Curves:
-    """The scores with intervals: exact binomial ones for rates of one perturbation, else by the bootstrap."""
+    """The scores with intervals.
+
+    Rates of one perturbation have exact binomial intervals, S*m, fact F1 and means of rates those of the
+    bootstrap. A mean of 0 or 100 %, whose resamples are all alike, has the mean of its members' bounds.
+    """
     intervals = {}
     for cell, samples in scores.items():
         intervals[cell] = {name: _interval(sample) for name, sample in samples.items()}
@@ -200,7 +206,12 @@ def _interval(sample: Sample) -> Rate | None:
         return None
     if sample.flags is not None:
         return rate_interval(sample.flags)
-    return {**interval(sample.values), "n": sample.n}
+    bootstrapped = {**interval(sample.values), "n": sample.n}
+    rates = [rate_interval(member.flags) for member in sample.members if member.flags is not None]
+    if rates and bootstrapped["value"] in (0, 100):
+        for bound in ("low", "high"):
+            bootstrapped[bound] = sum(rate[bound] for rate in rates) / len(rates)
+    return bootstrapped
 
 
 def differences(first: Mapping[Cell, Samples], second: Mapping[Cell, Samples]) -> Curves:
