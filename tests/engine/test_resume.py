@@ -119,7 +119,7 @@ def test_run_can_be_resumed_after_sigterm_to_the_process_group(demo_input, tmp_p
         output = tmp_path / f"stderr_{number}"
         with output.open("w") as stderr:
             process = subprocess.Popen(resumed, cwd=ROOT, stderr=stderr, start_new_session=True)
-        while "steps an epoch" not in output.read_text() and process.poll() is None:
+        while "steps per epoch" not in output.read_text() and process.poll() is None:
             time.sleep(0.01)
         time.sleep(moments.uniform(0, longest))
         assert process.poll() is None, f"the run must be under way: {output.read_text()}"
