@@ -45,8 +45,8 @@ class ImagePairSettings(CaptionerSettings):
 class ImagePairCaptioner(Captioner):
     """A Siamese encoder, a fusion of the two grids, and a standard transformer decoder.
 
-    Subclasses make `fusion`: features (B, 2, C, grid, grid) -> memory (B, L, N, D). memory_width: D.
-    outer_residual: of the decoder's layers.
+    fusion: features (B, 2, C, grid, grid) -> memory (B, L, N, D). memory_width: D. outer_residual: of the
+    decoder's layers.
     """
 
     views = ("rgb_a", "rgb_b")
@@ -56,12 +56,14 @@ class ImagePairCaptioner(Captioner):
         settings: ImagePairSettings,
         vocabulary_size: int,
         *,
+        encoder: Encoder,
+        fusion: nn.Module,
         memory_width: int,
         outer_residual: bool = False,
     ) -> None:
         super().__init__(settings)
-        self.encoder = Encoder(settings, grid=settings.grid)
-        self.fusion: nn.Module
+        self.encoder = encoder
+        self.fusion = fusion
         self.decoder = PlainDecoder(
             vocabulary_size=vocabulary_size,
             max_length=settings.max_length,

@@ -9,6 +9,7 @@ import torch
 from jsonargparse.typing import PositiveInt
 from torch import Tensor, nn
 
+from models.encoder import Encoder
 from models.fusion import CrossAttention, xavier_uniform
 from models.image_pair import GridTokens, ImagePairCaptioner, ImagePairSettings
 
@@ -51,8 +52,15 @@ class MCCFormerD(ImagePairCaptioner):
     Settings = Settings
 
     def __init__(self, settings: Settings, vocabulary_size: int) -> None:
-        super().__init__(settings, vocabulary_size, memory_width=2 * settings.width)
-        self.fusion = Fusion(settings, self.encoder.channels)
+        encoder = Encoder(settings, grid=settings.grid)
+        fusion = Fusion(settings, encoder.channels)
+        super().__init__(
+            settings,
+            vocabulary_size,
+            encoder=encoder,
+            fusion=fusion,
+            memory_width=2 * settings.width,
+        )
 
 
 MODEL = MCCFormerD

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from models import mccformer_d
+from models.encoder import Encoder
 from models.fusion import CrossAttention
 from models.image_pair import GridTokens, ImagePairCaptioner
 
@@ -50,8 +51,15 @@ class MCCFormerS(ImagePairCaptioner):
     Settings = Settings
 
     def __init__(self, settings: Settings, vocabulary_size: int) -> None:
-        super().__init__(settings, vocabulary_size, memory_width=2 * settings.width)
-        self.fusion = Fusion(settings, self.encoder.channels)
+        encoder = Encoder(settings, grid=settings.grid)
+        fusion = Fusion(settings, encoder.channels)
+        super().__init__(
+            settings,
+            vocabulary_size,
+            encoder=encoder,
+            fusion=fusion,
+            memory_width=2 * settings.width,
+        )
 
 
 MODEL = MCCFormerS

@@ -2,6 +2,8 @@
 
 import re
 
+from torch import Tensor
+
 DECODER = (  # our names and the authors'; # is the number of a layer
     ("embedding", "vocab_embedding"),
     ("layers.#.self_attention", "transformer.layers.#.self_attn"),
@@ -22,6 +24,19 @@ def _cross_attention(ours: str, theirs: str, attention: str) -> tuple[tuple[str,
         (f"{ours}.attention_norm", f"{theirs}.norm1"),
         (f"{ours}.feedforward.0", f"{theirs}.linear1"),
         (f"{ours}.feedforward.3", f"{theirs}.linear2"),
+        (f"{ours}.feedforward_norm", f"{theirs}.norm2"),
+    )
+
+
+def _self_attention(ours: str, theirs: str) -> tuple[tuple[str, str], ...]:
+    """The names in a `SelfAttentionBlock` of Chg2Cap."""
+    return (
+        (f"{ours}.queries", f"{theirs}.att.to_q"),
+        (f"{ours}.keys", f"{theirs}.att.to_k"),
+        (f"{ours}.output", f"{theirs}.att.to_out.0"),
+        (f"{ours}.attention_norm", f"{theirs}.norm1"),
+        (f"{ours}.feedforward.0", f"{theirs}.feedforward.net.0"),
+        (f"{ours}.feedforward.3", f"{theirs}.feedforward.net.3"),
         (f"{ours}.feedforward_norm", f"{theirs}.norm2"),
     )
 
@@ -52,6 +67,43 @@ NAMES = {  # by model, of the fusion and the decoder
         (*D_FUSION, ("blocks.#.conv", "resblock.#.left"), ("blocks.#.norm", "LN.#")),
         SECOND_ATTENTION,
     ),
+    "chg2cap": (
+        (
+            ("columns", "h_embedding.weight"),  # the authors' names of the tables are swapped
+            ("rows", "w_embedding.weight"),
+            *_self_attention("each_date.#", "selftrans.#.0"),
+            *_self_attention("both_dates.#", "selftrans.#.1"),
+            ("join", "Conv1"),
+            ("block.conv", "LN.left"),
+        ),
+        DECODER,
+    ),
+    "psnet": (
+        (
+            *TABLES,
+            ("tokens.project", "projection2"),
+            *_cross_attention("layers.#", "transformer_concatlength.#", "self_attn"),
+            ("reduce.#", "linear_list.#"),
+            ("reinforce.#.norm", "Scale_aware_list.#.norm1"),
+            ("reinforce.#.attention", "Scale_aware_list.#.attention_1"),
+            ("reinforce.#.attended_norm", "Scale_aware_list.#.norm2"),
+            ("reinforce.#.feedforward.0", "Scale_aware_list.#.linear1"),
+            ("reinforce.#.feedforward.3", "Scale_aware_list.#.linear2"),
+        ),
+        _with(SECOND_ATTENTION, "transformer.layers", "transformer"),
+    ),
+    "sen": (
+        (
+            ("embed", "embed_img"),
+            ("gate_before", "channel_attn_bef"),
+            ("gate_after", "channel_attn_aft"),
+            *_cross_attention("layers.#.before", "blocks.#.cross_attn_bef", "attn"),
+            *_cross_attention("layers.#.after", "blocks.#.cross_attn_aft", "attn"),
+            ("layers.#.attention", "blocks.#.attn"),
+            ("layers.#.norm", "blocks.#.norm"),
+        ),
+        SECOND_ATTENTION,
+    ),
 }
 
 
@@ -64,3 +116,12 @@ def authors_name(name: str, names: tuple[tuple[str, str], ...]) -> str:
             rest = rest.replace(".in_proj.", ".in_proj_")  # torch's attention has no module for it
             return theirs.replace("#", "".join(layer)) + rest
     raise AssertionError(name)
+
+
+def our_value(name: str, value: Tensor, expected: Tensor) -> Tensor:
+    """A parameter of the authors' code, by its name there, in the form of our parameter `expected`."""
+    if name == "LN.left.3.weight":  # Chg2Cap's block reads grids whose rows are the columns
+        value = value.transpose(2, 3)
+    if name.endswith("_embedding.weight"):  # Chg2Cap's tables have rows that no grid reads
+        value = value[: len(expected)]
+    return value.reshape(expected.shape)  # 1x1 convolutions of SEN are linear layers here
