@@ -47,7 +47,7 @@ from tools.engine.distributed import Processes, in_parallel
 from tools.engine.folder_lock import locked
 from tools.engine.interrupts import Interruption, deferred_interrupts
 from tools.engine.kept_features import keep_features, trunk_features
-from tools.engine.optimiser import decay_decoder, make_optimiser, make_scheduler
+from tools.engine.optimiser import decay_rates, make_optimiser, make_scheduler
 from tools.engine.progress_bar import progress_bar
 from tools.engine.run_folder import RunFolder
 from tools.engine.run_state import check_same_progress, restore, seed_everything, training_state
@@ -191,7 +191,7 @@ def train_epoch(run: Run, loader: DataLoader, steps: TrainingSteps, scheduler: L
         if stop:
             run.stop()
         if progress.step == 0:  # a run resumed within an epoch has already decayed
-            decay_decoder(run.optimiser, config, progress.stale)
+            decay_rates(run.optimiser, config, epochs=progress.epoch - 1, stale=progress.stale)
         steps.take(batch)
         if scheduler:
             scheduler.step()

@@ -55,12 +55,13 @@ class TrainConfig:
     """Compute the features of a fixed trunk once, before training."""
     learning_rate: PositiveFloat = 5e-5
     """Learning rate of Adam, for all parts of the model."""
-    schedule: Literal["plateau", "one_cycle"] = "plateau"
-    """Learning-rate schedule: the decoder's rate decays on a plateau, or one cycle over all steps."""
+    schedule: Literal["plateau", "step", "one_cycle"] = "plateau"
+    """Learning-rate schedule: the decoder's rate decays on a plateau, all rates decay in steps, or one cycle
+    over all steps."""
     decay: ClosedUnitInterval = 0.7
-    """Factor by which the decoder's rate decays on a plateau."""
+    """Factor of a decay of the learning rate, in plateau and step."""
     decay_patience: PositiveInt = 3
-    """Epochs without a better validation score before a decay."""
+    """Epochs before a decay: without a better validation score (plateau), or all (step)."""
     early_stop: PositiveInt = 10
     """Epochs without a better validation score before training ends."""
     clip_value: NonNegativeFloat = 5.0

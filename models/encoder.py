@@ -8,9 +8,9 @@ from models.trunks import TrunkSettings, make_trunk
 class Encoder(nn.Module):
     """The trunk of one modality, applied to both dates, and pooling to grid x grid cells."""
 
-    def __init__(self, settings: TrunkSettings, *, grid: int) -> None:
+    def __init__(self, settings: TrunkSettings, *, grid: int, input_channels: int = 3) -> None:
         super().__init__()
-        self.trunk = make_trunk(settings)
+        self.trunk = make_trunk(settings, input_channels)
         self.pool = nn.AdaptiveAvgPool2d(grid)
         self.channels = self.trunk.channels[-1]
 

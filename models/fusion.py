@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from models.attention import Attention, FeedForward
+from models.attention import Attention, FeedForward, KeysValues
 from models.weight_sharing import one_for_each
 
 Streams = dict[str, Tensor]  # by modality
@@ -28,7 +28,12 @@ class CrossAttention(nn.Module):
 
     def forward(self, query: Tensor, key_value: Tensor) -> Tensor:
         """query (B, T, D), key_value (B, S, D) -> (B, T, D)."""
-        h = self.attention_norm(query + self.dropout(self.attention(query, key_value)))
+        return self.attend(query, self.attention.keys_values(key_value))
+
+    def attend(self, query: Tensor, keys_values: KeysValues) -> Tensor:
+        """`forward` with the keys and values of `attention.keys_values`."""
+        attended = self.attention.attend(self.attention.queries(query), keys_values)
+        h = self.attention_norm(query + self.dropout(attended))
         return self.feedforward_norm(h + self.dropout(self.feedforward(h)))
 
 
@@ -81,8 +86,8 @@ class EnhancementLayer(nn.ModuleDict):
         return attend(stream.flatten(1, 2), difference).unflatten(1, (2, -1))
 
 
-class ConvolutionalBlock(nn.Module):
-    """One step of the fusion over layers: O_l = LayerNorm(ReLU(u + Conv(u))) with u = O_{l-1} + z_l.
+class ResidualBlock(nn.Module):
+    """ReLU(u + Conv(u)) with three convolutions that halve the channels inside.
 
     batchnorm: "live" as usual; "frozen" keeps the initial statistics.
     """
@@ -96,18 +101,46 @@ class ConvolutionalBlock(nn.Module):
             nn.Conv2d(inner, inner, 3, padding=1), nn.BatchNorm2d(inner), nn.ReLU(),
             nn.Conv2d(inner, channels, 1), nn.BatchNorm2d(channels),
         )  # fmt: skip
-        self.norm = nn.LayerNorm(channels)
 
-    def train(self, mode: bool = True) -> "ConvolutionalBlock":
+    def train(self, mode: bool = True) -> "ResidualBlock":
         super().train(mode)
         if self.batchnorm == "frozen":
             self.conv.eval()  # only its BatchNorm depends on the mode
         return self
 
     def forward(self, u: Tensor) -> Tensor:
+        """u (B, C, h, w) -> (B, C, h, w)."""
+        return torch.relu(u + self.conv(u))
+
+
+class ConvolutionalBlock(ResidualBlock):
+    """One step of the fusion over layers: O_l = LayerNorm(ReLU(u + Conv(u))) with u = O_{l-1} + z_l."""
+
+    def __init__(self, channels: int, batchnorm: str) -> None:
+        super().__init__(channels, batchnorm)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, u: Tensor) -> Tensor:
         """u (B, 2D, h, w) -> (B, 2D, h, w); the LayerNorm is over channels at each position."""
-        out = torch.relu(u + self.conv(u))
+        out = super().forward(u)
         return self.norm(out.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def grid_positions(columns: Tensor, rows: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Learned 2-D positions of h x w tokens: columns (>= w, D / 2), rows (>= h, D / 2) -> (N, D).
+
+    The first half of the channels encodes the column, the second half the row.
+    """
+    h, w = grid
+    parts = [columns[:w].expand(h, w, -1), rows[:h].unsqueeze(1).expand(h, w, -1)]
+    return torch.cat(parts, dim=-1).flatten(0, 1)
+
+
+def xavier_uniform(module: nn.Module) -> None:
+    """Xavier-uniform values for all parameters of more than one dimension."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
 
 
 class Fusion(nn.Module):
@@ -156,22 +189,14 @@ class Fusion(nn.Module):
         self.enhance = nn.ModuleList(layer() for _ in range(fusion_layers))
         for name, module in one_for_each(modalities, blocks, sharing).items():
             self.add_module(f"blocks_{name}", module)
-        for parameter in self.parameters():
-            if parameter.dim() > 1:
-                nn.init.xavier_uniform_(parameter)
+        xavier_uniform(self)
 
     def _tokens(self, name: str, features: Tensor) -> Tensor:
-        """Features (B, 2, C, h, w) of a modality -> tokens (B, 2, N, D) with learned 2-D positions.
-
-        The first half of the channels encodes the column, the second half the row.
-        """
-        h, w = features.shape[-2:]
-        positions = torch.cat(
-            [self.columns.expand(h, w, -1), self.rows.unsqueeze(1).expand(h, w, -1)], dim=-1
-        )
+        """Features (B, 2, C, h, w) of a modality -> tokens (B, 2, N, D) with learned 2-D positions."""
+        positions = grid_positions(self.columns, self.rows, features.shape[-2:])
         project = self.get_submodule(f"project_{name}")
         x = project(features.flatten(0, 1)).flatten(2).transpose(1, 2)  # (2B, N, D)
-        return (x + positions.flatten(0, 1)).unflatten(0, (-1, 2))
+        return (x + positions).unflatten(0, (-1, 2))
 
     def _fuse(self, name: str, outputs: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
         """The layer outputs of a modality, each (B, 2, N, D) -> X (B, N, 2D), dates concatenated."""

@@ -1,4 +1,4 @@
-"""Image trunks: torchvision's ResNets up to layer3 or layer4, and any timm model (`timm:NAME`)."""
+"""Image trunks: ResNets up to layer3 or layer4 and ViT-B/32 of torchvision, any timm model (`timm:NAME`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,10 +15,15 @@ from data.views import SEVERAL
 from models.state_dict import first_misfit
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+VIT = "vit_b_32"
 TIMM = "timm:"  # prefix of a timm model's name
 STEM = ("conv1", "bn1", "relu", "maxpool")
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PIXEL_STATISTICS = {  # mean and deviation of pixel values in 0..1
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "levir_cc": ((0.394820, 0.390205, 0.333307), (0.199929, 0.190133, 0.175316)),  # of Chg2Cap's code
+    "none": ((0.0,) * 3, (1.0,) * 3),
+}
 
 
 def training_only(default: Any) -> Any:
@@ -35,7 +40,7 @@ class TrunkSettings:
     name: str = ""
     """The model: a file of models/."""
     trunk: str = "resnet101"
-    """resnet18, 34, 50, 101 or 152 of torchvision, or timm:NAME (needs `pip install timm`)."""
+    """resnet18, 34, 50, 101, 152 or vit_b_32 of torchvision, or timm:NAME (needs `pip install timm`)."""
     last_layer: Literal["layer3", "layer4"] = "layer3"
     """Where the trunk ends: layer3 (stride 16) or layer4 (stride 32)."""
     weights: str = training_only("imagenet")
@@ -43,23 +48,30 @@ class TrunkSettings:
     trained_from: Literal["conv1", "layer1", "layer2", "layer3", "layer4", "nothing"] = training_only(
         "layer2"
     )
-    """First layer of the trunk that is trained; timm models: conv1 (all of it) or nothing."""
+    """First layer of the trunk that is trained; other trunks than ResNets: conv1 (all of it) or nothing."""
     trunk_batchnorm: Literal["frozen", "live"] = training_only("frozen")
     """BatchNorm of the trunk in training: frozen, or live as the authors' code has it."""
-    normalisation: Literal["imagenet", "none"] = "imagenet"
-    """Of pixel values: ImageNet's mean and deviation, or none, values from 0 to 1."""
+    normalisation: Literal["imagenet", "levir_cc", "none"] = "imagenet"
+    """Of pixel values: the mean and deviation of ImageNet or LEVIR-CC, or none, values from 0 to 1."""
 
     def __post_init__(self) -> None:
-        if self.trunk not in RESNETS and not self.trunk.startswith(TIMM):
-            raise UserError(f"model.trunk must be one of {', '.join(RESNETS)} or timm:NAME: got {self.trunk}")
+        if self.trunk not in (*RESNETS, VIT) and not self.trunk.startswith(TIMM):
+            raise UserError(
+                f"model.trunk must be one of {', '.join(RESNETS)}, {VIT} or timm:NAME: got {self.trunk}"
+            )
+        if self.trunk == VIT and self.last_layer != "layer4":
+            raise UserError(
+                f"model.last_layer must be layer4 for {VIT}, whose only stride is 32: got {self.last_layer}"
+            )
         if self.trained_from == "layer4" and self.last_layer == "layer3":
             raise UserError(
                 "model.trained_from must be a layer of the trunk, got layer4 where model.last_layer is "
                 "layer3: give --model.last_layer layer4"
             )
-        if self.trunk.startswith(TIMM) and self.trained_from not in ("conv1", "nothing"):
+        if self.trunk not in RESNETS and self.trained_from not in ("conv1", "nothing"):
+            kind = "a timm trunk" if self.trunk.startswith(TIMM) else self.trunk
             raise UserError(
-                "model.trained_from must be conv1 (the whole trunk learns) or nothing for a timm trunk: "
+                f"model.trained_from must be conv1 (the whole trunk learns) or nothing for {kind}: "
                 f"got {self.trained_from}"
             )
 
@@ -91,7 +103,10 @@ class Trunk(nn.Module):
         self.batchnorm = batchnorm
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """images (B, 3, H, W) -> feature maps (B, C, h, w) of strides 4, 8, 16 and, up to layer4, 32."""
+        """images (B, 3, H, W) -> feature maps (B, C, h, w) of strides 4, 8, 16 and, up to layer4, 32.
+
+        A ViT has stride 32 alone.
+        """
         raise NotImplementedError
 
     def load_pretrained(self, weights: str) -> None:
@@ -145,13 +160,18 @@ class ResNetTrunk(Trunk):
     """A torchvision ResNet up to `last_layer`.
 
     trained_from: the first layer that is trained (conv1 includes bn1), or "nothing"; layers before it are
-    computed without gradients.
+    computed without gradients. input_channels: a multiple of 3, for several images at once.
     """
 
-    def __init__(self, *, name: str, last_layer: str, trained_from: str, batchnorm: str) -> None:
+    def __init__(
+        self, *, name: str, last_layer: str, trained_from: str, batchnorm: str, input_channels: int = 3
+    ) -> None:
         super().__init__(batchnorm=batchnorm)
         self.name = name
         resnet = torchvision.models.get_model(name, weights=None)
+        if input_channels != 3:
+            resnet.conv1 = nn.Conv2d(input_channels, 64, 7, stride=2, padding=3, bias=False)
+            nn.init.kaiming_normal_(resnet.conv1.weight, mode="fan_out", nonlinearity="relu")
         layers = LAYERS[: LAYERS.index(last_layer) + 1]
         parts = (*STEM, *layers)
         for part in parts:
@@ -174,6 +194,35 @@ class ResNetTrunk(Trunk):
     def load_pretrained(self, weights: str) -> None:
         if weights != "none":
             load_trunk(self, trunk_weights(self.name, weights), weights)
+
+
+class ViTTrunk(Trunk):
+    """torchvision's ViT-B/32 on images resized to 224 x 224: the tokens of the 7 x 7 patches, class token
+    left out."""
+
+    channels = (768,)
+
+    def __init__(self, *, trained_from: str, batchnorm: str) -> None:
+        super().__init__(batchnorm=batchnorm)
+        self.network = torchvision.models.vit_b_32(weights=None)
+        self.network.heads = nn.Identity()
+        self.network.requires_grad_(trained_from != "nothing")
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        images = nn.functional.interpolate(images, size=(224, 224), mode="bilinear")
+        patches = self.network.conv_proj(images).flatten(2).transpose(1, 2)  # (B, 49, C)
+        first = self.network.class_token.expand(len(images), -1, -1)
+        tokens = self.network.encoder(torch.cat([first, patches], dim=1))[:, 1:]
+        return [tokens.transpose(1, 2).unflatten(2, (7, 7))]
+
+    def load_pretrained(self, weights: str) -> None:
+        if weights == "none":
+            return
+        state = trunk_weights(VIT, weights)
+        given = {name: value for name, value in state.items() if not name.startswith("heads.")}
+        if reason := first_misfit(self.network.state_dict(), given):
+            raise UserError(f"model.weights: {weights} {reason}: model.trunk must name its network")
+        self.network.load_state_dict(given)
 
 
 class TimmTrunk(Trunk):
@@ -245,23 +294,21 @@ class TimmTrunk(Trunk):
         return state
 
 
-def make_trunk(settings: TrunkSettings) -> Trunk:
-    """The trunk that a model's settings name, with random weights."""
-    kind = TimmTrunk if settings.trunk.startswith(TIMM) else ResNetTrunk
-    return kind(
-        name=settings.trunk.removeprefix(TIMM),
-        last_layer=settings.last_layer,
-        trained_from=settings.trained_from,
-        batchnorm=settings.trunk_batchnorm,
-    )
+def make_trunk(settings: TrunkSettings, input_channels: int = 3) -> Trunk:
+    """The trunk that a model's settings name, with random weights; more than 3 channels for ResNets alone."""
+    options = {"trained_from": settings.trained_from, "batchnorm": settings.trunk_batchnorm}
+    if settings.trunk == VIT:
+        return ViTTrunk(**options)
+    options |= {"name": settings.trunk.removeprefix(TIMM), "last_layer": settings.last_layer}
+    if settings.trunk.startswith(TIMM):
+        return TimmTrunk(**options)
+    return ResNetTrunk(**options, input_channels=input_channels)
 
 
 def pixel_statistics(normalisation: str) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of pixel values in 0..1, (3, 1, 1) each: those of "imagenet" or, for "none", 0 and
-    1."""
-    values = (IMAGENET_MEAN, IMAGENET_STD) if normalisation == "imagenet" else ((0.0,) * 3, (1.0,) * 3)
+    """Mean and deviation of pixel values in 0..1, (3, 1, 1) each, by `model.normalisation`."""
     # the device is named, as for all constants: a checkpoint's model is built on "meta", without values
-    mean, std = (torch.tensor(value, device="cpu").view(3, 1, 1) for value in values)
+    mean, std = (torch.tensor(value, device="cpu").view(3, 1, 1) for value in PIXEL_STATISTICS[normalisation])
     return mean, std
 
 
@@ -279,11 +326,11 @@ def distinct(plain: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def trunk_weights(trunk: str, weights: str) -> dict[str, Tensor]:
-    """The state dict of a torchvision ResNet, float32.
+    """The state dict of a torchvision ResNet or ViT, float32.
 
     weights: "imagenet" (torchvision's IMAGENET1K_V1, which the authors trained from; a download) or a
-    state-dict file; layer4 and fc may be missing there. Raises UserError where a download is impossible,
-    FileNotFoundError where the file is absent.
+    state-dict file; layer4, fc and heads may be missing there. Raises UserError where a download is
+    impossible, FileNotFoundError where the file is absent.
     """
     if weights == "imagenet":
         try:
@@ -311,10 +358,16 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
 
 
 def load_trunk(trunk: ResNetTrunk, state: dict[str, Tensor], source: str) -> None:
-    """Copy the state dict of a ResNet into a trunk; layers after the trunk's last one are ignored."""
+    """Copy the state dict of a ResNet into a trunk; layers after the trunk's last one are ignored.
+
+    A trunk of several images has the filters of one image for each.
+    """
     later = tuple(f"{part}." for part in (*LAYERS, "fc") if not hasattr(trunk, part))
     given = {name: value for name, value in state.items() if not name.startswith(later)}
     expected = trunk.state_dict()
+    filters = given.get("conv1.weight")
+    if filters is not None and filters.dim() == 4 and filters.shape[1] == 3:
+        given["conv1.weight"] = filters.repeat(1, trunk.conv1.in_channels // 3, 1, 1)
     for name in expected.keys() - given.keys():
         if name.endswith("num_batches_tracked"):  # missing in old files
             given[name] = expected[name]

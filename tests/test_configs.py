@@ -11,7 +11,8 @@ from configs import Config
 from configs.command_line import CommandLine, early_option, load
 from tools.run_ablations import ABLATIONS
 
-FILES = sorted(set(Path(configs.__file__).parent.glob("*.yaml")) - {ABLATIONS})
+FOLDER = Path(configs.__file__).parent
+FILES = sorted({*FOLDER.glob("*.yaml"), *FOLDER.glob("rivals/*.yaml")} - {ABLATIONS})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

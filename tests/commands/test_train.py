@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -30,7 +31,7 @@ from tools import create_input_files, detect_maps
 from tools.engine.captioning_task import CaptionLoss
 from tools.engine.checkpoint import load_checkpoint, save_checkpoint
 from tools.engine.distributed import Processes
-from tools.engine.optimiser import clip_gradients, decay_decoder, make_optimiser
+from tools.engine.optimiser import clip_gradients, decay_rates, make_optimiser
 from tools.engine.run_state import check_same_progress
 from tools.engine.training_steps import Progress, TrainingSteps
 
@@ -80,6 +81,22 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tiny_run, demo_input, tmp_pat
     whole, cut = (load_checkpoint(folder / "last.pt") for folder in (tiny_run, tmp_path / "cut"))
     for name, value in whole["model"].items():
         assert torch.equal(value, cut["model"][name]), name
+
+
+@pytest.mark.slow
+def test_a_resumed_step_schedule_equals_an_uninterrupted_one(demo_input, tmp_path):
+    """The run is cut before the epoch in which the rates fall, and after it."""
+    settings = {"train.schedule": "step", "train.decay_patience": 1, "train.decay": 0.5, "train.epochs": 3}
+    run(demo_input, tmp_path / "whole", **settings)
+    rates = [line["learning_rate"] for line in log_of(tmp_path / "whole")]
+    for before, after in pairwise(rates):
+        assert after == {part: rate / 2 for part, rate in before.items()}
+    run(demo_input, tmp_path / "cut", **{**settings, "train.epochs": 1})
+    for epochs in (2, 3):
+        run(demo_input, tmp_path / "cut", "--resume", **{**settings, "train.epochs": epochs})
+    assert log_of(tmp_path / "cut") == log_of(tmp_path / "whole")
+    whole, cut = (load_checkpoint(tmp_path / name / "last.pt")["model"] for name in ("whole", "cut"))
+    assert all(torch.equal(value, cut[name]) for name, value in whole.items())
 
 
 def test_one_cycle_ends_low_and_fixes_the_number_of_epochs(demo_input, tmp_path):
@@ -141,9 +158,11 @@ def test_resume_without_config_needs_a_run_folder(tmp_path):
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (5, 0.5)], ids=["between epochs", "within an epoch"])
-def test_a_resumed_plateau_schedule_decays_the_decoder_once(demo_input, tmp_path, step, factor):
-    """last.pt after a stale epoch: the rate falls at the first step of the next epoch, and only there."""
+@pytest.mark.parametrize(("schedule", "falling"), [("plateau", {"decoder"}), ("step", {"decoder", "fusion"})])
+def test_a_resumed_schedule_lowers_the_rates_once(demo_input, tmp_path, schedule, falling, step, factor):
+    """last.pt after a stale epoch: the rates fall at the first step of the next epoch, and only there."""
     settings = {"train.decay_patience": 1, "train.decay": 0.5, "train.learning_rate": 0.001}
+    settings["train.schedule"] = schedule
     run(demo_input, tmp_path / "run", **settings, **{"train.epochs": 1})
     content = load_checkpoint(tmp_path / "run" / "last.pt")
     training = content["training"]
@@ -156,11 +175,13 @@ def test_a_resumed_plateau_schedule_decays_the_decoder_once(demo_input, tmp_path
         "stale": 1,
     }
     for group in training["optimiser"]["param_groups"]:
-        if group["part"] == "decoder":
+        if schedule == "step" or group["part"] == "decoder":
             group["lr"] *= factor
     save_checkpoint(tmp_path / "run" / "last.pt", content)
     run(demo_input, tmp_path / "run", "--resume", **settings, **{"train.epochs": 2})
-    assert log_of(tmp_path / "run")[-1]["learning_rate"]["decoder"] == pytest.approx(0.0005)
+    rates = log_of(tmp_path / "run")[-1]["learning_rate"]
+    for part in ("decoder", "fusion"):
+        assert rates[part] == pytest.approx(0.0005 if part in falling else 0.001)
 
 
 def test_refusals(tiny_run, demo_input, tmp_path):
@@ -303,10 +324,22 @@ def test_the_decoders_rate_falls_after_every_third_stale_epoch():
     optimiser = make_optimiser(model, config)
     rates = []
     for stale in (0, 1, 2, 3, 4, 5, 6):
-        decay_decoder(optimiser, config, stale)
+        decay_rates(optimiser, config, epochs=9, stale=stale)
         rates.append({group["part"]: group["lr"] for group in optimiser.param_groups})
     assert [rate["decoder"] for rate in rates] == pytest.approx([1, 1, 1, 0.7, 0.7, 0.7, 0.49])
     assert all(rate[part] == 1 for rate in rates for part in ("encoder_rgb", "encoder_sem", "fusion"))
+
+
+def test_all_rates_fall_after_every_second_epoch():
+    model = tiny_model()
+    config = TrainConfig(learning_rate=1.0, schedule="step", decay=0.5, decay_patience=2)
+    optimiser = make_optimiser(model, config)
+    rates = []
+    for epochs in range(6):
+        decay_rates(optimiser, config, epochs=epochs, stale=1)
+        (rate,) = {group["lr"] for group in optimiser.param_groups}
+        rates.append(rate)
+    assert rates == [1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
 @pytest.mark.parametrize("clip_fusion", [True, False])

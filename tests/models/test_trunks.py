@@ -44,6 +44,46 @@ def test_layer4_gets_its_weights(tmp_path):
     assert learning == {"layer4"}
 
 
+@torch.no_grad()
+def test_vit_gives_the_tokens_of_torchvision(tmp_path):
+    torch.manual_seed(0)
+    whole = torchvision.models.vit_b_32(weights=None).eval()
+    torch.nn.init.normal_(whole.heads.head.weight)
+    torch.save(whole.state_dict(), tmp_path / "vit.pt")
+    encoder = trunk(trunk="vit_b_32", last_layer="layer4", trained_from="nothing").eval()
+    encoder.load_pretrained(str(tmp_path / "vit.pt"))
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+    images = torch.nn.functional.interpolate(IMAGES, size=(224, 224), mode="bilinear")
+    seen = []
+    whole.encoder.register_forward_hook(lambda module, inputs, tokens: seen.append(tokens))
+    whole(images)
+    expected = seen[0][:, 1:].transpose(1, 2).reshape(2, 768, 7, 7)
+    torch.testing.assert_close(encoder(IMAGES), expected, rtol=1e-4, atol=1e-5)
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet.pt")
+    with pytest.raises(UserError, match=r"resnet.pt lacks .*: model.trunk must name its network"):
+        encoder.load_pretrained(str(tmp_path / "resnet.pt"))
+
+
+@torch.no_grad()
+def test_a_trunk_of_two_images_repeats_the_filters_of_one(tmp_path):
+    resnet = torchvision.models.resnet18(weights=None)
+    torch.save(resnet.state_dict(), tmp_path / "resnet.pt")
+    encoder = make_trunk(TrunkSettings(trunk="resnet18"), input_channels=6)
+    encoder.load_pretrained(str(tmp_path / "resnet.pt"))
+    torch.testing.assert_close(
+        encoder.conv1(torch.cat([IMAGES, IMAGES.flip(0)], dim=1)),
+        resnet.conv1(IMAGES) + resnet.conv1(IMAGES.flip(0)),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    torch.save(encoder.state_dict(), tmp_path / "pair.pt")  # weights of six channels are taken as they are
+    other = make_trunk(TrunkSettings(trunk="resnet18"), input_channels=6)
+    other.load_pretrained(str(tmp_path / "pair.pt"))
+    assert torch.equal(other.conv1.weight, encoder.conv1.weight)
+    with pytest.raises(UserError, match="pair.pt has conv1.weight .*: model.trunk must name its network"):
+        trunk().load_pretrained(str(tmp_path / "pair.pt"))
+
+
 def test_layer4_must_be_in_the_file(tmp_path):
     state = torchvision.models.resnet18(weights=None).state_dict()
     kept = {name: value for name, value in state.items() if not name.startswith(("layer4", "fc"))}
@@ -97,6 +137,8 @@ def test_models_work_on_other_trunks(settings):
     ("settings", "message"),
     [
         ({"trunk": "vgg"}, "model.trunk must be one of resnet18, .* or timm:NAME: got vgg"),
+        ({"trunk": "vit_b_32"}, "model.last_layer must be layer4 for vit_b_32, .* got layer3"),
+        ({"trunk": "vit_b_32", "last_layer": "layer4"}, "must be conv1 .* nothing for vit_b_32: got layer2"),
         ({**TIMM, "trained_from": "layer2"}, "must be conv1 .* or nothing for a timm trunk: got layer2"),
         ({"trained_from": "layer4"}, "got layer4 where .* layer3: give --model.last_layer layer4"),
         ({**TIMM, "trunk": "timm:no_such_model"}, r"\(Unknown model .*\): name a timm model"),

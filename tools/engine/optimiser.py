@@ -39,20 +39,26 @@ def load_optimiser(optimiser: Optimizer, state: dict[str, Any]) -> None:
 def make_scheduler(optimiser: Optimizer, config: TrainConfig, steps: int, done: int) -> OneCycleLR | None:
     """`one_cycle`: a rate for each step of all epochs (`steps` in each, `done` of them taken so far).
 
-    `plateau` has none: see decay_decoder.
+    The other schedules have none: see decay_rates.
     """
-    if config.schedule == "plateau":
+    if config.schedule != "one_cycle":
         return None
     total = config.epochs * steps
     rate = config.learning_rate
     return OneCycleLR(optimiser, max_lr=rate, total_steps=total, cycle_momentum=False, last_epoch=done - 1)
 
 
-def decay_decoder(optimiser: Optimizer, config: TrainConfig, stale: int) -> None:
-    """`plateau`: the decoder's rate alone falls after each `decay_patience` epochs without a better score."""
-    if config.schedule == "plateau" and stale and stale % config.decay_patience == 0:
+def decay_rates(optimiser: Optimizer, config: TrainConfig, *, epochs: int, stale: int) -> None:
+    """Lower the learning rates before the first step of an epoch.
+
+    epochs: complete ones. stale: the last of them in a row without a better score.
+    `plateau`: the decoder's rate alone falls after each `decay_patience` stale epochs.
+    `step`: all rates fall after each `decay_patience` epochs.
+    """
+    counted = {"plateau": stale, "step": epochs, "one_cycle": 0}[config.schedule]
+    if counted and counted % config.decay_patience == 0:
         for group in optimiser.param_groups:
-            if group["part"] == "decoder":
+            if config.schedule == "step" or group["part"] == "decoder":
                 group["lr"] *= config.decay
 
 
