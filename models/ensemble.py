@@ -24,7 +24,7 @@ class Memories:
     def __len__(self) -> int:
         return len(self.members[0])
 
-    def __getitem__(self, rows: slice | Tensor | int) -> "Memories":
+    def __getitem__(self, rows: int | list[int]) -> "Memories":
         return Memories(tuple(memory[rows] for memory in self.members))
 
     @property
