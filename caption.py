@@ -28,7 +28,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ from tools.engine.caption_output import Row, open_table, print_row
 from tools.engine.caption_pairs import Tally, caption_files, caption_pairs, check_missing_maps, map_files
 from tools.engine.checkpoint import load_checkpoint, read_over_checkpoint, stored_config
 from tools.engine.decoding import calibration_remark
+from tools.engine.ensemble import split_checkpoints
 from tools.engine.predictor import Answer, Predictor
 from tools.engine.progress_bar import progress_bar
 from tools.engine.resolution import resolution_remark
@@ -53,7 +53,8 @@ from tools.engine.resolution import resolution_remark
 
 def main(argv: list[str] | None = None) -> None:
     config, options, content = read_over_checkpoint(make_parser(), argv, default=newest_captioner)
-    separate_checkpoints(options)
+    options.checkpoint, images = split_checkpoints(options.checkpoint)
+    options.images = [*images, *options.images]
     if not content:
         raise FileNotFoundError(
             "runs/*/best.pt not found: train a model with train.py, or give one with --checkpoint FILE"
@@ -124,17 +125,6 @@ def make_parser() -> CommandLine:
         help="ground sampling distance of the images, which is compared with that of the training data",
     )
     return parser
-
-
-def separate_checkpoints(options: Any) -> None:
-    """Move images that follow the files of --checkpoint, as in `--checkpoint best.pt a.png b.png`.
-
-    The first file is a checkpoint whatever its name, the others are those that end with .pt.
-    """
-    first, *others = options.checkpoint or [None]
-    checkpoints = list(takewhile(lambda file: file.endswith(".pt"), others))
-    options.images = [*others[len(checkpoints) :], *options.images]
-    options.checkpoint = [first, *checkpoints] if first else []
 
 
 def find_pairs(options: Any) -> list[PairFiles]:

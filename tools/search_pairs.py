@@ -38,20 +38,21 @@ from tools.engine.change import can_be_said, encode_sentences
 from tools.engine.checkpoint import read_over_checkpoint
 from tools.engine.decoding import CaptionDecoding
 from tools.engine.device import pick_device
-from tools.engine.ensemble import joined_content, load_members, restore_members
+from tools.engine.ensemble import joined_content, load_members, restore_members, split_checkpoints
 from tools.engine.progress_bar import progress_bar
 
 
 def main(argv: list[str] | None = None) -> None:
     config, options, content = read_over_checkpoint(make_parser(), argv)
-    if bool(options.sentence) == options.references:
+    checkpoints, sentences = split_checkpoints(options.checkpoint)
+    sentences += [options.sentence] if options.sentence else []
+    if len(sentences) != (0 if options.references else 1):
         raise UserError("search for a sentence or with --references: give one of the two")
     if options.references and options.output:
         raise UserError("--output has the pairs of one sentence: leave it out with --references")
     if options.output:
         check_writable(options.output, "--output")
-    others = options.checkpoint[1:]
-    members = load_members(content, others)
+    members = load_members(content, checkpoints[1:])
     model, vocabulary = restore_members(members)
     content = joined_content(members)
     reader, rows = open_split(options.split, config.data)
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.references:
         print_reference_ranks(decoding, reader, rows, config)
     else:
-        scores = score_pairs(decoding, reader, rows, [options.sentence], config)[:, 0]
+        scores = score_pairs(decoding, reader, rows, sentences, config)[:, 0]
         report(scores, reader, rows, options.output, options.top)
 
 
@@ -69,7 +70,7 @@ def make_parser() -> CommandLine:
     parser = CommandLine(__doc__, "data", "decode")
     parser.add_argument("sentence", nargs="?", type=str | None, help="what to look for, in words of captions")
     parser.add_argument(
-        "--checkpoint", type=Path, nargs="+", required=True, help="best.pt of a run; several form an ensemble"
+        "--checkpoint", type=str, nargs="+", required=True, help="best.pt of a run; several form an ensemble"
     )
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument("--references", action="store_true", help="take the references as queries")

@@ -1,6 +1,7 @@
 """Restore the model that one or several checkpoints describe together."""
 
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from data.errors import UserError
@@ -10,6 +11,15 @@ from data.vocabulary import Vocabulary
 from models.captioner import Captioner
 from models.ensemble import Ensemble
 from tools.engine.checkpoint import Content, load_checkpoint, path_of, restore_model
+
+
+def split_checkpoints(files: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The values of --checkpoint as checkpoints and the arguments that follow them on the command line.
+
+    The first is a checkpoint whatever its name, and so are the next ones until one does not end with .pt.
+    """
+    checkpoints = [*files[:1], *takewhile(lambda file: file.endswith(".pt"), files[1:])]
+    return checkpoints, list(files[len(checkpoints) :])
 
 
 def load_members(first: Content, others: Sequence[str | Path]) -> list[Content]:
