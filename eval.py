@@ -62,6 +62,10 @@ def main(argv: list[str] | None = None) -> None:
     members = load_members(content, others)
     standard = stored_config(content)
     detects = standard.model.task == "detection"
+    if detects and options.shuffle_images:
+        raise UserError("--shuffle_images is a control of captions, a change detector has none: leave it out")
+    if not detects:
+        refuse_uncaptioned(options.split, config.data, first)
     evaluation = describe_evaluation(
         options.checkpoint, config, options.split, shuffled=options.shuffle_images
     )
@@ -69,10 +73,6 @@ def main(argv: list[str] | None = None) -> None:
     name += "_last" * (first.name == "last.pt")
     name += f"_ensemble_{evaluation['sha256'][:8]}" * bool(others)
     output = options.output or first.parent / name
-    if detects and options.shuffle_images:
-        raise UserError("--shuffle_images is a control of captions, a change detector has none: leave it out")
-    if not detects:
-        refuse_uncaptioned(options.split, config.data, first)
     if not options.output:
         refuse_other_data(output / "scores.json", evaluation)
     if detects:

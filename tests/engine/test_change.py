@@ -93,6 +93,12 @@ def test_sentences_have_the_log_probability_of_the_caption(predictor, pairs):
     assert predictor.score(*pairs[0][:2], []) == []
 
 
+def test_a_sentence_that_is_given_twice_counts_once(predictor, pairs):
+    twice = (*predictor.no_change, *predictor.no_change, f" {predictor.no_change[0]}")
+    repeated = replace(predictor, no_change=twice).caption(*pairs[0])
+    assert repeated.change_probability == predictor.caption(*pairs[0]).change_probability
+
+
 def test_unknown_words_and_long_sentences_are_named(predictor, pairs):
     with pytest.raises(ValueError, match=r"unknown: zebra, <unk>: use words of the checkpoint's vocab"):
         predictor.score(*pairs[0][:2], ["the zebra", "<unk> the"])

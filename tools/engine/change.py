@@ -42,9 +42,10 @@ def encode_sentences(sentences: Sequence[str], vocabulary: Vocabulary, max_lengt
 
 
 def can_be_said(sentence: str, vocabulary: Vocabulary, max_length: int) -> bool:
-    """Whether a model can give a sentence: it knows the words, and the sentence is not too long."""
+    """Whether a model can give a sentence: known words, joined by single spaces, and at most max_length."""
     words = sentence.split()
-    return len(words) <= max_length and all(word in vocabulary for word in words)
+    known = all(word in vocabulary for word in words)
+    return known and len(words) <= max_length and sentence == " ".join(words)
 
 
 def change_log_odds(log_probs: Tensor) -> list[float]:

@@ -60,9 +60,9 @@ class CaptionDecoding:
 
     @cached_property
     def sentences(self) -> tuple[str, ...]:
-        """The no-change sentences that the model can give."""
-        longest = self.model.settings.max_length
-        return tuple(text for text in self.no_change if can_be_said(text, self.vocabulary, longest))
+        """The no-change sentences that the model can give, each once."""
+        longest, distinct = self.model.settings.max_length, dict.fromkeys(self.no_change)
+        return tuple(text for text in distinct if can_be_said(text, self.vocabulary, longest))
 
     @cached_property
     def _tokens(self) -> Tensor:
