@@ -5,12 +5,11 @@ change, the rest that of a change. Its log-odds are divided by a temperature, wh
 validation pairs (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017).
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, log_expit
 from torch import Tensor
 
 from data.errors import UserError
@@ -57,7 +56,7 @@ def change_log_odds(log_probs: Tensor) -> list[float]:
 
 def change_probability(log_odds: float, temperature: float | None) -> float:
     """The probability of a change; without a temperature it is not calibrated."""
-    return float(expit(log_odds / (temperature or 1.0)))
+    return (1 + math.tanh(log_odds / (temperature or 1.0) / 2)) / 2  # the logistic function
 
 
 def fit_temperature(log_odds: Sequence[float], changed: Sequence[bool]) -> float | None:
@@ -66,13 +65,15 @@ def fit_temperature(log_odds: Sequence[float], changed: Sequence[bool]) -> float
     It minimises the sum of the pairs' cross-entropies and (log temperature)^2 / 2, a prior that keeps it near
     1 where the pairs tell little, as where the log-odds separate them without a mistake.
     """
+    from scipy.optimize import minimize_scalar  # only here, as captioning starts faster without it
+
     signs = np.where(np.asarray(changed, bool), 1.0, -1.0)
     if not len(signs) or abs(signs.sum()) == len(signs):
         return None
     margins = signs * np.asarray(log_odds, float)
 
     def cost(log_temperature: float) -> float:
-        return log_temperature**2 / 2 - float(log_expit(margins * np.exp(-log_temperature)).sum())
+        return log_temperature**2 / 2 + float(np.logaddexp(0, -margins * np.exp(-log_temperature)).sum())
 
     fitted = minimize_scalar(cost, bounds=(-LARGEST, LARGEST), method="bounded", options={"xatol": 1e-8})
     return float(np.exp(fitted.x))
