@@ -4,6 +4,7 @@ python caption.py before.png after.png map_before.png map_after.png
 python caption.py before.png after.png                                without maps: both are void
 python caption.py before.png after.png mask.png --mask_class building with a 0/255 mask of new buildings
 python caption.py before.png after.png --detector detector.pt         with maps from a change detector
+python caption.py before.png after.png --checkpoint a.pt b.pt c.pt    with an ensemble of three models
 python caption.py before.png after.png --answers 4 --json             several captions with log-probabilities
 python caption.py before.png after.png --picture caption.png          draw images, maps and caption
 python caption.py before.png after.png --attention words.png          draw the attention of each word
@@ -14,8 +15,9 @@ python caption.py --pairs pairs.csv --columns img_A=old,img_B=new     a table wi
 
 Without --checkpoint the newest runs/*/best.pt is used. Captions go to standard output, remarks to standard
 error. For many pairs, rows are written as they are ready and a summary follows. The column `changed` says
-whether the caption reports a change. If a pair cannot be read, its row gets a message in the column `error`,
-the other pairs are captioned, and the exit code is 1.
+whether the caption reports a change, `change_probability` how probable a change is for the model. If a pair
+cannot be read, its row gets a message in the column `error`, the other pairs are captioned, and the exit code
+is 1. --decode.change_threshold P describes a change only from this probability on.
 """
 
 from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
@@ -42,6 +44,8 @@ from data.pair_table import parse_columns, read_pairs_file
 from tools.engine.caption_output import Row, open_table, print_row
 from tools.engine.caption_pairs import Tally, caption_files, caption_pairs, check_missing_maps, map_files
 from tools.engine.checkpoint import load_checkpoint, read_over_checkpoint, stored_config
+from tools.engine.decoding import calibration_remark
+from tools.engine.ensemble import split_checkpoints
 from tools.engine.predictor import Answer, Predictor
 from tools.engine.progress_bar import progress_bar
 from tools.engine.resolution import resolution_remark
@@ -49,6 +53,8 @@ from tools.engine.resolution import resolution_remark
 
 def main(argv: list[str] | None = None) -> None:
     config, options, content = read_over_checkpoint(make_parser(), argv, default=newest_captioner)
+    options.checkpoint, images = split_checkpoints(options.checkpoint)
+    options.images = [*images, *options.images]
     if not content:
         raise FileNotFoundError(
             "runs/*/best.pt not found: train a model with train.py, or give one with --checkpoint FILE"
@@ -57,7 +63,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"checkpoint {content['path']}", file=sys.stderr)
     pairs = find_pairs(options)
     check_options(options, config, pairs)
-    predictor = Predictor.restore(content, config, options.detector)
+    predictor = Predictor.restore(content, config, options.detector, options.checkpoint[1:])
+    for remark in calibration_remark(predictor.decoding):
+        print(remark, file=sys.stderr)
     remark_on_maps(pairs, predictor.model.views, "detected" if options.detector else "void")
     if options.metres_per_pixel:
         images = [pair.path("img_A") for pair in pairs]
@@ -86,7 +94,12 @@ def make_parser() -> CommandLine:
         "--columns", type=str | None, help="names of the columns of --pairs, as img_A=before,img_B=after"
     )
     parser.add_argument(
-        "--checkpoint", type=Path | None, help="best.pt of a run; default: the newest runs/*/best.pt"
+        "--checkpoint",
+        type=str,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="best.pt of a run; default: the newest runs/*/best.pt; several (*.pt) form an ensemble",
     )
     parser.add_argument(
         "--detector", type=Path | None, help="best.pt of a change detector, which predicts missing maps"

@@ -5,18 +5,21 @@ python eval.py --checkpoint runs/second_cc/best.pt --split val test --decode.bea
 python eval.py --checkpoint runs/second_cc/best.pt --data.maps void       control: the effect of the maps
 python eval.py --checkpoint runs/second_cc/best.pt --data.maps detected   after tools/detect_maps.py
 python eval.py --checkpoint runs/second_cc/best.pt --shuffle_images       control: the effect of the images
+python eval.py --checkpoint a/best.pt b/best.pt c/best.pt                 an ensemble of three models
 python eval.py --checkpoint runs/change_detector/best.pt                  OA, mIoU, SeK, F_scd
 python eval.py --captions theirs.json       the same as tools/score_captions.py theirs.json
 
 Writes scores.json and captions.json to --output DIR. By default this is a folder beside the checkpoint:
 `test` for the standard evaluation; other settings are appended, as in test_beam_size_1 or test_void_maps.
 scores.json records checkpoint, data and settings (`evaluation`). --shuffle_images captions each pair from the
-images of another pair.
+images of another pair. An ensemble decodes with the mean of its members' log-probabilities; settings, floors
+and the folder for the results are those of the first member.
 """
 
 from tools.engine import cli  # first: it sets how OpenMP's threads wait, before torch starts them
 
 # isort: split
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -31,13 +34,16 @@ from data.dataset import ChangeCaptions
 from data.errors import UserError
 from data.json_file import read_json
 from data.maps.settings import MapSettings
+from data.no_change import sentences_in_use
 from data.splits import check_maps, check_size, open_split
 from models.precision import tune_convolutions
 from tools.engine import detection_task
 from tools.engine.captioning import predict, to_captions
-from tools.engine.checkpoint import Content, read_over_checkpoint, restore_model, stored_config
+from tools.engine.checkpoint import Content, read_over_checkpoint, stored_config
+from tools.engine.decoding import CaptionDecoding, calibration_remark
 from tools.engine.device import pick_device
 from tools.engine.distributed import Processes
+from tools.engine.ensemble import joined_content, load_members, restore_members
 from tools.engine.evaluation import publish, score_captions
 from tools.engine.provenance import describe_evaluation, folder_name
 from tools.engine.uncaptioned import refuse_uncaptioned
@@ -52,32 +58,37 @@ def main(argv: list[str] | None = None) -> None:
         tools.score_captions.main([captions, *others])
         return
     config, options, content = read_over_checkpoint(make_parser(), argv)
+    first, *others = options.checkpoint
+    members = load_members(content, others)
     standard = stored_config(content)
     detects = standard.model.task == "detection"
-    name = folder_name(options.split, config, options.shuffle_images, standard)
-    name += "_last" * (options.checkpoint.name == "last.pt")
-    output = options.output or options.checkpoint.parent / name
     if detects and options.shuffle_images:
         raise UserError("--shuffle_images is a control of captions, a change detector has none: leave it out")
     if not detects:
-        refuse_uncaptioned(options.split, config.data, options.checkpoint)
+        refuse_uncaptioned(options.split, config.data, first)
     evaluation = describe_evaluation(
         options.checkpoint, config, options.split, shuffled=options.shuffle_images
     )
+    name = folder_name(options.split, config, options.shuffle_images, standard)
+    name += "_last" * (first.name == "last.pt")
+    name += f"_ensemble_{evaluation['sha256'][:8]}" * bool(others)
+    output = options.output or first.parent / name
     if not options.output:
         refuse_other_data(output / "scores.json", evaluation)
     if detects:
         detection_task.evaluate(content, config, evaluation, output)
         return
-    evaluate(content, config, evaluation, output, shuffled=options.shuffle_images)
+    evaluate(members, config, evaluation, output, shuffled=options.shuffle_images)
 
 
 def evaluate(
-    content: Content, config: Config, evaluation: Evaluation, output: Path, *, shuffled: bool
+    members: Sequence[Content], config: Config, evaluation: Evaluation, output: Path, *, shuffled: bool
 ) -> None:
-    """Caption the splits of `evaluation` with the model of a checkpoint, score the captions, write both."""
+    """Caption the splits of `evaluation` with the model of one checkpoint or the ensemble of several, score
+    the captions, write both."""
     facts_of_setting(config.data.facts)  # fail before captioning if the file is not one of word lists
-    model, vocabulary = restore_model(content)
+    model, vocabulary = restore_members(members)
+    content = joined_content(members)
     device = pick_device(config.decode.device)
     tune_convolutions(device)
     processes = Processes.join(device)
@@ -90,6 +101,12 @@ def evaluate(
         check_maps(reader, MapSettings.stored(content), config.data.maps, model.views)
         if shuffled:
             other_pairs(rows)  # fail before captioning if a split cannot be shuffled
+    of_data = dict.fromkeys(text for reader, _ in splits for text in reader.no_change)
+    no_change = sentences_in_use(config.data.no_change, content, tuple(of_data))
+    decoding = CaptionDecoding(model, vocabulary, no_change, config.decode, content.get("change_temperature"))
+    if processes.writes:
+        for remark in calibration_remark(decoding):
+            print(remark, file=sys.stderr)
     with Meteor() if processes.writes else nullcontext() as meteor:
         captions = []
         for reader, rows in splits:
@@ -97,8 +114,8 @@ def evaluate(
             samples = ChangeCaptions(
                 reader, rows=rows, captions="none", maps=config.data.maps, images_of=images_of
             )
-            hypotheses = predict(model, samples, vocabulary, config, processes, meteor)
-            captions += to_captions(hypotheses, samples, vocabulary)
+            decoded = predict(decoding, samples, config, processes, meteor)
+            captions += to_captions(decoded, samples, vocabulary)
         processes.leave()
         if not processes.writes:
             return
@@ -108,7 +125,13 @@ def evaluate(
 
 def make_parser() -> CommandLine:
     parser = CommandLine(__doc__, "data", "decode")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="best.pt or last.pt of a run folder")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="best.pt or last.pt of a run folder; several form an ensemble",
+    )
     parser.add_argument("--split", nargs="+", default=["test"], choices=("train", "val", "test"))
     parser.add_argument(
         "--shuffle_images", action="store_true", help="control: caption pairs from the images of others"

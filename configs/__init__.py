@@ -94,6 +94,8 @@ class DecodeConfig:
     """Pairs decoded at once."""
     precision: Precision = "float32"
     """Precision of the encoder."""
+    change_threshold: ClosedUnitInterval | None = None
+    """Probability of a change from which a caption describes one; none: the most likely caption."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 

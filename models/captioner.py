@@ -18,6 +18,8 @@ from models.beam_search import Hypothesis, State, beam_search
 from models.precision import plain_float32
 from models.trunks import TrunkSettings, pixel_statistics
 
+SENTENCES_AT_ONCE = 64  # in `Captioner.sentence_log_probs`, which bounds its memory
+
 
 @dataclass(frozen=True)
 class CaptionerSettings(TrunkSettings):
@@ -68,6 +70,10 @@ class CaptionDecoder(nn.Module):
         new state."""
         logits, state = self.advance(tokens.unsqueeze(-1), state)
         return logits.squeeze(2).float().log_softmax(dim=-1), state
+
+    def log_probs(self, tokens: Tensor, memory: Tensor) -> Tensor:
+        """Teacher-forced log-probabilities in float32, from the arguments of `forward`: (P, K, T, V)."""
+        return self(tokens, memory).float().log_softmax(dim=-1)
 
 
 class Captioner(nn.Module):
@@ -124,10 +130,13 @@ class Captioner(nn.Module):
         plain: as in `features`. features: the pairs' features instead of their views.
         """
         grouped = tokens if tokens.dim() == 3 else tokens.unsqueeze(1)
-        logits = self.decoder(grouped, self._memory(views, plain, features))
+        logits = self.decoder(grouped, self.memory(views, plain, features))
         return logits.reshape(*tokens.shape, -1)
 
-    def _memory(self, views: Tensor | None, plain: Tensor | None, features: Tensor | None) -> Tensor:
+    def memory(
+        self, views: Tensor | None, plain: Tensor | None = None, features: Tensor | None = None
+    ) -> Tensor:
+        """The memory of pairs, from the arguments of `forward`; one row per pair."""
         return self.encode(views, plain) if features is None else self.fuse(features.to(self.mean.dtype))
 
     def parts(self) -> dict[str, nn.Module]:
@@ -149,12 +158,21 @@ class Captioner(nn.Module):
     ) -> list[list[Hypothesis]]:
         """Beam search: views (B, 4, 3, H, W) uint8 -> the `best` captions of each pair, most likely first.
 
-        plain, features: as in `forward`. Autocast applies to the encoder only. The decoder, a small part of
-        the work, stays in float32, because in bf16 rounding chooses between captions of nearly equal
-        probability: 91.5 % of the demo's captions equal those of float32 with a bf16 decoder, 99.2 % with
-        this one.
+        plain, features: as in `forward`.
         """
-        memory = self._memory(views, plain, features)
+        memory = self.memory(views, plain, features)
+        return self.search(memory, start=start, end=end, beam_size=beam_size, best=best)
+
+    @torch.inference_mode()
+    def search(
+        self, memory: Tensor, *, start: int, end: int, beam_size: int, best: int = 1
+    ) -> list[list[Hypothesis]]:
+        """Beam search from a memory: the `best` captions of each pair, most likely first.
+
+        Autocast applies to the encoder only. The decoder, a small part of the work, stays in float32, because
+        in bf16 rounding chooses between captions of nearly equal probability: 91.5 % of the demo's captions
+        equal those of float32 with a bf16 decoder, 99.2 % with this one.
+        """
         with plain_float32(memory.device):
             return beam_search(
                 self.decoder,
@@ -165,6 +183,24 @@ class Captioner(nn.Module):
                 max_steps=self.settings.max_length + 1,
                 best=best,
             )
+
+    @torch.inference_mode()
+    def sentence_log_probs(self, memory: Tensor, tokens: Tensor, pad: int) -> Tensor:
+        """The log-probability of each sentence for each pair, by teacher forcing: (P, K) in float32.
+
+        tokens (K, T): `<start>`, the words, `<end>`, and `pad` after it. memory: of P pairs. For a caption of
+        the beam search it equals the search's own log-probability.
+        """
+        with plain_float32(memory.device):
+            memory = memory.to(self.mean.dtype)
+            sums = []
+            for sentences in tokens.split(SENTENCES_AT_ONCE):
+                grouped = sentences.expand(len(memory), -1, -1)  # (P, K, T)
+                targets = grouped[..., 1:]
+                log_probs = self.decoder.log_probs(grouped[..., :-1], memory)
+                of_words = log_probs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+                sums.append(of_words.masked_fill(targets == pad, 0).sum(dim=-1))
+            return torch.cat(sums, dim=1)
 
     def explain(self, views: Tensor, tokens: Tensor) -> WordAttention | None:
         """The attention that predicts the word after each of `tokens` (B, K, T), which begin with `<start>`;

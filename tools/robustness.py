@@ -169,7 +169,10 @@ def open_subject(path: Path, argv: list[str] | None) -> Subject:
         read_maps = "void" if detector else maps  # the detector's maps are predicted later
         pairs[split] = ChangeCaptions(reader, rows=rows, captions="none", maps=read_maps)
     no_change = sentences_in_use(config.data.no_change, content, reader.no_change)
-    return Subject(path, model.to(device), vocabulary, config, pairs, maps, detector, no_change, digest)
+    temperature = content.get("change_temperature")
+    return Subject(
+        path, model.to(device), vocabulary, config, pairs, maps, detector, no_change, digest, temperature
+    )
 
 
 def write(output: Path, options: Namespace, truth: Truth, runs: Sequence[Run]) -> None:

@@ -127,7 +127,7 @@ def outdated(scores: AnyScores, run: Path, config: Config) -> list[str]:
     record = recorded(scores, run / "test" / "scores.json")
     if not record or not (run / "best.pt").is_file():
         return []
-    return differences(record, describe_evaluation(run / "best.pt", config, ["test"]))
+    return differences(record, describe_evaluation([run / "best.pt"], config, ["test"]))
 
 
 def call(script: str, *arguments: object) -> None:

@@ -179,7 +179,8 @@ def test_the_table_of_captions_keeps_what_the_table_of_pairs_has(say, pair, tiny
     (tmp_path / "pairs.csv").write_text("id;alt;neu;caption\n7;./a.png;b.png;a house\n")
     argv = ["--pairs", str(tmp_path / "pairs.csv"), "--columns", "img_A=alt,img_B=neu"]
     out, err = say(*argv)
-    assert out.startswith("img_A,img_B,seg_A,seg_B,changed,caption,log_prob,error,id,given_caption\n")
+    columns = "img_A,img_B,seg_A,seg_B,changed,change_probability,caption,log_prob,error,id,given_caption"
+    assert out.startswith(f"{columns}\n")
     (row,) = csv.DictReader(out.splitlines())
     assert [row[name] for name in ("img_A", "img_B", "id", "given_caption")] == [
         "./a.png",

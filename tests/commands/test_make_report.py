@@ -101,6 +101,7 @@ def test_pairs_are_sorted_from_worst_to_best(report, evaluated):
     for text, entry in zip(page.cards, worst, strict=True):
         assert entry["filename"] in text
         assert f"log p {entry['log_prob']:.2f}" in text
+        assert f"P(change) {entry['change_probability']:.2f}" in text
         assert entry["caption"].split() == text.split()[6 : 6 + len(entry["caption"].split())]
         for reference in entry["references"]:
             assert reference in text

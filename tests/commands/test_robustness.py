@@ -17,6 +17,7 @@ from tests.helpers.tiny import random_views, save_tiny_detector, tiny_config, ti
 from tools import robustness
 from tools.engine.captioning import predict
 from tools.engine.checkpoint import load_checkpoint, restore_detector, save_checkpoint
+from tools.engine.decoding import CaptionDecoding
 from tools.engine.distributed import Processes
 from tools.scoring.facts import Facts
 from tools.studies.perturbation_scores import (
@@ -144,8 +145,8 @@ def test_captions_equal_those_of_separate_evaluation(subject, pairs, meteor):
     assert all(altered[Cell("noise", 5)])
     drawn = [bool(sample["views"][2:].any()) for sample in pairs]
     assert altered[Cell("map_void", 5)] == drawn  # void maps stay void
-    expected = predict(model, pairs, vocabulary, config, Processes())
-    assert actual[CLEAN] == [vocabulary.decode(hypothesis.tokens) for hypothesis in expected]
+    expected = predict(CaptionDecoding(model, vocabulary, (), config.decode), pairs, config, Processes())
+    assert actual[CLEAN] == [vocabulary.decode(pair.captions[0].tokens) for pair in expected]
     samples = PerturbedPairs(pairs, cells, split="test", seed=0)
     special = {"start": vocabulary.start, "end": vocabulary.end, "beam_size": config.decode.beam_size}
     for number, cell in enumerate(cells):

@@ -25,7 +25,8 @@ def written(as_json: bool, *rows: Row, answers: int = 1, extra: tuple[str, ...] 
 def test_other_columns_follow_and_never_replace_ours(capsys):
     text = written(False, Row(PAIR, CAPTIONS[:1], changed=True))
     assert text.splitlines()[0] == (
-        "img_A,img_B,seg_A,seg_B,changed,caption,log_prob,error,id,given_error,given_given_error,tags"
+        "img_A,img_B,seg_A,seg_B,changed,change_probability,caption,log_prob,error,id,given_error,"
+        "given_given_error,tags"
     )
     (row,) = csv.DictReader(text.splitlines())
     assert row["changed"] == "yes"
@@ -56,4 +57,5 @@ def test_a_pair_with_an_error_has_no_decision():
 
 def test_an_empty_table_is_valid():
     assert json.loads(written(True, extra=())) == []
-    assert written(False, extra=()) == "img_A,img_B,seg_A,seg_B,changed,caption,log_prob,error\n"
+    columns = "img_A,img_B,seg_A,seg_B,changed,change_probability,caption,log_prob,error\n"
+    assert written(False, extra=()) == columns

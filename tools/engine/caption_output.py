@@ -30,18 +30,20 @@ class Row:
     pair: PairFiles
     captions: Sequence[ScoredCaption] = (ScoredCaption(),)
     changed: bool | None = None
+    change_probability: float | None = None
     error: str | None = None
 
     @classmethod
     def of_answer(cls, pair: PairFiles, answer: Answer) -> "Row":
         """The row of a captioned pair."""
         captions = [ScoredCaption(each.text, each.log_prob) for each in answer.answers]
-        return cls(pair, captions, answer.changed)
+        return cls(pair, captions, answer.changed, answer.change_probability)
 
     def to_dict(self) -> dict[str, Any]:
         """The columns; `answers` is present only if there are several captions."""
         columns = {column: self.pair.given.get(column, "") for column in COLUMNS}
         columns["changed"] = None if self.changed is None else "yes" if self.changed else "no"
+        columns["change_probability"] = self.change_probability
         columns.update(asdict(self.captions[0]), error=self.error)
         if len(self.captions) > 1:
             columns["answers"] = [asdict(caption) for caption in self.captions]
@@ -70,7 +72,7 @@ class Table:
 
     def __init__(self, file: IO[str], as_json: bool, answers: int = 1, extra: Sequence[str] = ()) -> None:
         self.file, self.rows, self.csv = file, 0, None
-        columns = [*COLUMNS, "changed", "caption", "log_prob", "error"]
+        columns = [*COLUMNS, "changed", "change_probability", "caption", "log_prob", "error"]
         for number in range(2, answers + 1):
             columns += [f"caption_{number}", f"log_prob_{number}"]
         self.extra = {}

@@ -1,6 +1,6 @@
 """The captioning task of train.py: the loss of a batch and the validation of an epoch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from data.dataset import Batch, ChangeCaptions, augmented_remark
 from data.errors import UserError
 from models.captioner import Captioner, inputs_of
 from models.precision import autocast
-from tools.engine.captioning import predict, to_captions
+from tools.engine.captioning import predict, temperature_of, to_captions
 from tools.engine.checkpoint import Content
+from tools.engine.decoding import CaptionDecoding
 from tools.engine.distributed import Agree, Processes
 from tools.engine.run_folder import sample_of
 from tools.scoring.baselines import TrainingCaptions, best_constants, floor_and_oracle, training_captions
@@ -73,6 +74,7 @@ class CaptioningTask:
         self.facts, self.no_facts = measurable_facts(config.data.facts, changed)
         setting = config.data.no_change
         self.no_change = samples.reader.no_change if setting is None else tuple(setting)
+        self.temperature: float | None = None
 
     def __enter__(self) -> "CaptioningTask":
         self.meteor = Meteor() if self.processes.writes else None
@@ -98,6 +100,7 @@ class CaptioningTask:
             "train_captions": list(training.captions) if training else [],
             "train_constants": dict(training.best) if training else {},
             "no_change": list(self.no_change),
+            "change_temperature": self.temperature,
             **self.samples.reader.maps.to_dict(),
             "metres_per_pixel": self.samples.reader.metres_per_pixel,
             "image_size": list(self.samples.reader.image_size),
@@ -108,17 +111,13 @@ class CaptioningTask:
 
         agree: called between batches and while METEOR computes.
         """
-        hypotheses = predict(
-            model,
-            self.val_samples,
-            self.vocabulary,
-            self.config,
-            self.processes,
-            self.meteor,
-            beam_size=1,
-            agree=agree,
-        )
-        captions = to_captions(hypotheses, self.val_samples, self.vocabulary)
+        settings = replace(self.config.decode, beam_size=1, change_threshold=None)
+        decoding = CaptionDecoding(model, self.vocabulary, self.no_change, settings)
+        decoded = predict(decoding, self.val_samples, self.config, self.processes, self.meteor, agree)
+        self.temperature = temperature_of(decoded, self.val_samples)
+        for index, pair in enumerate(decoded):
+            decoded[index] = pair.calibrated(self.temperature)
+        captions = to_captions(decoded, self.val_samples, self.vocabulary)
 
         def score() -> Validation:
             self.meteor.while_waiting = agree
@@ -130,7 +129,9 @@ class CaptioningTask:
                 self.meteor.while_waiting = None
             line = {"val": scores, **self.floors}
             line["distinct_captions"] = len({entry["caption"] for entry in captions})
-            if gates := self.gates(model, [hypothesis.tokens for hypothesis in hypotheses]):
+            if self.temperature is not None:
+                line["change_temperature"] = self.temperature
+            if gates := self.gates(model, [pair.captions[0].tokens for pair in decoded]):
                 line["gates"] = gates
             return line
 

@@ -57,6 +57,7 @@ class Content(TypedDict):
     mask_unchanged: NotRequired[bool]
     mask_class: NotRequired[str | None]
     metres_per_pixel: NotRequired[float | None]
+    change_temperature: NotRequired[float | None]
     epoch: NotRequired[int]
     scores: NotRequired[dict[str, float] | None]
     training: NotRequired[TrainingState]
@@ -149,9 +150,10 @@ def _check_parts(content: Content) -> None:
     if content.get("train_captions") and "all" not in constants:
         raise UserError("its part train_constants has no caption for all pairs")
     MapSettings.stored(content)
-    resolution = content.get("metres_per_pixel")
-    if resolution is not None and not (type(resolution) is float and 0 < resolution < float("inf")):
-        raise UserError(f"its metres_per_pixel is not a positive number but {resolution!r:.50}")
+    for part in ("metres_per_pixel", "change_temperature"):
+        number = content.get(part)
+        if number is not None and not (type(number) is float and 0 < number < float("inf")):
+            raise UserError(f"its {part} is not a positive number but {number!r:.50}")
     if read_stored(content["config"]).model.task == "captioning":
         _require(content, {"vocabulary": list})
         Vocabulary(content["vocabulary"])

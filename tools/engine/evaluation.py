@@ -12,8 +12,10 @@ from data.splits import Reader, open_split
 from data.vocabulary import Vocabulary
 from tools.engine.checkpoint import Content
 from tools.engine.true_maps import add_map_scores
-from tools.scoring import AuthorsRecord, Record, pair_scores, score
+from tools.scoring import AuthorsRecord, Record, pair_scores, score, sources_of
 from tools.scoring.baselines import TrainingCaptions, training_captions
+from tools.scoring.bootstrap import resampling_counts
+from tools.scoring.change_scores import change_scores
 from tools.scoring.fact_scores import add_facts
 from tools.scoring.meteor import Meteor
 from tools.scoring.metrics import optional_metrics
@@ -59,12 +61,26 @@ def score_captions(
         optional=optional_metrics(),
         facts=config.data.facts,
     )
+    add_change_scores(scores, captions, records, calibrated=content.get("change_temperature") is not None)
     for entry, scores_of_pair in zip(captions, pair_scores(records, meteor), strict=True):
         entry["scores"] = scores_of_pair
     if human_words:
         add_facts(captions, config.data.facts)
         add_map_scores(scores, captions, pairs, config.data.facts)
     return scores
+
+
+def add_change_scores(
+    scores: CaptionScores, captions: list[CaptionEntry], records: Sequence[Record], *, calibrated: bool
+) -> None:
+    """Add the scores of the probabilities of a change, if every caption has one."""
+    probabilities = [entry.get("change_probability") for entry in captions]
+    if None in probabilities:
+        return
+    bootstrap = scores["bootstrap"]
+    counts = resampling_counts(len(records), bootstrap["resamples"], bootstrap["seed"], sources_of(records))
+    changed = [record.changed for record in records]
+    scores["change"] = change_scores(probabilities, changed, counts, calibrated=calibrated)
 
 
 def publish(

@@ -8,6 +8,7 @@ print(answer.text, answer.log_prob, answer.changed)
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -22,12 +23,14 @@ from data.maps.settings import SECOND_MAPS, MapSettings
 from data.no_change import sentences_in_use
 from data.sources import NO_CHANGE_SENTENCES
 from data.vocabulary import Vocabulary
-from models.beam_search import Hypothesis
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
 from models.precision import autocast
-from tools.engine.checkpoint import Content, load_checkpoint, open_detector, restore_model, stored_config
+from tools.engine.change import encode_sentences
+from tools.engine.checkpoint import Content, load_checkpoint, open_detector, stored_config
+from tools.engine.decoding import CaptionDecoding, DecodedPair
 from tools.engine.device import pick_device
+from tools.engine.ensemble import joined_content, load_members, restore_members
 
 
 @dataclass(frozen=True)
@@ -44,12 +47,14 @@ class Answer:
 
     answers: the captions, the most likely first. views: the model's input, (4, 3, H, W) uint8; maps that were
     not given are void, or those of the detector. changed: whether the best caption reports a change, that is,
-    is not a no-change sentence.
+    is not a no-change sentence. change_probability: of a change (tools/engine/change.py); None if the
+    model can give no no-change sentence.
     """
 
     answers: tuple[Caption, ...]
     views: np.ndarray
     changed: bool
+    change_probability: float | None = None
 
     @property
     def text(self) -> str:
@@ -83,7 +88,8 @@ class Predictor:
 
     image_size: (H, W) of the training images. maps: how maps are read, as those of the training data.
     detector: finds the maps of pairs that have none. no_change: the sentences that mean "nothing has
-    changed". metres_per_pixel: ground resolution of the training images, None if unknown.
+    changed". metres_per_pixel: ground resolution of the training images, None if unknown. change_temperature:
+    calibrates the probability of a change, None: it is not calibrated.
     """
 
     model: Captioner
@@ -94,23 +100,41 @@ class Predictor:
     detector: ChangeDetector | None = None
     no_change: tuple[str, ...] = NO_CHANGE_SENTENCES
     metres_per_pixel: float | None = None
+    change_temperature: float | None = None
 
     @classmethod
     def load(
-        cls, checkpoint: str | Path, detector: str | Path | None = None, device: str = "auto"
+        cls,
+        checkpoint: str | Path | Sequence[str | Path],
+        detector: str | Path | None = None,
+        device: str = "auto",
     ) -> "Predictor":
-        """The model of a best.pt or last.pt; UserError if a checkpoint or the device cannot be used.
+        """The model of a best.pt or last.pt, or the ensemble of several.
 
         detector: a change detector's checkpoint. device: "auto" (a GPU if there is one), "cpu" or "cuda:N".
+        UserError if a checkpoint or the device cannot be used.
         """
-        content = load_checkpoint(checkpoint)
+        first, *others = [checkpoint] if isinstance(checkpoint, str | Path) else checkpoint
+        content = load_checkpoint(first)
         config = stored_config(content)
-        return cls.restore(content, replace(config, decode=replace(config.decode, device=device)), detector)
+        config = replace(config, decode=replace(config.decode, device=device))
+        return cls.restore(content, config, detector, others)
 
     @classmethod
-    def restore(cls, content: Content, config: Config, detector: str | Path | None = None) -> "Predictor":
-        """The model of a loaded checkpoint, with settings that may differ from the checkpoint's."""
-        model, vocabulary = restore_model(content)
+    def restore(
+        cls,
+        content: Content,
+        config: Config,
+        detector: str | Path | None = None,
+        others: Sequence[str | Path] = (),
+    ) -> "Predictor":
+        """The model of a loaded checkpoint, with settings that may differ from the checkpoint's.
+
+        others: checkpoints that form an ensemble with it.
+        """
+        members = load_members(content, others)
+        model, vocabulary = restore_members(members)
+        content = joined_content(members)
         device = pick_device(config.decode.device)
         size = tuple(content["image_size"])
         maps = MapSettings.stored(content)
@@ -126,6 +150,7 @@ class Predictor:
             detector=map_finder,
             no_change=no_change,
             metres_per_pixel=content.get("metres_per_pixel"),
+            change_temperature=content.get("change_temperature"),
         )
 
     def caption(
@@ -181,19 +206,43 @@ class Predictor:
         beams = self.config.decode.beam_size
         if answers > beams:
             raise UserError(f"{answers} answers need as many beams: raise decode.beam_size, now {beams}")
-        with autocast(self.model.device, self.config.decode.precision):
-            ranked = self.model.caption(
-                torch.from_numpy(views).to(self.model.device),
-                start=self.vocabulary.start,
-                end=self.vocabulary.end,
-                beam_size=beams,
-                best=answers,
-            )
-        return [self._answer(hypotheses, pair) for hypotheses, pair in zip(ranked, views, strict=True)]
+        decoded = self.decoding.decode({"views": torch.from_numpy(views).to(self.model.device)}, answers)
+        return [self._answer(pair, its) for pair, its in zip(decoded, views, strict=True)]
 
-    def _answer(self, hypotheses: Sequence[Hypothesis], views: np.ndarray) -> Answer:
-        captions = [Caption(self.vocabulary.decode(each.tokens), each.log_prob) for each in hypotheses]
-        return Answer(tuple(captions), views, changed=captions[0].text not in self.no_change)
+    @cached_property
+    def decoding(self) -> CaptionDecoding:
+        """How captions are decoded."""
+        return CaptionDecoding(
+            self.model, self.vocabulary, self.no_change, self.config.decode, self.change_temperature
+        )
+
+    def _answer(self, pair: DecodedPair, views: np.ndarray) -> Answer:
+        captions = [Caption(self.vocabulary.decode(each.tokens), each.log_prob) for each in pair.captions]
+        changed = captions[0].text not in self.no_change
+        return Answer(tuple(captions), views, changed, pair.change_probability)
+
+    @torch.inference_mode()
+    def score(
+        self,
+        before: ImageLike,
+        after: ImageLike,
+        sentences: Sequence[str],
+        map_before: ImageLike | None = None,
+        map_after: ImageLike | None = None,
+    ) -> list[float]:
+        """The log-probability of each sentence as the caption of a pair, `<end>` included.
+
+        Words are separated by spaces. For a caption of the model it is the caption's `log_prob`. UserError
+        names words that the model does not know. The images are as in `caption`.
+        """
+        tokens = encode_sentences(sentences, self.vocabulary, self.model.settings.max_length)
+        views = self.read(before, after, map_before, map_after)
+        if not any_map((before, after, map_before, map_after)):
+            self.find_maps([views])
+        if not sentences:
+            return []
+        batch = torch.from_numpy(self.fit(views)).unsqueeze(0).to(self.model.device)
+        return self.decoding.score({"views": batch}, tokens)[0].tolist()
 
     def explain(self, views: np.ndarray, caption: str) -> CaptionAttention:
         """The attention and the gates of each word of a caption; views (4, 3, *image_size) uint8.

@@ -14,19 +14,22 @@ from tools.scoring.results import Evaluation
 
 SETTINGS = (  # the settings that captions and their scores depend on
     "data.maps", "data.augmented_splits", "data.annotations", "data.no_change", "data.facts",
-    "decode.beam_size", "decode.precision",
+    "decode.beam_size", "decode.precision", "decode.change_threshold",
 )  # fmt: skip
-ADDED = {"data.facts": ENGLISH_FACTS}  # setting that records of earlier versions lack -> its value then
+# settings that records of earlier versions lack -> their values then
+ADDED = {"data.facts": ENGLISH_FACTS, "decode.change_threshold": None}
 COMPARED = {"sha256": "checkpoint", "data": "data set", "splits": "choice of splits", "control": "control"}
 
 
 def describe_evaluation(
-    checkpoint: Path, config: Config, splits: Sequence[str], *, shuffled: bool = False
+    checkpoints: Sequence[Path], config: Config, splits: Sequence[str], *, shuffled: bool = False
 ) -> Evaluation:
-    """The record of an evaluation of a checkpoint on `splits` of `data.dir`; errors as in `open_split`."""
+    """The record of an evaluation of a checkpoint, or of an ensemble of several, on `splits` of `data.dir`.
+
+    Errors as in `open_split`.
+    """
     return {
-        "checkpoint": checkpoint.name,
-        "sha256": sha256_of(checkpoint),
+        **_described_checkpoints(checkpoints),
         **_described_data(config.data, splits),
         "seen_in_training": seen_in_training(splits),
         "settings": settings_of(config),
@@ -46,6 +49,18 @@ def describe_captions(captions: Path, config: Config, splits: Sequence[str]) -> 
         "control": None,
         "commit": commit(),
     }
+
+
+def _described_checkpoints(checkpoints: Sequence[Path]) -> dict[str, Any]:
+    """The hash of an ensemble is that of its members' sorted hashes, as their order does not matter."""
+    name, hashes = checkpoints[0].name, [sha256_of(path) for path in checkpoints]
+    if len(hashes) == 1:
+        return {"checkpoint": name, "sha256": hashes[0]}
+    members = [
+        {"checkpoint": str(path), "sha256": sha} for path, sha in zip(checkpoints, hashes, strict=True)
+    ]
+    joined = hashlib.sha256(" ".join(sorted(hashes)).encode()).hexdigest()
+    return {"checkpoint": name, "sha256": joined, "members": members}
 
 
 def _described_data(data: DataConfig, splits: Sequence[str]) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from tools.engine.provenance import commit
 from tools.scoring.results import CaptionEntry, EpochLine, read_log, write_captions
 
 MAY_CHANGE = {
-    "data.dir", "data.no_change", "data.workers", "decode.batch_size", "decode.device",
+    "data.dir", "data.no_change", "data.workers", "decode.batch_size", "decode.change_threshold",
+    "decode.device",
     "train.checkpoint_minutes", "train.device", "train.early_stop", "train.epochs",
 }  # fmt: skip
 T = TypeVar("T")

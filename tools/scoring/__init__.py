@@ -155,7 +155,7 @@ def score(
             "resamples": resamples,
             "seed": seed,
             "percent": PERCENT,
-            "sources": len(set(_sources(records))),
+            "sources": len(set(sources_of(records))),
         },
     }
 
@@ -286,10 +286,10 @@ def _shares(flags: Sequence[bool], changed: Sequence[bool]) -> Rates:
 
 def _resample(records: Records, resamples: int, seed: int) -> np.ndarray:
     """The counts of all resamples (1 + resamples, pairs); pairs of one source image are drawn together."""
-    return resampling_counts(len(records), resamples, seed, _sources(records))
+    return resampling_counts(len(records), resamples, seed, sources_of(records))
 
 
-def _sources(records: Records) -> list[str]:
+def sources_of(records: Records) -> list[str]:
     """The source of each pair; a pair without one is a source of its own."""
     return [record.source or f"pair {index}" for index, record in enumerate(records)]
 

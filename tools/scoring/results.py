@@ -70,15 +70,17 @@ class HumanScores(TypedDict):
 class Evaluation(TypedDict):
     """What scores belong to.
 
-    checkpoint: its file name; or captions: that of a file of captions. sha256: of that file. data: file ->
-    fingerprint of its content. seen_in_training: those of the splits that trained the model or chose its
-    checkpoint; only with a checkpoint. settings: the settings that captions and their scores depend on.
-    control: "shuffle_images" or None. commit: of this code.
+    checkpoint: its file name; or captions: that of a file of captions. sha256: of that file. members: of an
+    ensemble, "checkpoint" (its path) and "sha256" of each; `checkpoint` is then the first one's name, sha256
+    that of all members' hashes. data: file -> fingerprint of its content. seen_in_training: those of the
+    splits that trained the model or chose its checkpoint; only with a checkpoint. settings: the settings that
+    captions and their scores depend on. control: "shuffle_images" or None. commit: of this code.
     """
 
     checkpoint: NotRequired[str]
     captions: NotRequired[str]
     sha256: str
+    members: NotRequired[list[dict[str, str]]]
     data_dir: str
     data: dict[str, str]
     splits: list[str]
@@ -88,14 +90,43 @@ class Evaluation(TypedDict):
     commit: str | None
 
 
+class ReliabilityBin(TypedDict):
+    """The pairs whose probability of a change lies in [low, high).
+
+    pairs: their number. mean: of their probabilities. changed: the share of them that has changed.
+    """
+
+    low: float
+    high: float
+    pairs: int
+    mean: float
+    changed: Rate
+
+
+class ChangeScores(TypedDict):
+    """How well the probability of a change agrees with the pairs (tools/scoring/change_scores.py).
+
+    auroc: None without changed or without unchanged pairs. brier_of_rate: the Brier score of a constant
+    probability, the share of changed pairs. calibrated: whether the checkpoint has a temperature.
+    """
+
+    pairs: int
+    auroc: Interval | None
+    brier: Interval
+    brier_of_rate: Interval
+    reliability: list[ReliabilityBin]
+    calibrated: bool
+
+
 class CaptionScores(TypedDict):
     """The scores of captions beside their floors (see tools/scoring/__init__.py).
 
     A column that cannot be computed is None, for the reason in `reasons`. released: by the authors'
     procedure. human: persons beside model and floor, by part. maps: part -> column -> how far the given maps
     show what the captions say (`map_scores` of tools/scoring/map_facts.py). training_captions: the candidates
-    of the floors, "number" and "source". decision: predictor of change -> its accuracy. garbled: the share of
-    garbled captions. bootstrap: "resamples", "seed", "percent" and "sources".
+    of the floors, "number" and "source". change: of the probability of a change, if every caption has one.
+    decision: predictor of change -> its accuracy. garbled: the share of garbled captions. bootstrap:
+    "resamples", "seed", "percent" and "sources".
     """
 
     ours: Column | None
@@ -107,6 +138,7 @@ class CaptionScores(TypedDict):
     maps: NotRequired[dict[str, dict[str, dict]] | None]
     reasons: dict[str, str]
     training_captions: dict[str, int | str] | None
+    change: NotRequired[ChangeScores]
     decision: dict[str, Rates]
     garbled: Rates | None
     no_change: list[str]
@@ -136,7 +168,9 @@ class FactEntry(TypedDict):
 
 
 class CaptionEntry(TypedDict):
-    """A captioned pair. log_prob: only of a model's caption. scores: bleu_4, meteor, rouge_l and cider of it.
+    """A captioned pair. log_prob: only of a model's caption. change_probability: of a change, by the model
+    (tools/engine/change.py); absent if it can give no no-change sentence. scores: bleu_4, meteor, rouge_l and
+    cider of it.
 
     references_are: what the references are if they are not the human captions. facts: those that the caption
     states. contradicts: whether it contradicts the references. own_pair: the percentile of the pair among the
@@ -146,6 +180,7 @@ class CaptionEntry(TypedDict):
     filename: str
     caption: str
     log_prob: NotRequired[float]
+    change_probability: NotRequired[float]
     references: list[str]
     changed: bool
     references_are: NotRequired[str]
@@ -156,13 +191,15 @@ class CaptionEntry(TypedDict):
 
 
 class Validation(TypedDict):
-    """Scores on the validation pairs, those of the floors, and of captions the means of the model's gates."""
+    """Scores on the validation pairs, those of the floors, and of captions the means of the model's gates and
+    the temperature of the probability of change (tools/engine/change.py)."""
 
     val: dict[str, float]
     floor: dict[str, float]
     floor_oracle: NotRequired[dict[str, float]]
     distinct_captions: NotRequired[int]
     gates: NotRequired[dict[str, float]]
+    change_temperature: NotRequired[float]
 
 
 class EpochLine(Validation):

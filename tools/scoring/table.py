@@ -22,6 +22,11 @@ FACT_COLUMNS = {  # short titles, so that a line has at most 110 characters
     "fact_place": "place",
     "own_pair": "own pair",
 }
+CHANGE_TITLES = {
+    "auroc": "AUROC",
+    "brier": "Brier score",
+    "brier_of_rate": "Brier score of the share of changed pairs",
+}
 HUMAN_ROWS = ("human", "ours", "floor")
 HUMAN_COLUMNS = {
     **{name: METRIC_TITLES[name] for name in (*AVERAGED, "s_m")},
@@ -42,6 +47,7 @@ def format_table(result: CaptionScores) -> str:
     """
     notes = [*_floor_lines(result), *missing_lines(result), *_interval_lines(result)]
     tables = [_score_table(result), _fact_table(result), _human_table(result), _map_table(result)]
+    tables.append(_change_tables(result))
     return "\n\n".join([*filter(None, tables), _decision_table(result), "\n".join(notes)])
 
 
@@ -101,6 +107,24 @@ def _map_table(result: CaptionScores) -> str:
             shares = [_plain(scores["precision"]), _plain(scores["recall"])]
             rows.append([f"{part} {column}", *shares, str(scores["unchecked"])])
     return aligned(rows) if len(rows) > 1 else ""
+
+
+def _change_tables(result: CaptionScores) -> str:
+    """AUROC and Brier score of the probability of a change, and the reliability table; "" without them."""
+    if not (scores := result.get("change")):
+        return ""
+    kind = "calibrated" if scores["calibrated"] else "not calibrated"
+    rows = [[f"probability of a change ({kind})", "value", RANGE]]
+    for name, title in CHANGE_TITLES.items():
+        cells = ["-", "-"]
+        if score := scores[name]:
+            cells = [f"{score['value']:.3f}", f"{score['low']:.3f} to {score['high']:.3f}"]
+        rows.append([title, *cells])
+    bins = [["its reliability", "pairs", "mean, %", "changed, %", RANGE]]
+    for each in scores["reliability"]:
+        name, share = f"{each['low']:.1f} to {each['high']:.1f}", each["changed"]
+        bins.append([name, str(each["pairs"]), _number(100 * each["mean"]), _value(share), _range(share)])
+    return f"{aligned(rows)}\n\n{aligned(bins)}"
 
 
 def _decision_table(result: CaptionScores) -> str:

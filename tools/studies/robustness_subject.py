@@ -14,6 +14,7 @@ from data.vocabulary import Vocabulary
 from models.captioner import Captioner
 from models.change_detector import ChangeDetector
 from models.precision import autocast
+from tools.engine.decoding import CaptionDecoding
 from tools.scoring.meteor import Meteor
 from tools.studies.perturbation_scores import CLEAN, Cell, Truth
 from tools.studies.perturbed_pairs import show_cells
@@ -23,6 +24,7 @@ class Subject(NamedTuple):
     """A tested checkpoint.
 
     config: its settings with those of the command line. pairs: by split. maps: "given", "void" or "detected".
+    temperature: calibrates the probability of a change, which matters with `decode.change_threshold`.
     """
 
     path: Path
@@ -34,6 +36,7 @@ class Subject(NamedTuple):
     detector: ChangeDetector | None
     no_change: tuple[str, ...]
     sha256: str
+    temperature: float | None = None
 
 
 def labels(subjects: Sequence[Subject]) -> list[str]:
@@ -90,6 +93,7 @@ def caption_cells(
     scores captions while the next ones are decoded.
     """
     model, vocabulary, config = subject.model, subject.vocabulary, subject.config
+    decoding = CaptionDecoding(model, vocabulary, subject.no_change, config.decode, subject.temperature)
     for split, pairs in subject.pairs.items():
         batches = show_cells(
             pairs,
@@ -105,14 +109,8 @@ def caption_cells(
                 if cell == CLEAN:
                     clean = model.features(views)
                 features = model.mixed_features(clean, views, differs)
-                answers = model.caption(
-                    None,
-                    features=features,
-                    start=vocabulary.start,
-                    end=vocabulary.end,
-                    beam_size=config.decode.beam_size,
-                )
-            captions = [vocabulary.decode(ranked[0].tokens) for ranked in answers]
+            decoded = decoding.decode({"views": None, "features": features})
+            captions = [vocabulary.decode(pair.captions[0].tokens) for pair in decoded]
             references = (tuple(pairs.reader.references[row]) for row in rows)
             meteor.submit(zip(captions, references, strict=True))
             yield cell, captions, [True] * len(rows) if cell == CLEAN else differs.any(1).tolist()
