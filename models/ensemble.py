@@ -77,7 +77,8 @@ class Ensemble(Captioner):
     def __init__(self, members: Sequence[Captioner]) -> None:
         super().__init__(min((member.settings for member in members), key=lambda each: each.max_length))
         self.members = nn.ModuleList(members)
-        self.views = tuple(view for view in VIEWS if any(view in member.views for member in members))
+        used = set().union(*(member.views for member in members))
+        self.views = tuple(view for view in VIEWS if view in used)
         self.decoder = EnsembleDecoder([member.decoder for member in members])
 
     def encode(self, views: Tensor, plain: Tensor | None = None) -> Memories:

@@ -130,8 +130,8 @@ def print_reference_ranks(decoding: CaptionDecoding, reader: Reader, rows: list[
     if not known:
         raise UserError(f"no reference of {reader.path} can be scored: give data of the checkpoint's words")
     scores = score_pairs(decoding, reader, rows, known, config)
-    changed = [bool(reader.changed[row]) for row in rows]
-    of_changed = {text: any(changed[pair] for pair in pairs_of[text]) for text in known}
+    changed = {index for index, row in enumerate(rows) if reader.changed[row]}
+    of_changed = {text: bool(pairs_of[text] & changed) for text in known}
     ranks = {text: best_rank(scores[:, index], pairs_of[text]) for index, text in enumerate(known)}
     parts = {
         "all": known,
