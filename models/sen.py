@@ -23,7 +23,7 @@ GATE_REDUCTION = 16  # of the channels inside a gate
 
 @dataclass(frozen=True)
 class Settings(ImagePairSettings):
-    """Those of the released code."""
+    """Those of the released code; `embedding_dropout` applies to the fusion's tokens, too."""
 
     name: str = "sen"
     """The model: a file of models/."""
@@ -85,6 +85,8 @@ class Layer(nn.Module):
 
 
 class Fusion(nn.Module):
+    """Each image weighs the channels of the pair's map; layers then collect the differences of the dates."""
+
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         # the released convolution with stride 32 reads one pixel of each 32 x 32: a linear layer of pixels

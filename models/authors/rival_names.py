@@ -45,7 +45,8 @@ def _with(names: tuple[tuple[str, str], ...], old: str, new: str) -> tuple[tuple
     return tuple((ours, theirs.replace(old, new)) for ours, theirs in names)
 
 
-TABLES = (("tokens.columns", "w_embedding.weight"), ("tokens.rows", "h_embedding.weight"))
+TABLE_NAMES = ("w_embedding.weight", "h_embedding.weight")
+TABLES = tuple(zip(("tokens.columns", "tokens.rows"), TABLE_NAMES, strict=True))
 SECOND_ATTENTION = _with(DECODER, "multihead_attn", "multihead_attn2")
 D_FUSION = (
     *TABLES,
@@ -120,8 +121,10 @@ def authors_name(name: str, names: tuple[tuple[str, str], ...]) -> str:
 
 def our_value(name: str, value: Tensor, expected: Tensor) -> Tensor:
     """A parameter of the authors' code, by its name there, in the form of our parameter `expected`."""
-    if name == "LN.left.3.weight":  # Chg2Cap's block reads grids whose rows are the columns
+    if name == "LN.left.3.weight" and value.dim() == 4:  # Chg2Cap's block reads transposed grids
         value = value.transpose(2, 3)
-    if name.endswith("_embedding.weight"):  # Chg2Cap's tables have rows that no grid reads
+    if name in TABLE_NAMES and value.dim() == 2:  # Chg2Cap's tables have rows that no grid reads
         value = value[: len(expected)]
-    return value.reshape(expected.shape)  # 1x1 convolutions of SEN are linear layers here
+    if value.dim() == 4 and expected.dim() == 2 and value.shape[2:] == (1, 1):  # SEN's are linear layers here
+        value = value.flatten(1)
+    return value

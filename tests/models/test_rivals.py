@@ -3,6 +3,7 @@
 Parameters are filled by the authors' names, in float64 and small widths, so that the names are tested, too.
 """
 
+import csv
 import zlib
 from collections.abc import Sequence
 
@@ -192,3 +193,35 @@ def test_sen_keeps_the_pixels_that_its_convolution_of_stride_32_reads():
 def test_settings_that_fit_no_model(settings, message):
     with pytest.raises(UserError, match=message):
         model_class(settings["name"]).Settings(**settings)
+
+
+PARAMETERS = CONFIGS.parent.parent / "shared" / "rivals_parameters.tsv"
+
+
+def released_shapes(name: str) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters in use, by module and the authors' name."""
+    title = name.replace("mccformer", "mccformers")
+    with PARAMETERS.open() as file:
+        rows = [row for row in csv.reader(file, delimiter="\t") if row[0] == title and row[4] == "yes"]
+    shapes = {f"{part} {parameter}": shape.split("x") for _, part, parameter, shape, _ in rows}
+    unused = "fusion transformer_cross."  # statistics of modules that are never called
+    return {key: tuple(map(int, shape)) for key, shape in shapes.items() if not key.startswith(unused)}
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not PARAMETERS.is_file(), reason="the table of the released parameters is absent")
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_released_parameter_in_use_has_one_of_ours(name):
+    with torch.device("meta"):
+        model = build_model(load(CONFIGS / "rivals" / f"{name}.yaml").model, 7, pretrained=False)
+    ours = {}
+    for part, names in zip(("fusion", "decoder"), NAMES[name], strict=True):
+        for parameter, tensor in model.get_submodule(part).state_dict().items():
+            moved = name == "chg2cap" and parameter.startswith(("join.", "block."))
+            if not parameter.endswith("num_batches_tracked"):
+                ours[f"{'decoder' if moved else part} {authors_name(parameter, names)}"] = tensor
+    shapes = released_shapes(name)
+    assert ours.keys() == shapes.keys()
+    for key, tensor in ours.items():
+        value = torch.empty(shapes[key], device="meta")
+        assert our_value(key.partition(" ")[2], value, tensor).shape == tensor.shape, key
