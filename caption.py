@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> None:
     pairs = find_pairs(options)
     check_options(options, config, pairs)
     predictor = Predictor.restore(content, config, options.detector)
-    remark_on_maps(pairs, predictor.model.views, "detected" if options.detector else "void")
+    training = stored_config(content).data
+    remark_on_maps(pairs, predictor.model.views, training, detected=bool(options.detector))
     if options.metres_per_pixel:
         images = [pair.path("img_A") for pair in pairs]
         if remark := resolution_remark(predictor, options.metres_per_pixel, images):

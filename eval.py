@@ -31,6 +31,7 @@ from data.dataset import ChangeCaptions
 from data.errors import UserError
 from data.json_file import read_json
 from data.maps.settings import MapSettings
+from data.pair_files import RARE_CHANGE
 from data.splits import check_maps, check_size, open_split
 from models.precision import tune_convolutions
 from tools.engine import detection_task
@@ -104,6 +105,9 @@ def evaluate(
             return
         scores = score_captions(captions, splits, content, config, meteor)
     publish(scores, captions, evaluation, output)
+    void = config.data.maps == "void" and "sem_a" in model.views
+    if void and not stored_config(content).data.has_void_maps:
+        print(f"all maps were void, and {RARE_CHANGE}")
 
 
 def make_parser() -> CommandLine:

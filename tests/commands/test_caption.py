@@ -55,7 +55,10 @@ def test_missing_maps_are_void_with_a_remark(say, pair, tmp_path):
     void = tmp_path / "void.png"
     iio.imwrite(void, np.full((256, 256, 3), 255, dtype=np.uint8))
     out, err = say(*pair[:2])
-    assert "no maps given: both are void" in err
+    assert (
+        "no maps given: both are void, and a model trained with maps then rarely reports a change: give "
+        "maps or --detector, or train with --data.augment '[map_void]'\n"
+    ) in err
     assert out == say(*pair[:2], str(void), str(void))[0]
 
 
