@@ -13,6 +13,7 @@ from data.dataset_facts import (
     shared_sources,
     stray_copies,
 )
+from data.maps.settings import SECOND_MAPS, MapSettings
 from data.no_change import NOISE, count_no_change, no_change_of, sentences_of
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, mostly_no_change
 from data.tiles import has_maps
@@ -130,15 +131,18 @@ def _warn_of_unflagged(pairs: Sequence[Pair]) -> Iterator[DataWarning]:
 
 
 def warn_of_maps(
-    pairs: Sequence[Pair], facts: Sequence[ImageFacts], colours: UnknownColours
+    pairs: Sequence[Pair],
+    facts: Sequence[ImageFacts],
+    colours: UnknownColours,
+    settings: MapSettings = SECOND_MAPS,
 ) -> Iterator[DataWarning]:
     """Warn of unknown colours, and of maps that contradict the change flags."""
-    yield from _warn_of_colours(colours)
+    yield from _warn_of_colours(colours, settings)
     both = list(zip(pairs, facts, strict=True))
     if nameless := [name(pair) for pair, fact in both if any(fact.unknown_only)]:
         yield DataWarning(
             f"pairs with a map in none of the classes' colours: {len(nameless)}",
-            "paint the classes in the colours of docs/data.md, or describe them in palette.yaml",
+            settings.colour_remedy(colours.listed()),
             nameless,
         )
     if void := [name(pair) for pair, fact in both if pair.changed and has_maps(pair) and all(fact.void)]:
@@ -153,14 +157,15 @@ def warn_of_maps(
         )
 
 
-def _warn_of_colours(colours: UnknownColours) -> Iterator[DataWarning]:
+def _warn_of_colours(colours: UnknownColours, settings: MapSettings) -> Iterator[DataWarning]:
     if not colours.pixels:
         return
     listed = [
         f"{colour} files: {colours.files[colour]}, pixels: {count}"
         for colour, count in colours.pixels.most_common()
     ]
-    remedy = "the change detector and map noise take them for void: repaint them (docs/data.md)"
+    remedy = settings.colour_remedy(colours.listed())
+    remedy = f"the change detector and map noise take them for void: {remedy}"
     number = str(len(listed))
     if not colours.complete:
         number = f"at least {number}, in some maps {MAP_COLOURS} or more"

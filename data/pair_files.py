@@ -187,6 +187,8 @@ def remark_on_maps(
     elif missing:
         effect = "detected" if detected else "void"
         if not detected and not training.has_void_maps:
-            effect += f", and {RARE_CHANGE}: give maps or --detector, or train with --data.augment '[map_void]'"
+            effect += (
+                f", and {RARE_CHANGE}: give maps or --detector, or train with --data.augment '[map_void]'"
+            )
         number = f" for {missing} of {len(pairs)} pairs: they" if len(pairs) > 1 else ": both"
         print_remark(f"no maps given{number} are {effect}")

@@ -1,5 +1,7 @@
 """Warnings about a dataset: what triggers each one, and that all name a remedy."""
 
+from pathlib import Path
+
 import numpy as np
 
 from data.data_warning import DataWarning, warning_lines
@@ -11,6 +13,7 @@ from data.dataset_warnings import (
     warn_of_sizes,
     warn_of_splits,
 )
+from data.maps.settings import MapSettings
 from tests.data.test_dataset_facts import counted, facts_of, pair
 
 BLACK, NAMELESS = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 77, np.uint8)
@@ -76,6 +79,10 @@ def test_maps_that_contradict_the_change_flag_are_warned_of():
         "pairs with a map in none of the classes' colours: 1",
         ["train 4.png"],
     )
+    assert nameless.remedy == "write palette.yaml with your classes, or repaint them (docs/data.md)"
+    colours, settings = counted(facts), MapSettings(palette_file=Path("d/palette.yaml"))
+    _, nameless, *_ = warn_of_maps(pairs, facts, colours, settings)
+    assert nameless.remedy == "add the colour (77, 77, 77) to d/palette.yaml, as classes or under `void`"
     assert (void.problem, void.examples) == ("changed pairs whose maps are both void: 1", ["train 0.png"])
     assert (drawn.problem, drawn.examples) == ("unchanged pairs whose maps are not void: 1", ["train 3.png"])
 
@@ -90,6 +97,14 @@ def test_unknown_colours_are_listed_with_their_counts():
     (warning,) = warn_of_maps([], [], colours)
     assert warning.problem == "map colours outside the palette: 2"
     assert warning.examples == ["(9, 9, 9) files: 1, pixels: 7", "(1, 2, 3) files: 1, pixels: 5"]
+    assert warning.remedy == (
+        "the change detector and map noise take them for void: write palette.yaml with your classes, or "
+        "repaint them (docs/data.md)"
+    )
+    (warning,) = warn_of_maps([], [], colours, MapSettings(palette_file=Path("d/palette.yaml")))
+    assert warning.remedy.endswith(
+        ": add the colours (9, 9, 9), (1, 2, 3) to d/palette.yaml, as classes or under `void`"
+    )
     colours.add({(4, 4, shade): 1 for shade in range(MAP_COLOURS)})
     (warning,) = warn_of_maps([], [], colours)
     assert warning.problem == "map colours outside the palette: at least 34, in some maps 32 or more"

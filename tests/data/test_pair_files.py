@@ -137,8 +137,8 @@ def test_missing_maps_are_warned_of_if_the_model_was_trained_with_maps(capsys):
     for training in (DataConfig(), DataConfig(maps="detected"), DataConfig(augment=["map_borders"])):
         remark_on_maps([WITHOUT, WITH, WITHOUT], VIEWS, training)
         assert capsys.readouterr().err == (
-            "no maps given for 2 of 3 pairs: they are void, and a model trained with maps then rarely reports "
-            "a change: give maps or --detector, or train with --data.augment '[map_void]'\n"
+            "no maps given for 2 of 3 pairs: they are void, and a model trained with maps then rarely "
+            "reports a change: give maps or --detector, or train with --data.augment '[map_void]'\n"
         )
 
 

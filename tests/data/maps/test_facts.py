@@ -26,8 +26,9 @@ def remarks(before: MapFacts, after: MapFacts, *maps: np.ndarray) -> list[str]:
 
 
 def test_palette_and_decisions_about_the_data_set_are_described():
-    settings = MapSettings(OWN, "water", map_indices=True, mask_unchanged=True)
-    assert list(describe_palette(settings, Path("d/palette.yaml"))) == [
+    file = Path("d/palette.yaml")
+    settings = MapSettings(OWN, "water", map_indices=True, mask_unchanged=True, palette_file=file)
+    assert list(describe_palette(settings)) == [
         "palette: d/palette.yaml: 1 water (0, 0, 255), 2 land (0, 0, 0); void: (255, 255, 255)",
         "palette: the input files have (64, 64, 64) for (0, 0, 0), because black is void there",
         "greyscale maps hold class indices: 0 and 255 void, 1 water, 2 land",
