@@ -103,7 +103,7 @@ def remarks_on_maps(pair: PairViews, files: Sequence[Path | None], settings: Map
     files: of the two maps. settings: how they were read.
     """
     for file, facts in zip(files, pair.maps, strict=True):
-        yield from (f"{file}: {line}" for line in _remarks_on_map(facts))
+        yield from (f"{file}: {line}" for line in _remarks_on_map(facts, settings))
     same = same_class(*pair.views[2:], settings.palette).mean()
     if same > SAME_SHARE and not any(facts.foreign for facts in pair.maps):
         yield (
@@ -112,8 +112,8 @@ def remarks_on_maps(pair: PairViews, files: Sequence[Path | None], settings: Map
         )
 
 
-def _remarks_on_map(facts: MapFacts) -> Iterator[str]:
-    remedy = "docs/data.md has the table of colours"
+def _remarks_on_map(facts: MapFacts, settings: MapSettings) -> Iterator[str]:
+    remedy = settings.colour_remedy()
     if facts.unclear:
         order = "the order is IMG_A IMG_B SEG_A SEG_B, " if facts.foreign else ""
         percent = max(round(100 * facts.unclear), 1)

@@ -113,7 +113,7 @@ class Predictor:
         model, vocabulary = restore_model(content)
         device = pick_device(config.decode.device)
         size = tuple(content["image_size"])
-        maps = MapSettings.stored(content)
+        maps = replace(MapSettings.stored(content), trained=True)
         map_finder = open_detector(Path(detector), size, maps.palette, device) if detector else None
         of_older = () if content.get("no_change") else NO_CHANGE_SENTENCES
         no_change = sentences_in_use(config.data.no_change, content, of_older)
