@@ -29,7 +29,6 @@ from configs.command_line import CommandLine, take_option
 from data.atomic_write import check_writable
 from data.dataset import ChangeCaptions
 from data.errors import UserError
-from data.json_file import read_json
 from data.maps.settings import MapSettings
 from data.pair_files import RARE_CHANGE
 from data.splits import check_maps, check_size, open_split
@@ -40,7 +39,7 @@ from tools.engine.checkpoint import Content, read_over_checkpoint, restore_model
 from tools.engine.device import pick_device
 from tools.engine.distributed import Processes
 from tools.engine.evaluation import publish, score_captions
-from tools.engine.provenance import describe_evaluation, folder_name
+from tools.engine.provenance import describe_evaluation, folder_name, refuse_other_data
 from tools.engine.uncaptioned import refuse_uncaptioned
 from tools.scoring.fact_scores import facts_of_setting
 from tools.scoring.meteor import Meteor
@@ -65,18 +64,20 @@ def main(argv: list[str] | None = None) -> None:
     evaluation = describe_evaluation(
         options.checkpoint, config, options.split, shuffled=options.shuffle_images
     )
-    if not options.output:
-        refuse_other_data(output / "scores.json", evaluation)
+    replace = bool(options.output)
     if detects:
-        detection_task.evaluate(content, config, evaluation, output)
+        detection_task.evaluate(content, config, evaluation, output, replace=replace)
         return
-    evaluate(content, config, evaluation, output, shuffled=options.shuffle_images)
+    evaluate(content, config, evaluation, output, shuffled=options.shuffle_images, replace=replace)
 
 
 def evaluate(
-    content: Content, config: Config, evaluation: Evaluation, output: Path, *, shuffled: bool
+    content: Content, config: Config, evaluation: Evaluation, output: Path, *, shuffled: bool, replace: bool
 ) -> None:
-    """Caption the splits of `evaluation` with the model of a checkpoint, score the captions, write both."""
+    """Caption the splits of `evaluation` with the model of a checkpoint, score the captions, write both.
+
+    replace: whether scores on other data may be replaced.
+    """
     facts_of_setting(config.data.facts)  # fail before captioning if the file is not one of word lists
     model, vocabulary = restore_model(content)
     device = pick_device(config.decode.device)
@@ -91,6 +92,8 @@ def evaluate(
         check_maps(reader, MapSettings.stored(content), config.data.maps, model.views)
         if shuffled:
             other_pairs(rows)  # fail before captioning if a split cannot be shuffled
+    if not replace:
+        refuse_other_data(output / "scores.json", evaluation)
     with Meteor() if processes.writes else nullcontext() as meteor:
         captions = []
         for reader, rows in splits:
@@ -119,19 +122,6 @@ def make_parser() -> CommandLine:
     )
     parser.add_argument("--output", type=Path | None, help="folder for scores.json and captions.json")
     return parser
-
-
-def refuse_other_data(path: Path, evaluation: Evaluation) -> None:
-    """UserError if a scores.json of the same checkpoint on other data would be replaced."""
-    if not path.is_file():
-        return
-    scores = read_json(path, "delete it, or name another folder with --output")
-    old = scores.get("evaluation") if isinstance(scores, dict) else None
-    if old and old.get("sha256") == evaluation["sha256"] and old.get("data") != evaluation["data"]:
-        raise UserError(
-            f"{path} holds the scores on other data ({old.get('data_dir')}): name another folder with "
-            "--output, or delete it"
-        )
 
 
 def other_pairs(rows: Sequence[int]) -> list[int]:
