@@ -92,9 +92,7 @@ def test_data_that_do_not_fit_the_checkpoint_are_refused_before_other_scores(sco
     with h5py.File(other_data / "test.hdf5", "r+") as file:
         stored = Palette(("field",), ((180, 200, 90),)).to_json()
         file.attrs["palette"] = stored
-    with pytest.raises(
-        ValueError, match=r"has maps with other classes \(field\) than the model"
-    ):
+    with pytest.raises(ValueError, match=r"has maps with other classes \(field\) than the model"):
         evaluation.main(["--checkpoint", str(scored / "best.pt"), "--data.dir", str(other_data)])
 
 

@@ -48,6 +48,8 @@ def describe(data: Prepared, args: argparse.Namespace) -> Iterator[str]:
     yield from facts.describe_no_change(data.pairs)
     yield from facts.describe_words(data.pairs, data.vocabulary, origin)
     yield from facts.describe_images(data.written, data.image_facts)
+    yield from warn.remark_on_amounts(data.pairs)
+    yield from warn.remark_on_sizes(data.image_facts, args.image_size)
 
 
 def find_warnings(data: Prepared, args: argparse.Namespace) -> Iterator[DataWarning]:
