@@ -66,7 +66,8 @@ def main(argv: list[str] | None = None) -> None:
     predictor = Predictor.restore(content, config, options.detector, options.checkpoint[1:])
     for remark in calibration_remark(predictor.decoding):
         print(remark, file=sys.stderr)
-    remark_on_maps(pairs, predictor.model.views, "detected" if options.detector else "void")
+    training = stored_config(content).data
+    remark_on_maps(pairs, predictor.model.views, training, detected=bool(options.detector))
     if options.metres_per_pixel:
         images = [pair.path("img_A") for pair in pairs]
         if remark := resolution_remark(predictor, options.metres_per_pixel, images):

@@ -32,9 +32,9 @@ from configs.command_line import CommandLine, take_option
 from data.atomic_write import check_writable
 from data.dataset import ChangeCaptions
 from data.errors import UserError
-from data.json_file import read_json
 from data.maps.settings import MapSettings
 from data.no_change import sentences_in_use
+from data.pair_files import RARE_CHANGE
 from data.splits import check_maps, check_size, open_split
 from models.precision import tune_convolutions
 from tools.engine import detection_task
@@ -45,7 +45,7 @@ from tools.engine.device import pick_device
 from tools.engine.distributed import Processes
 from tools.engine.ensemble import joined_content, load_members, restore_members
 from tools.engine.evaluation import publish, score_captions
-from tools.engine.provenance import describe_evaluation, folder_name
+from tools.engine.provenance import describe_evaluation, folder_name, refuse_other_data
 from tools.engine.uncaptioned import refuse_uncaptioned
 from tools.scoring.fact_scores import facts_of_setting
 from tools.scoring.meteor import Meteor
@@ -73,19 +73,27 @@ def main(argv: list[str] | None = None) -> None:
     name += "_last" * (first.name == "last.pt")
     name += f"_ensemble_{evaluation['sha256'][:8]}" * bool(others)
     output = options.output or first.parent / name
-    if not options.output:
-        refuse_other_data(output / "scores.json", evaluation)
+    replace = bool(options.output)
     if detects:
-        detection_task.evaluate(content, config, evaluation, output)
+        detection_task.evaluate(content, config, evaluation, output, replace=replace)
         return
-    evaluate(members, config, evaluation, output, shuffled=options.shuffle_images)
+    evaluate(members, config, evaluation, output, shuffled=options.shuffle_images, replace=replace)
 
 
 def evaluate(
-    members: Sequence[Content], config: Config, evaluation: Evaluation, output: Path, *, shuffled: bool
+    members: Sequence[Content],
+    config: Config,
+    evaluation: Evaluation,
+    output: Path,
+    *,
+    shuffled: bool,
+    replace: bool,
 ) -> None:
     """Caption the splits of `evaluation` with the model of one checkpoint or the ensemble of several, score
-    the captions, write both."""
+    the captions, write both.
+
+    replace: whether scores on other data may be replaced.
+    """
     facts_of_setting(config.data.facts)  # fail before captioning if the file is not one of word lists
     model, vocabulary = restore_members(members)
     content = joined_content(members)
@@ -101,6 +109,8 @@ def evaluate(
         check_maps(reader, MapSettings.stored(content), config.data.maps, model.views)
         if shuffled:
             other_pairs(rows)  # fail before captioning if a split cannot be shuffled
+    if not replace:
+        refuse_other_data(output / "scores.json", evaluation)
     of_data = dict.fromkeys(text for reader, _ in splits for text in reader.no_change)
     no_change = sentences_in_use(config.data.no_change, content, tuple(of_data))
     decoding = CaptionDecoding(model, vocabulary, no_change, config.decode, content.get("change_temperature"))
@@ -121,6 +131,9 @@ def evaluate(
             return
         scores = score_captions(captions, splits, content, config, meteor)
     publish(scores, captions, evaluation, output)
+    void = config.data.maps == "void" and "sem_a" in model.views
+    if void and not stored_config(content).data.has_void_maps:
+        print(f"all maps were void, and {RARE_CHANGE}")
 
 
 def make_parser() -> CommandLine:
@@ -138,19 +151,6 @@ def make_parser() -> CommandLine:
     )
     parser.add_argument("--output", type=Path | None, help="folder for scores.json and captions.json")
     return parser
-
-
-def refuse_other_data(path: Path, evaluation: Evaluation) -> None:
-    """UserError if a scores.json of the same checkpoint on other data would be replaced."""
-    if not path.is_file():
-        return
-    scores = read_json(path, "delete it, or name another folder with --output")
-    old = scores.get("evaluation") if isinstance(scores, dict) else None
-    if old and old.get("sha256") == evaluation["sha256"] and old.get("data") != evaluation["data"]:
-        raise UserError(
-            f"{path} holds the scores on other data ({old.get('data_dir')}): name another folder with "
-            "--output, or delete it"
-        )
 
 
 def other_pairs(rows: Sequence[int]) -> list[int]:

@@ -53,6 +53,10 @@ class UnknownColours:
             self.pixels = Counter(dict(self.pixels.most_common(KEPT_COLOURS)))
             self.files = Counter({colour: self.files[colour] for colour in self.pixels})
 
+    def listed(self) -> list[Colour]:
+        """The colours, the most common first."""
+        return [colour for colour, _ in self.pixels.most_common()]
+
 
 def image_facts(
     views: Sequence[np.ndarray], palette: Palette = SECOND, maps: tuple[MapFacts, MapFacts] = NO_MAPS

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from data.data_warning import DataWarning
 from data.dataset_facts import (
@@ -13,6 +14,7 @@ from data.dataset_facts import (
     shared_sources,
     stray_copies,
 )
+from data.maps.settings import SECOND_MAPS, MapSettings
 from data.no_change import NOISE, count_no_change, no_change_of, sentences_of
 from data.sources import NO_CHANGE_SENTENCES, SPLITS, Pair, mostly_no_change
 from data.tiles import has_maps
@@ -21,20 +23,13 @@ FEW_PAIRS = {"train": 100, "val": 20, "test": 20}
 
 
 def warn_of_splits(pairs: Sequence[Pair]) -> Iterator[DataWarning]:
-    """Warn of splits without pairs or with few pairs, and of training pairs that are all alike."""
+    """Warn of splits without pairs, and of training pairs that are all alike."""
     originals = Counter(pair.split for pair in pairs if not pair.augmented)
     if empty := [split for split in SPLITS if not originals[split]]:
         yield DataWarning(
             f"splits without pairs: {', '.join(empty)}",
             "training needs train and val (--val_share 0.1 takes val from train), evaluation test: set "
             "`split` of some pairs to them",
-        )
-    few = [f"{split} {originals[split]}" for split in SPLITS if 0 < originals[split] < FEW_PAIRS[split]]
-    if few:
-        yield DataWarning(
-            f"few pairs: {', '.join(few)}",
-            "start from a trained model with train.start_from, and do not rely on small differences of "
-            'scores (docs/data.md, "From a trained model to your data")',
         )
     flags = {pair.changed for pair in pairs if pair.split == "train"}
     if len(flags) == 1:
@@ -45,19 +40,40 @@ def warn_of_splits(pairs: Sequence[Pair]) -> Iterator[DataWarning]:
         )
 
 
+def remark_on_amounts(pairs: Sequence[Pair]) -> Iterator[str]:
+    """A line about splits with few pairs."""
+    originals = Counter(pair.split for pair in pairs if not pair.augmented)
+    few = [f"{split} {originals[split]}" for split in SPLITS if 0 < originals[split] < FEW_PAIRS[split]]
+    if few:
+        yield (
+            f"few pairs: {', '.join(few)}: start from a trained model with train.start_from, and do not rely "
+            'on small differences of scores (docs/data.md, "From a trained model to your data")'
+        )
+
+
+def remark_on_sizes(facts: Sequence[ImageFacts], image_size: int) -> Iterator[str]:
+    """A line about images that are resized without a change of the aspect ratio."""
+    if warning := _resized([fact.size for fact in facts if fact.size[0] == fact.size[1]], image_size):
+        yield warning.line(with_examples=False)
+
+
 def warn_of_sizes(facts: Sequence[ImageFacts], image_size: int) -> Iterator[DataWarning]:
-    """Warn of images that are resized, and of changed aspect ratios."""
-    sizes = Counter(fact.size for fact in facts if fact.size != (image_size, image_size))
+    """Warn of images whose aspect ratio changes."""
+    if warning := _resized([fact.size for fact in facts if fact.size[0] != fact.size[1]], image_size):
+        yield replace(warning, problem=f"{warning.problem}, which changes their aspect ratio")
+
+
+def _resized(all_sizes: Sequence[tuple[int, int]], image_size: int) -> DataWarning | None:
+    """What to say about the images of other sizes than the input's."""
+    sizes = Counter(size for size in all_sizes if size != (image_size, image_size))
     if not sizes:
-        return
-    squeezed = sum(count for (height, width), count in sizes.items() if height != width)
-    ratio = f", which changes the aspect ratio of {squeezed}" if squeezed else ""
+        return None
     if any(min(size) >= image_size for size in sizes):
         remedy = "--tile cuts larger pairs into tiles instead of shrinking them, "
     else:
         remedy = "they are smaller than the input: "
-    yield DataWarning(
-        f"pairs resized to {image_size} x {image_size}: {sizes.total()}{ratio}; rows x columns (pairs): "
+    return DataWarning(
+        f"pairs resized to {image_size} x {image_size}: {sizes.total()}; rows x columns (pairs): "
         f"{list_sizes(sizes)}",
         f"{remedy}--image_size sets another input size",
     )
@@ -122,23 +138,26 @@ def _warn_of_unflagged(pairs: Sequence[Pair]) -> Iterator[DataWarning]:
     unchanged = sum(not pair.changed for pair in pairs)
     effect = f"{unchanged} of them count as unchanged" if unchanged else "they all count as changed"
     yield DataWarning(
-        f"pairs without `changeflag`: {len(pairs)}, {effect}, because most captions of an unchanged pair "
-        f'are taken to be among "{NO_CHANGE_SENTENCES[0]}" and {len(NO_CHANGE_SENTENCES) - 1} other '
-        "sentences of SECOND-CC and LEVIR-CC",
-        "give each entry of the JSON a `changeflag`, 0 (unchanged) or 1 (changed)",
+        f"pairs without `changeflag`: {len(pairs)}, {effect}: without `changeflag`, a pair is unchanged "
+        f"only if most of its captions are among {len(NO_CHANGE_SENTENCES)} known sentences, such as "
+        f"'{NO_CHANGE_SENTENCES[0]}'",
+        "give each entry a `changeflag`, 0 (unchanged) or 1 (changed)",
     )
 
 
 def warn_of_maps(
-    pairs: Sequence[Pair], facts: Sequence[ImageFacts], colours: UnknownColours
+    pairs: Sequence[Pair],
+    facts: Sequence[ImageFacts],
+    colours: UnknownColours,
+    settings: MapSettings = SECOND_MAPS,
 ) -> Iterator[DataWarning]:
     """Warn of unknown colours, and of maps that contradict the change flags."""
-    yield from _warn_of_colours(colours)
+    yield from _warn_of_colours(colours, settings)
     both = list(zip(pairs, facts, strict=True))
     if nameless := [name(pair) for pair, fact in both if any(fact.unknown_only)]:
         yield DataWarning(
             f"pairs with a map in none of the classes' colours: {len(nameless)}",
-            "paint the classes in the colours of docs/data.md, or describe them in palette.yaml",
+            settings.colour_remedy(colours.listed()),
             nameless,
         )
     if void := [name(pair) for pair, fact in both if pair.changed and has_maps(pair) and all(fact.void)]:
@@ -153,14 +172,15 @@ def warn_of_maps(
         )
 
 
-def _warn_of_colours(colours: UnknownColours) -> Iterator[DataWarning]:
+def _warn_of_colours(colours: UnknownColours, settings: MapSettings) -> Iterator[DataWarning]:
     if not colours.pixels:
         return
     listed = [
         f"{colour} files: {colours.files[colour]}, pixels: {count}"
         for colour, count in colours.pixels.most_common()
     ]
-    remedy = "the change detector and map noise take them for void: repaint them (docs/data.md)"
+    remedy = settings.colour_remedy(colours.listed())
+    remedy = f"the change detector and map noise take them for void: {remedy}"
     number = str(len(listed))
     if not colours.complete:
         number = f"at least {number}, in some maps {MAP_COLOURS} or more"
@@ -216,6 +236,11 @@ def warn_of_captions(
     if more := sum(max(0, count - captions_per_image) for count in fitting):
         yield DataWarning(
             f"captions beyond the first {captions_per_image} of a pair, which are not encoded: {more}",
+            f"give --captions_per_image {max(fitting)}",
+        )
+    if 0 < max(fitting, default=0) < captions_per_image:
+        yield DataWarning(
+            f"all pairs have fewer than {captions_per_image} captions, so captions are repeated",
             f"give --captions_per_image {max(fitting)}",
         )
     if wordless := [name(pair) for pair in pairs if pair.wordless]:

@@ -15,9 +15,11 @@ from data.images import FORMATS
 from data.maps.facts import remarks_on_maps
 from data.maps.files import read_pair
 from data.maps.settings import SECOND_MAPS, MapSettings
+from data.settings import DataConfig
 
 COLUMNS = ("img_A", "img_B", "seg_A", "seg_B")
 SUFFIXES = {suffix for suffix, name in Image.registered_extensions().items() if name in FORMATS}
+RARE_CHANGE = "a model trained with maps then rarely reports a change"
 LISTED = 3  # maximum number of names in a remark
 
 
@@ -167,19 +169,26 @@ def read_files(
     return read.views
 
 
-def remark_on_maps(pairs: Sequence[PairFiles], views: Sequence[str], replacement: str) -> None:
+def remark_on_maps(
+    pairs: Sequence[PairFiles], views: Sequence[str], training: DataConfig, *, detected: bool = False
+) -> None:
     """Print which files a model that uses `views` ignores, or how many pairs have no maps.
 
-    replacement: the maps that pairs without maps get, "void" or "detected".
+    training: the settings that the model was trained with. detected: whether a change detector finds the
+    missing maps, which are void otherwise.
     """
     missing = sum(not pair.has_maps for pair in pairs)
     uses_images, uses_maps = ("rgb_a" in views), ("sem_a" in views)
-    if not uses_images and replacement == "void":
+    if not uses_images and not detected:
         print_remark("this model uses only the maps: the images are ignored")
     if not uses_maps:
-        if missing < len(pairs) or replacement == "detected":
+        if missing < len(pairs) or detected:
             print_remark("this model uses only the images: the maps are ignored")
-    elif missing and len(pairs) == 1:
-        print_remark(f"no maps given: both are {replacement}")
     elif missing:
-        print_remark(f"no maps given for {missing} of {len(pairs)} pairs: they are {replacement}")
+        effect = "detected" if detected else "void"
+        if not detected and not training.has_void_maps:
+            effect += (
+                f", and {RARE_CHANGE}: give maps or --detector, or train with --data.augment '[map_void]'"
+            )
+        number = f" for {missing} of {len(pairs)} pairs: they" if len(pairs) > 1 else ": both"
+        print_remark(f"no maps given{number} are {effect}")

@@ -92,6 +92,12 @@ class Palette:
         """The names for messages, at most LISTED of them."""
         return ", ".join(self.names[:LISTED]) + ", ..." * (len(self.names) > LISTED)
 
+    def listed_colours(self) -> str:
+        """The names with the colours of the files for messages, at most LISTED of them."""
+        classes = zip(self.names[:LISTED], self.colours, strict=False)
+        listed = ", ".join(f"{name} {colour}" for name, colour in classes)
+        return listed + ", ..." * (len(self.names) > LISTED)
+
     def to_json(self) -> str:
         """The palette as JSON, as stored in input files and checkpoints; `from_json` reads it."""
         return json.dumps(asdict(self))

@@ -36,6 +36,11 @@ class DataConfig:
     workers: NonNegativeInt = 2
     """Processes that load batches."""
 
+    @property
+    def has_void_maps(self) -> bool:
+        """Whether a model that is trained with these settings learns to caption pairs without maps."""
+        return self.maps == "void" or "map_void" in self.augment
+
     def check_training(self, task: str) -> None:
         """Raise UserError if training would perturb maps that the model does not see or learns to predict."""
         names = [name for name in self.augment if name != FLIPS and PERTURBATIONS[name].group == MAPS]

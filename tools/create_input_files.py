@@ -82,7 +82,8 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
     vocabulary = make_vocabulary(all_pairs, args)
     pairs, left_out = arrange(all_pairs, args.max_length, leave_out=args.format == "released")
     mask_class = args.mask_class or (dataset.mask_class if palette == SECOND else None)
-    maps = settings_of(map_paths(pairs), MapSettings(palette, mask_class, mask_unchanged=args.mask_unchanged))
+    settings = MapSettings(palette, mask_class, mask_unchanged=args.mask_unchanged, palette_file=palette_file)
+    maps = settings_of(map_paths(pairs), settings)
     captions = [encode(pair, vocabulary, args.captions_per_image, args.max_length) for pair in pairs]
     with (
         staging_folder(output_dir) as folder,
@@ -110,8 +111,8 @@ def prepare(args: argparse.Namespace, output_dir: Path) -> None:
             raise_between(interruption, decoded),
             args.image_size,
         )
-        about_maps = [*describe_palette(maps, palette_file), *describe_maps(image_facts)]
-        data = Prepared(dataset, pairs, left_out, cut_pairs, vocabulary, image_facts, colours)
+        about_maps = [*describe_palette(maps), *describe_maps(image_facts)]
+        data = Prepared(dataset, pairs, left_out, cut_pairs, vocabulary, maps, image_facts, colours)
         hdf5.record_resolution(folder, input_resolution(args, image_facts))
         warnings = list(find_warnings(data, args))
         if args.strict and warnings:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from data.data_warning import DataWarning
-from data.dataset_facts import ImageFacts
+from data.dataset_facts import ImageFacts, UnknownColours
 from data.maps.colours import NEAR, UNCLEAR_SHARE
 from data.maps.files import MapFacts, PairViews
 from data.maps.grey import INDICES
@@ -17,10 +17,11 @@ from data.sources import Pair
 SAME_SHARE = 0.1  # of the pixels: in maps of changed areas no pixel has the same class at both dates
 
 
-def describe_palette(settings: MapSettings, file: Path | None) -> Iterator[str]:
+def describe_palette(settings: MapSettings) -> Iterator[str]:
     """Lines with the classes, and with what was decided about the maps of the whole data set."""
     palette = settings.palette
     void = ", ".join(map(str, palette.void)) or "none but transparent pixels"
+    file = settings.palette_file
     yield f"palette: {file or 'SECOND, as there is no palette.yaml'}: {palette.describe()}; void: {void}"
     for colour, prepared in zip(palette.colours, palette.prepared, strict=True):
         if colour != prepared:
@@ -57,7 +58,9 @@ def describe_maps(facts: Sequence[ImageFacts]) -> Iterator[str]:
         )
 
 
-def warn_of_map_files(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> Iterator[DataWarning]:
+def warn_of_map_files(
+    pairs: Sequence[Pair], facts: Sequence[ImageFacts], colours: UnknownColours, settings: MapSettings
+) -> Iterator[DataWarning]:
     """Warn of maps that were read with a loss or that are probably wrong; `facts` in the order of `pairs`.
 
     Maps without any class are left to `data.dataset_warnings.warn_of_maps`.
@@ -81,7 +84,7 @@ def warn_of_map_files(pairs: Sequence[Pair], facts: Sequence[ImageFacts]) -> Ite
         yield DataWarning(
             f"pairs with a map of which more than {UNCLEAR_SHARE:.0%} has colours of no class, a photo or a "
             f"map in other colours, kept as it is: {len(foreign)}",
-            "check the files, or describe the colours in palette.yaml (docs/data.md)",
+            f"check the files, or {settings.colour_remedy(colours.listed())}",
             foreign,
         )
     same = _names(pairs, facts, lambda fact: fact.same_class > SAME_SHARE and not _is_foreign(fact))
@@ -100,7 +103,7 @@ def remarks_on_maps(pair: PairViews, files: Sequence[Path | None], settings: Map
     files: of the two maps. settings: how they were read.
     """
     for file, facts in zip(files, pair.maps, strict=True):
-        yield from (f"{file}: {line}" for line in _remarks_on_map(facts))
+        yield from (f"{file}: {line}" for line in _remarks_on_map(facts, settings))
     same = same_class(*pair.views[2:], settings.palette).mean()
     if same > SAME_SHARE and not any(facts.foreign for facts in pair.maps):
         yield (
@@ -109,8 +112,8 @@ def remarks_on_maps(pair: PairViews, files: Sequence[Path | None], settings: Map
         )
 
 
-def _remarks_on_map(facts: MapFacts) -> Iterator[str]:
-    remedy = "docs/data.md has the table of colours"
+def _remarks_on_map(facts: MapFacts, settings: MapSettings) -> Iterator[str]:
+    remedy = settings.colour_remedy()
     if facts.unclear:
         order = "the order is IMG_A IMG_B SEG_A SEG_B, " if facts.foreign else ""
         percent = max(round(100 * facts.unclear), 1)

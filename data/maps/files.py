@@ -18,7 +18,7 @@ from data.maps.grey import grey_classes
 from data.maps.levir_labels import colour_label, paint_label_rgb
 from data.maps.pixels import MapPixels, read_pixels
 from data.maps.settings import SECOND_MAPS, MapSettings
-from data.palette import BLACK, SECOND, VOID, Palette, mask_unchanged
+from data.palette import BLACK, SECOND, VOID, mask_unchanged
 
 
 class MapFacts(NamedTuple):
@@ -37,6 +37,7 @@ class MapFacts(NamedTuple):
     translucent: float = 0.0
 
 
+LEAST_SHARE = 0.01  # of the pixels of a map to caption: fewer are taken for mistakes
 NO_MAPS = (MapFacts(), MapFacts())
 
 
@@ -75,24 +76,37 @@ def _map_colours(pixels: MapPixels, settings: MapSettings) -> tuple[np.ndarray, 
             return settings.palette.paint(indices).transpose(1, 2, 0).copy(), MapFacts(kind)
     prepared, exact = prepared_colours(colours, settings.palette)
     image, unclear = closest_colours(colours, prepared, exact, settings.palette)
-    _check_palette_image(pixels, unclear, settings.palette)
-    if unclear.mean() > UNCLEAR_SHARE:
+    _check_palette_image(pixels, unclear, settings)
+    foreign = bool(unclear.mean() > UNCLEAR_SHARE)
+    if settings.trained and unclear.mean() > LEAST_SHARE:
+        _check_classes(prepared if foreign else image, settings)
+    if foreign:
         return prepared, MapFacts(pixels.kind, unclear=1 - float(exact.mean()), foreign=True)
     near = float((~exact & ~unclear).mean())
     return image, MapFacts(pixels.kind, near, float(unclear.mean()))
 
 
-def _check_palette_image(pixels: MapPixels, unclear: np.ndarray, palette: Palette) -> None:
+def _check_classes(prepared: np.ndarray, settings: MapSettings) -> None:
+    """UserError if almost no pixel that is not void has a class; prepared (H, W, 3) uint8."""
+    classes = settings.palette.map_classes(prepared.transpose(2, 0, 1))
+    if (classes > 0).sum() <= LEAST_SHARE * prepared.any(-1).sum():
+        raise UserError(
+            "must be a map in the colours of the model's classes, almost no pixel has one (images come "
+            f"before maps: IMG_A IMG_B SEG_A SEG_B): {settings.colour_remedy()}"
+        )
+
+
+def _check_palette_image(pixels: MapPixels, unclear: np.ndarray, settings: MapSettings) -> None:
     """UserError if the colours of a palette image are not the palette's but its indices may be classes."""
     indices = pixels.indices
     if indices is None or not unclear.any():
         return
     largest = int(indices.max())
-    if largest <= len(palette.names):
+    if largest <= len(settings.palette.names):
         colour = tuple(pixels.colours[unclear][0].tolist())
         raise UserError(
             f"is a palette image with the colour {colour} of no class, but its indices 0 to {largest} may be "
-            "classes: save the indices as a greyscale image, or describe its colours in palette.yaml"
+            f"classes: save the indices as a greyscale image, or {settings.colour_remedy([colour])}"
         )
 
 
@@ -161,5 +175,5 @@ def _first_map(source: ImageLike, settings: MapSettings) -> tuple[np.ndarray, Ma
             raise
         raise UserError(
             f"{name_of(source)} is a mask, but only the second date may have masks: leave out the first "
-            "date's maps, or give a palette.yaml with a single class"
+            f"date's maps{'' if settings.trained else ', or give a palette.yaml with a single class'}"
         ) from None

@@ -27,7 +27,7 @@ def grey_classes(grey: np.ndarray, settings: MapSettings, lossy: bool) -> tuple[
     if not lossy and mask_class is None and _are_indices(grey, values, settings):
         return np.where(grey == 255, 0, grey), INDICES
     if values == LABEL_VALUES and (palette == SECOND or not _are_colours(values, palette)):
-        raise UserError(_label_message(palette))
+        raise UserError(_label_message(settings))
     if _are_colours(values, palette):
         return None
     one_class = len(palette.names) == 1
@@ -98,8 +98,10 @@ def _mask_index(values: list[int], settings: MapSettings) -> np.uint8:
     return np.uint8(1 + names.index(settings.mask_class or names[0]))
 
 
-def _label_message(palette: Palette) -> str:
-    if palette == SECOND:
+def _label_message(settings: MapSettings) -> str:
+    if settings.trained:
+        return f"holds 0, 128 and 255, which are no colours of classes: {settings.colour_remedy()}"
+    if settings.palette == SECOND:
         return (
             "holds 0, 128 and 255 as LEVIR-MCI's labels do: paint 255 as a building, (128, 0, 0), or use the "
             "layout of LEVIR-MCI, with a folder label/"
@@ -116,9 +118,12 @@ def _index_message(unknown: list[int], settings: MapSettings, lossy: bool) -> st
         return f"{look} changed by JPEG or WebP: save the map as PNG"
     if settings.mask_class is not None and max(unknown) <= len(settings.palette.names):
         return f"{look}, not a mask: leave --mask_class out"
+    remedy = "add the other classes to palette.yaml (docs/data.md)"
+    if settings.trained:
+        remedy = "which are the model's classes: save the map with these"
     return (
-        f"{look}: these must be 0 (void) to {len(settings.palette.names)} ({settings.palette.listed()}), add "
-        "the other classes to palette.yaml (docs/data.md)"
+        f"{look}: these must be 0 (void) to {len(settings.palette.names)} ({settings.palette.listed()}), "
+        f"{remedy}"
     )
 
 

@@ -55,17 +55,26 @@ def test_missing_maps_are_void_with_a_remark(say, pair, tmp_path):
     void = tmp_path / "void.png"
     iio.imwrite(void, np.full((256, 256, 3), 255, dtype=np.uint8))
     out, err = say(*pair[:2])
-    assert "no maps given: both are void" in err
+    assert (
+        "no maps given: both are void, and a model trained with maps then rarely reports a change: give "
+        "maps or --detector, or train with --data.augment '[map_void]'\n"
+    ) in err
     assert out == say(*pair[:2], str(void), str(void))[0]
 
 
-def test_photos_given_as_maps_are_reported(say, pair, tmp_path):
-    err = say(*pair[2:], *pair[:2])[1]
-    assert [line for line in err.splitlines() if "colour of no class" in line] == [
-        f"{photo}: 100% of its pixels have a colour of no class: the order is IMG_A IMG_B SEG_A SEG_B, "
-        "docs/data.md has the table of colours"
-        for photo in pair[:2]
-    ]
+def test_photos_given_as_maps_are_errors(say, pair, tmp_path):
+    with pytest.raises(ValueError, match=rf"{re.escape(pair[0])} must be a map .* IMG_A IMG_B SEG_A SEG_B"):
+        say(*pair[2:], *pair[:2])
+    table = tmp_path / "pairs.csv"
+    table.write_text("\n".join(["img_A,img_B,seg_A,seg_B", ",".join([*pair[2:], *pair[:2]]), ",".join(pair)]))
+    with pytest.raises(SystemExit) as end:
+        say("--pairs", str(table), "--output", str(tmp_path / "out.csv"))
+    assert end.value.code == 1
+    swapped, right = csv.DictReader((tmp_path / "out.csv").open())
+    assert "the model's classes are low vegetation (0, 128, 0), " in swapped["error"]
+    assert not swapped["caption"]
+    assert right["caption"]
+    assert not right["error"]
 
 
 def test_any_unknown_colours_are_reported(say, pair, tmp_path):
@@ -74,7 +83,7 @@ def test_any_unknown_colours_are_reported(say, pair, tmp_path):
     iio.imwrite(tmp_path / "map.png", semantic)
     err = say(*pair[:3], str(tmp_path / "map.png"))[1]
     assert (
-        f"{tmp_path / 'map.png'}: 1% of its pixels have a colour of no class: docs/data.md has the table"
+        f"{tmp_path / 'map.png'}: 1% of its pixels have a colour of no class: the model's classes are low "
         in err
     )
     assert "the order is" not in err

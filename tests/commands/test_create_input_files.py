@@ -174,12 +174,12 @@ def test_irregularities_are_reported(quirky_folder, capsys):
     assert f"image sizes, rows x columns (number of pairs): {sizes}" in facts
     overlap = "in two splits: identical images: 1, source images: 1, augmented copies of a pair: 0; pairs of"
     assert any(line.startswith(overlap) for line in facts)
+    assert any(line.startswith("few pairs: train 5, val 2, test 2: start from") for line in facts)
     heading, *warnings = captured.err.splitlines()
     assert heading == f"warnings: {len(warnings)}"
     for problem in (
-        "few pairs: train 5, val 2, test 2",
-        "pairs resized to 16 x 16: 1, which changes the aspect ratio of 1; rows x columns (pairs): 40 x 24",
-        "pairs without `changeflag`: 1, 1 of them count as unchanged, because",
+        "pairs resized to 16 x 16: 1; rows x columns (pairs): 40 x 24 (1), which changes their aspect ratio",
+        "pairs without `changeflag`: 1, 1 of them count as unchanged: without",
         "map colours outside the palette: 1",
         "identical images in two splits: 1",
         "source images with tiles in two splits: 1",
@@ -481,7 +481,8 @@ def test_facts_go_to_standard_output_and_warnings_to_standard_error(second_cc_fo
     assert done.returncode == 0
     assert "train: 3 pairs (0 augmented), 2 changed, 1 unchanged" in done.stdout
     assert "train.hdf5: " in done.stdout
-    assert "few pairs" not in done.stdout
+    assert "few pairs" in done.stdout
+    assert "few pairs" not in done.stderr
     heading, *warnings = done.stderr.splitlines()
     assert heading == f"warnings: {len(warnings)}"
     assert all(line.startswith("- ") and ": " in line for line in warnings)
@@ -514,9 +515,18 @@ def faultless_entries() -> list[dict]:
 
 
 def test_data_without_warnings_print_none_and_pass_strict(second_cc_folder, capsys):
-    output = prepare(second_cc_folder(faultless_entries()), "--strict")
+    output = prepare(second_cc_folder(faultless_entries()), "--strict", "--captions_per_image", "1")
     assert capsys.readouterr().err == ""
     assert sorted(path.name for path in output.iterdir()) == FILES
+
+
+def test_few_and_resized_pairs_pass_strict(second_cc_folder, capsys):
+    entries = [item for item in faultless_entries() if item["filename"][-7:-5] == "00"]
+    prepare(second_cc_folder(entries, size=32), "--strict", "--captions_per_image", "1")
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "few pairs: train 10, val 10, test 10: start from a trained model" in captured.out
+    assert "pairs resized to 16 x 16: 30; rows x columns (pairs): 32 x 32 (30): --tile cuts" in captured.out
 
 
 def test_unusable_vocabulary_is_an_error_that_names_a_value_that_works(second_cc_folder):
@@ -628,7 +638,7 @@ def test_tiles_of_pairs_without_maps_keep_the_change_flag(second_cc_folder, caps
 def test_pairs_smaller_than_a_tile_are_resized_with_a_warning(second_cc_folder, capsys):
     output = prepare(second_cc_folder(size=12), "--tile")
     assert SplitReader(split_path(output, "train")).filenames == ["00001.png", "00002.png", "00003.png"]
-    warnings = capsys.readouterr().err
+    warnings = capsys.readouterr().out
     assert "pairs resized to 16 x 16: 6; rows x columns (pairs): 12 x 12 (6): they are smaller" in warnings
     assert "tiles" not in warnings
 

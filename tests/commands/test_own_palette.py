@@ -132,9 +132,22 @@ def test_photos_as_maps_are_warned_of(own_folder, capsys):
     prepare(own_folder, "created")
     assert re.search(
         r"pairs with a map of which more than 25% has colours of no class, a photo .*: 1 "
-        r"\(train 00001.png\): check the files, or describe the colours in palette.yaml \(docs/data.md\)",
+        r"\(train 00001.png\): check the files, or add their colours to .*own/palette.yaml, as classes or "
+        "under `void`",
         capsys.readouterr().err,
     )
+
+
+def test_a_colour_that_the_palette_lacks_is_to_be_added_to_its_file(own_folder, capsys):
+    image = np.full((32, 32, 3), 9, np.uint8)
+    image[:8] = 40, 160, 190
+    save(own_folder / "train/sem/B/00001.png", image)
+    prepare(own_folder, "created")
+    remedy = f"add the colour (40, 160, 190) to {own_folder / 'palette.yaml'}, as classes or under `void`"
+    err = capsys.readouterr().err
+    assert f"pairs with a map in none of the classes' colours: 1 (train 00001.png): {remedy}\n" in err
+    assert "map colours outside the palette: 1 ((40, 160, 190) files: 1, pixels: 256): the change" in err
+    assert err.count(remedy) == 2
 
 
 def test_maps_of_class_indices_among_colours_are_warned_of(own_folder, capsys):

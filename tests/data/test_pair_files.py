@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from data.errors import UserError
-from data.pair_files import PairFiles, pairs_of_arguments, read_files
+from data.hdf5 import VIEWS
+from data.pair_files import PairFiles, pairs_of_arguments, read_files, remark_on_maps
+from data.settings import DataConfig
 from tests.conftest import save
 
 
@@ -125,3 +127,35 @@ def test_addresses_and_folders_in_a_table_are_diagnosed(folder, tmp_path):
         read_files(PairFiles({"img_A": "a.png", "img_B": "s3://bucket/b.png"}, tmp_path))
     with pytest.raises(UserError, match="A is a folder: name an image file"):
         read_files(PairFiles({"img_A": "a.png", "img_B": "A"}, tmp_path))
+
+
+WITHOUT = PairFiles({"img_A": "a.png", "img_B": "b.png"})
+WITH = PairFiles({**WITHOUT.given, "seg_B": "m.png"})
+
+
+def test_missing_maps_are_warned_of_if_the_model_was_trained_with_maps(capsys):
+    for training in (DataConfig(), DataConfig(maps="detected"), DataConfig(augment=["map_borders"])):
+        remark_on_maps([WITHOUT, WITH, WITHOUT], VIEWS, training)
+        assert capsys.readouterr().err == (
+            "no maps given for 2 of 3 pairs: they are void, and a model trained with maps then rarely "
+            "reports a change: give maps or --detector, or train with --data.augment '[map_void]'\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("training", "detected", "effect"),
+    [
+        (DataConfig(maps="void"), False, "void"),
+        (DataConfig(augment=["flips", "map_void"]), False, "void"),
+        (DataConfig(), True, "detected"),
+    ],
+)
+def test_missing_maps_that_the_model_can_do_without_get_a_remark_alone(training, detected, effect, capsys):
+    remark_on_maps([WITHOUT], VIEWS, training, detected=detected)
+    remark_on_maps([WITH], VIEWS, training, detected=detected)
+    assert capsys.readouterr().err == f"no maps given: both are {effect}\n"
+
+
+def test_missing_maps_do_not_matter_to_a_model_of_images(capsys):
+    remark_on_maps([WITHOUT], VIEWS[:2], DataConfig())
+    assert capsys.readouterr().err == ""

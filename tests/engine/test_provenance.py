@@ -11,6 +11,7 @@ import configs
 import eval as evaluation
 from configs import Config, DecodeConfig
 from configs.command_line import load
+from data.palette import Palette
 from data.settings import DataConfig
 from tools import make_report
 from tools.engine.provenance import differences, folder_name, recorded, sha256_of
@@ -85,6 +86,14 @@ def test_other_data_do_not_replace_the_scores(scored, other_data):
     with pytest.raises(ValueError, match=r"test/scores.json holds the scores on other data .*with --output"):
         evaluation.main(["--checkpoint", str(scored / "best.pt"), "--data.dir", str(other_data)])
     assert scores_of(scored) == before
+
+
+def test_data_that_do_not_fit_the_checkpoint_are_refused_before_other_scores(scored, other_data):
+    with h5py.File(other_data / "test.hdf5", "r+") as file:
+        stored = Palette(("field",), ((180, 200, 90),)).to_json()
+        file.attrs["palette"] = stored
+    with pytest.raises(ValueError, match=r"has maps with other classes \(field\) than the model"):
+        evaluation.main(["--checkpoint", str(scored / "best.pt"), "--data.dir", str(other_data)])
 
 
 def test_seeds_are_tested_again_if_checkpoint_data_or_settings_differ(

@@ -21,6 +21,7 @@ from tools.engine.checkpoint import Content, restore_detector
 from tools.engine.device import pick_device
 from tools.engine.distributed import Agree, Processes
 from tools.engine.progress_bar import progress_bar
+from tools.engine.provenance import refuse_other_data
 from tools.scoring.detection import confusion, detection_scores, format_table, nothing_changed
 from tools.scoring.results import CaptionEntry, Evaluation, Validation, write_scores
 
@@ -121,8 +122,13 @@ def confusion_of(
     return sum(processes.gather(pixels))
 
 
-def evaluate(content: Content, config: Config, evaluation: Evaluation, output: Path) -> None:
-    """Score a checkpoint's detector on the splits of `evaluation`; print the table, write scores.json."""
+def evaluate(
+    content: Content, config: Config, evaluation: Evaluation, output: Path, *, replace: bool
+) -> None:
+    """Score a checkpoint's detector on the splits of `evaluation`; print the table, write scores.json.
+
+    replace: whether scores on other data may be replaced.
+    """
     device = pick_device(config.decode.device)
     tune_convolutions(device)
     processes = Processes.join(device)
@@ -135,6 +141,8 @@ def evaluate(content: Content, config: Config, evaluation: Evaluation, output: P
     for reader, _ in opened:
         check_size(reader, content["image_size"])
         check_maps(reader, MapSettings.stored(content))
+    if not replace:
+        refuse_other_data(output / "scores.json", evaluation)
     for reader, rows in opened:
         samples = ChangeCaptions(reader, rows=rows, captions="none")
         pixels += confusion_of(model, samples, config, processes)

@@ -137,7 +137,7 @@ class Predictor:
         content = joined_content(members)
         device = pick_device(config.decode.device)
         size = tuple(content["image_size"])
-        maps = MapSettings.stored(content)
+        maps = replace(MapSettings.stored(content), trained=True)
         map_finder = open_detector(Path(detector), size, maps.palette, device) if detector else None
         of_older = () if content.get("no_change") else NO_CHANGE_SENTENCES
         no_change = sentences_in_use(config.data.no_change, content, of_older)

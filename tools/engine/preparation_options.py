@@ -53,7 +53,11 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
 def _add_captions(parser: argparse.ArgumentParser) -> None:
     """Options of the vocabulary and of encoded captions."""
     parser.add_argument(
-        "--min_word_freq", type=int, default=5, help="keep words that occur MORE than %(default)s times"
+        "--min_word_freq",
+        type=int,
+        default=5,
+        metavar="N",
+        help="keep words that occur MORE than N times, default: %(default)s",
     )
     parser.add_argument(
         "--vocabulary",

@@ -10,6 +10,7 @@ from data import dataset_facts as facts
 from data import dataset_warnings as warn
 from data.data_warning import DataWarning, warning_lines
 from data.maps.facts import warn_of_map_files
+from data.maps.settings import MapSettings
 from data.sources import Dataset, Pair
 from data.unknown_words import warn_of_words
 from data.vocabulary import Vocabulary
@@ -20,8 +21,8 @@ class Prepared:
     """What is known after preparation.
 
     pairs: in the order of the splits. left_out: pairs that were not written. cut_pairs: the pairs written for
-    each of `pairs`: its tiles, or the pair itself. image_facts: of each written pair. colours: unknown
-    colours of the maps.
+    each of `pairs`: its tiles, or the pair itself. maps: how they were read. image_facts: of each written
+    pair. colours: unknown colours of the maps.
     """
 
     dataset: Dataset
@@ -29,6 +30,7 @@ class Prepared:
     left_out: list[Pair]
     cut_pairs: list[list[Pair]]
     vocabulary: Vocabulary
+    maps: MapSettings
     image_facts: list[facts.ImageFacts]
     colours: facts.UnknownColours
 
@@ -46,6 +48,8 @@ def describe(data: Prepared, args: argparse.Namespace) -> Iterator[str]:
     yield from facts.describe_no_change(data.pairs)
     yield from facts.describe_words(data.pairs, data.vocabulary, origin)
     yield from facts.describe_images(data.written, data.image_facts)
+    yield from warn.remark_on_amounts(data.pairs)
+    yield from warn.remark_on_sizes(data.image_facts, args.image_size)
 
 
 def find_warnings(data: Prepared, args: argparse.Namespace) -> Iterator[DataWarning]:
@@ -57,8 +61,8 @@ def find_warnings(data: Prepared, args: argparse.Namespace) -> Iterator[DataWarn
     yield from warn.warn_of_sizes(data.image_facts, args.image_size)
     yield from warn.warn_of_tiles(data.pairs, data.cut_pairs)
     yield from warn.warn_of_flags(data.pairs)
-    yield from warn_of_map_files(written, data.image_facts)
-    yield from warn.warn_of_maps(written, data.image_facts, data.colours)
+    yield from warn_of_map_files(written, data.image_facts, data.colours, data.maps)
+    yield from warn.warn_of_maps(written, data.image_facts, data.colours, data.maps)
     yield from warn.warn_of_images(written, data.image_facts)
     yield from warn.warn_of_captions(data.pairs, data.left_out, args.captions_per_image, args.max_length)
 

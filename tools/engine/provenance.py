@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from configs import Config, flat
+from data.errors import UserError
+from data.json_file import read_json
 from data.settings import ENGLISH_FACTS, NO_FACTS, DataConfig
 from data.splits import SplitViews, open_split
 from tools.scoring.results import Evaluation
@@ -61,6 +63,19 @@ def _described_checkpoints(checkpoints: Sequence[Path]) -> dict[str, Any]:
     ]
     joined = hashlib.sha256(" ".join(sorted(hashes)).encode()).hexdigest()
     return {"checkpoint": name, "sha256": joined, "members": members}
+
+
+def refuse_other_data(path: Path, evaluation: Evaluation) -> None:
+    """UserError if a scores.json of the same checkpoint on other data would be replaced."""
+    if not path.is_file():
+        return
+    scores = read_json(path, "delete it, or name another folder with --output")
+    old = scores.get("evaluation") if isinstance(scores, dict) else None
+    if old and old.get("sha256") == evaluation["sha256"] and old.get("data") != evaluation["data"]:
+        raise UserError(
+            f"{path} holds the scores on other data ({old.get('data_dir')}): name another folder with "
+            "--output, or delete it"
+        )
 
 
 def _described_data(data: DataConfig, splits: Sequence[str]) -> dict[str, Any]:

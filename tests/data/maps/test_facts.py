@@ -12,11 +12,26 @@ from data.maps.settings import MapSettings
 from data.palette import SECOND, Palette
 
 OWN = Palette(("water", "land"), ((0, 0, 255), (0, 0, 0)), void=((255, 255, 255),))
+ORDER = "the order is IMG_A IMG_B SEG_A SEG_B, "
 FILES = [Path("a.png"), Path("b.png")]
 
 
 def facts_of(before: MapFacts, after: MapFacts) -> ImageFacts:
     return ImageFacts((2, 2), ("", ""), ({}, {}), (False, False), (False, False), maps=(before, after))
+
+
+def test_unclear_colours_of_a_pair_to_caption_are_remarked_on_with_the_models_classes():
+    image = np.zeros((2, 2, 3), np.uint8)
+    for facts, order in (
+        (MapFacts("RGB", unclear=0.02), ""),
+        (MapFacts("RGB", unclear=0.5, foreign=True), ORDER),
+    ):
+        pair = PairViews([image] * 4, (MapFacts("RGB"), facts))
+        (line,) = remarks_on_maps(pair, FILES, MapSettings(OWN, trained=True))
+        assert line == (
+            f"b.png: {facts.unclear:.0%} of its pixels have a colour of no class: {order}the model's classes "
+            "are water (0, 0, 255), land (0, 0, 0): repaint the map"
+        )
 
 
 def remarks(before: MapFacts, after: MapFacts, *maps: np.ndarray) -> list[str]:
@@ -26,8 +41,9 @@ def remarks(before: MapFacts, after: MapFacts, *maps: np.ndarray) -> list[str]:
 
 
 def test_palette_and_decisions_about_the_data_set_are_described():
-    settings = MapSettings(OWN, "water", map_indices=True, mask_unchanged=True)
-    assert list(describe_palette(settings, Path("d/palette.yaml"))) == [
+    file = Path("d/palette.yaml")
+    settings = MapSettings(OWN, "water", map_indices=True, mask_unchanged=True, palette_file=file)
+    assert list(describe_palette(settings)) == [
         "palette: d/palette.yaml: 1 water (0, 0, 255), 2 land (0, 0, 0); void: (255, 255, 255)",
         "palette: the input files have (64, 64, 64) for (0, 0, 0), because black is void there",
         "greyscale maps hold class indices: 0 and 255 void, 1 water, 2 land",

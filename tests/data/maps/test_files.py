@@ -204,9 +204,45 @@ def test_palette_image_of_other_colours_with_valid_indices_is_refused(tmp_path):
     with pytest.raises(
         ValueError,
         match=r"a.png is a palette image with the colour \(200, 30, 200\) of no class, but its indices 0 to "
-        "2 may be classes: save the indices as a greyscale image, or describe its colours in palette.yaml",
+        "2 may be classes: save the indices as a greyscale image, or write palette.yaml with your classes",
     ):
         read_map(path)
+
+
+CLASSES = r"the model's classes are water \(0, 0, 255\), forest \(0, 90, 0\), field \(230, 200, 40\)"
+
+
+@pytest.mark.parametrize("painted", [(64, 64), (8, 12)], ids=["photo", "other palette on void"])
+def test_a_trained_model_refuses_maps_without_any_of_its_classes(painted):
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[: painted[0], : painted[1]] = 200, 30, 200
+    with pytest.raises(ValueError, match=rf"must be a map in the colours .* IMG_A .*: {CLASSES}: repaint"):
+        read_map(image, MapSettings(OWN, trained=True))
+    assert read_map(image, MapSettings(OWN))[1].unclear, "preparation warns of them"
+    image[20:40] = 0, 90, 0
+    assert read_map(image, MapSettings(OWN, trained=True))[1].unclear
+    image[:] = 0
+    image[0, 0] = 200, 30, 200
+    assert read_map(image, MapSettings(OWN, trained=True))[1].unclear
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ((0, 7, 9), r"\[7, 9\], .* 0 \(void\) to 3 \(water, forest, field\), which are the model's classes"),
+        ((0, 128, 255), rf"holds 0, 128 and 255, which are no colours of classes: {CLASSES}: repaint"),
+    ],
+)
+def test_greyscale_maps_of_other_classes_than_a_trained_models_name_its_classes(values, problem):
+    with pytest.raises(ValueError, match=problem) as error:
+        read_map(grey_image(*values), MapSettings(OWN, trained=True))
+    assert "palette.yaml" not in str(error.value)
+
+
+def test_a_palette_image_of_other_classes_than_a_trained_models_names_its_classes(tmp_path):
+    path = stored(tmp_path / "a.png", palette_image([VOID, TREE, (200, 30, 200)], [0, 1, 2]))
+    with pytest.raises(ValueError, match=rf"save the indices as a greyscale image, or {CLASSES}: repaint"):
+        read_map(path, MapSettings(OWN, trained=True))
 
 
 def test_palette_image_of_a_grey_ramp_holds_class_indices(tmp_path):
