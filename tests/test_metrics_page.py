@@ -42,7 +42,10 @@ def best_rows() -> list[str]:
 
 def system_rows() -> list[str]:
     return [
-        row(name, *(f"{own['scores'][score]['value']:.1f}" for score in SYSTEM_SCORES))
+        row(
+            name.replace("a person", "human captions"),
+            *(f"{own['scores'][score]['value']:.1f}" for score in SYSTEM_SCORES),
+        )
         for name, own in REPORT["systems"].items()
     ]
 

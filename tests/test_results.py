@@ -34,7 +34,7 @@ def score_row(title: str, scores: dict, decision: dict | None = None) -> str:
 
 
 def human_row(title: str, scores: dict) -> str:
-    """A row of the comparison with persons: metrics, S*m, fact F1 and own-pair percentile."""
+    """A row of the comparison with human captions: metrics, S*m, fact F1 and own-pair percentile."""
     values = [f"{scores[metric]['value']:.1f}" for metric in METRICS]
     return f"| {' | '.join([title, *values, *(span(scores[score]) for score in ('s_m', *FACTS))])} |"
 
@@ -86,9 +86,9 @@ def expected_rows() -> list[str]:
         score_row("model", demo["ours"]["all"], demo["decision"]),
         score_row("model, other pairs' images", shuffled["ours"]["all"], shuffled["decision"]),
     ]
-    persons = demo["human"]["changed"]["columns"]
-    titles = {"human": "a person", "ours": "model", "floor": "floor"}
-    rows += [human_row(title, persons[column]) for column, title in titles.items()]
+    compared = demo["human"]["changed"]["columns"]
+    titles = {"human": "human captions", "ours": "model", "floor": "floor"}
+    rows += [human_row(title, compared[column]) for column, title in titles.items()]
     rows.append(map_row("given", demo))
     rows += [map_row(name, result(f"demo_maps_{name}.json")) for name in ("detected", "void")]
     detector = result("demo_detector.json")
