@@ -8,7 +8,8 @@ from tests.test_results import ROOT, result
 
 WORKER, COMPUTED = "one worker, ", "pairs for each second that one worker computes, "
 GFLOP = "GFLOP of a step for a caption of a pair without plain views"
-CAPTIONS = 4219 * 5 * 30  # pairs of SECOND-CC's training split, captions of each, epochs
+PAIRS = (8438, 4219)  # training pairs of SECOND-CC-AUG and of SECOND-CC
+CAPTIONS = 5 * 30  # of a pair, over all epochs
 CARDS = {"tf32": 0.25 * 495e3, "bf16": 0.20 * 989e3}  # GFLOP a second that an H100 is assumed to reach
 GPUS = {1: 1.0, 8: 8 * 0.7}  # and how many such cards several are worth
 
@@ -48,7 +49,8 @@ def estimate_rows() -> list[str]:
         for precision, speed in CARDS.items():
             captions = speed * worth / gflop
             workers = [math.ceil(captions / gpus / one) for one in (plain, augmented)]
-            cells = [f"{captions:.0f}", f"{CAPTIONS / captions / 3600:.2f}", *map(str, workers)]
+            hours = [f"{pairs * CAPTIONS / captions / 3600:.2f}" for pairs in PAIRS]
+            cells = [f"{captions:.0f}", *hours, *map(str, workers)]
             rows.append(f"| {gpus} x H100, {precision} (ESTIMATED) | {' | '.join(cells)} |")
     return rows
 

@@ -45,7 +45,8 @@ def test_settings_have_the_models_name_and_help_texts(name):
     parser.read_section(["--model.name", name], {})
     options = {action.dest: action.help for action in parser._actions if action.dest.startswith("model.")}
     assert "model.trunk" in options
-    assert not [option for option, text in options.items() if not text]
+    without = [option for option, text in options.items() if not text]
+    assert not without, f"write a docstring, the help text, below each of these settings: {without}"
 
 
 def test_model_depends_only_on_its_views(name):
@@ -54,7 +55,8 @@ def test_model_depends_only_on_its_views(name):
     for number, view in enumerate(VIEWS):
         other = views.clone()
         other[:, number] = 255 - other[:, number]
-        assert torch.equal(model(other, tokens), logits) == (view not in model.views), view
+        unused = torch.equal(model(other, tokens), logits)
+        assert unused == (view not in model.views), f"`views` must name the views that the model uses: {view}"
 
 
 @torch.no_grad()
@@ -111,13 +113,14 @@ def test_every_parameter_gets_a_gradient(name):
     model(random_views(3), random_tokens(3, 2, 6)).square().sum().backward()
     learning = {key: value for key, value in model.named_parameters() if value.requires_grad}
     assert learning
-    assert not [key for key, value in learning.items() if value.grad is None]
+    without = [key for key, value in learning.items() if value.grad is None]
+    assert not without, f"use these parameters in the forward pass, they get no gradient: {without}"
 
 
 def test_optimiser_has_every_parameter_once(name):
     model = tiny_model(name=name)
     parts = [parameter for part in model.parts().values() for parameter in part.parameters()]
-    assert "decoder" in model.parts()
+    assert "decoder" in model.parts(), "parts() must have a part named decoder, whose learning rate decays"
     assert len(parts) == len({id(parameter) for parameter in parts})
     assert {id(parameter) for parameter in parts} == {id(parameter) for parameter in model.parameters()}
 
