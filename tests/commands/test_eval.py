@@ -44,7 +44,8 @@ def test_captions_are_complete_and_in_split_order(evaluated, demo_input):
     assert [c["filename"] for c in captions] == [e["filename"] for e in expected]
     assert [c["changed"] for c in captions] == [bool(e["changeflag"]) for e in expected]
     assert captions[0]["references"] == [" ".join(s["tokens"]) for s in expected[0]["sentences"]]
-    assert set(captions[0]) == {"filename", "caption", "log_prob", "references", "changed", "scores"} | (
+    keys = {"filename", "caption", "log_prob", "change_probability", "references", "changed", "scores"}
+    assert set(captions[0]) == keys | (
         {"facts", "contradicts"} | ({"own_pair"} if captions[0]["changed"] else set())
     )
     assert set(captions[0]["scores"]) == {"bleu_4", "meteor", "rouge_l", "cider"}
