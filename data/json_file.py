@@ -87,9 +87,10 @@ def read_text(path: str | Path, remedy: str) -> str:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise FileNotFoundError(f"{path} not found: {remedy}") from None
     except UnicodeDecodeError as error:
+        is_table = Path(path).suffix.lower() in (".csv", ".tsv")
         raise UserError(
             f"{path} must be text in UTF-8 or UTF-16 ({error.reason} at byte {error.start}): "
-            f"save it as UTF-8, or {remedy}"
+            f"save it as UTF-8{'' if is_table else f', or {remedy}'}"
         ) from None
 
 

@@ -63,7 +63,8 @@ def _missing_files(annotations: str, missing: Sequence[tuple[Path, Pair]], image
         names = first_few([images.relative(path) for path, _ in missing])
         count = len({(pair.split, pair.filename) for _, pair in missing})
         problem = f"{len(missing)} images of {count} pairs not found in {images.root}: {names}"
-    return f"{problem}; {images.beside(path)}: complete the data set, or correct {annotations}"
+    remedy = "complete the data set" if path.parent.is_dir() else "rename the folder, complete the data set"
+    return f"{problem}; {images.beside(path)}: {remedy}, or correct {annotations}"
 
 
 def _check_distinct(annotations: str, pairs: Sequence[Pair], images: ImageFiles) -> None:

@@ -16,6 +16,7 @@ from data.sources.words import (
     mostly_no_change,
 )
 
+OTHER_KEYS = ("captions", "caption", "sentence", "text", "texts", "raw")  # of captions, a mistake
 OTHER_SPLIT = ("names of splits read as train, val or test", "check them")
 
 
@@ -54,6 +55,7 @@ def _pair(fields: dict[str, Any], images: ImageFiles) -> Pair:
     if source is not None and (not isinstance(source, str) or not source or UNSTORABLE.search(source)):
         raise UserError(f"`source` must name the image that a pair was cut from, got {shortened(source)}")
     views, label = _image_paths(fields, images)
+    _check_captions_key(fields)
     raw, captions, wordless = captions_of(fields.get("sentences"))
     return Pair(
         filename=filename,
@@ -68,6 +70,16 @@ def _pair(fields: dict[str, Any], images: ImageFiles) -> Pair:
         flagged=fields.get("changeflag") is not None,
         source=source or tile_source(filename),
     )
+
+
+def _check_captions_key(fields: dict[str, Any]) -> None:
+    """Raise UserError if an entry has its captions under another key than `sentences`."""
+    others = [key for key in OTHER_KEYS if key in fields]
+    if fields.get("sentences") is None and others:
+        raise UserError(
+            f"captions must be under `sentences`, got `{others[0]}`: write "
+            '`"sentences": [{"raw": "a house appears"}]`'
+        )
 
 
 def _split(name: object, images: ImageFiles) -> str:

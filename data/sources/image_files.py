@@ -204,9 +204,10 @@ class ImageFiles:
         """Raise UserError if there is a folder of maps, but none of the second date."""
         parent = PurePath(layout.map_after or "").parent
         if map_before or (parent.name and self.folder(str(base / parent))):
+            missing = self.root / base / layout.map_after
             raise UserError(
-                f"{self.root / base / layout.map_after} not found: maps belong in {layout.map_before} and "
-                f"{layout.map_after}, masks in {layout.map_after}"
+                f"{missing} not found, {self.beside(missing)}: maps belong in {layout.map_before} and "
+                f"{layout.map_after}, masks in {layout.map_after}: rename the folder"
             )
 
     def _warn_of_unused(self, layout: Layout, base: PurePath) -> None:
@@ -229,7 +230,9 @@ class ImageFiles:
             if folders.after == after:
                 base = after.parents[len(PurePath(folders.layout.after).parts) - 1]
                 names = filter(None, (*folders.layout[3:5], *folders.layout.labels[:1]))
-                return " and ".join(str(base / name) for name in names) + " not found"
+                paths = [base / name for name in names]
+                missing = " and ".join(map(str, paths))
+                return f"{missing} not found, {self.beside(paths[-1])}" if paths else "none in this layout"
         return "their columns are empty"
 
     def relative(self, path: Path) -> str:

@@ -80,7 +80,10 @@ def captions_of(sentences: object) -> tuple[tuple[str, ...], tuple[tuple[str, ..
 def _sentence(sentence: object) -> tuple[str, tuple[str, ...]]:
     """Raw text and words of one sentence; the words come from `tokens` if it has them, else from `raw`."""
     if not isinstance(sentence, dict):
-        raise UserError(f"a sentence must be an object with `tokens` or `raw`, got {shortened(sentence)}")
+        raise UserError(
+            f"a sentence must be an object with `tokens` or `raw`, got {shortened(sentence)}: write "
+            '{"raw": "a house appears"}'
+        )
     raw, tokens = sentence.get("raw"), sentence.get("tokens")
     if raw is not None and not isinstance(raw, str):
         raise UserError(f"`raw` must be text, got {shortened(raw)}")

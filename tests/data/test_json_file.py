@@ -113,3 +113,8 @@ def test_a_table_is_read_by_column(tmp_path):
 def test_a_damaged_line_is_named(tmp_path):
     path = write_file(tmp_path / "rows.jsonl", '{"a": 1}\n\n{"a": 2')
     assert refusal(read_table, path, "repair it").startswith(f"{path}, line 3 is not JSON")
+
+
+def test_a_table_in_another_encoding_is_to_be_saved_as_utf_8(tmp_path):
+    path = write_file(tmp_path / "a.csv", "caption\n\u00e9\n".encode("latin-1"))
+    assert refusal(read_csv, path, "repair it").endswith("): save it as UTF-8")

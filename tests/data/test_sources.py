@@ -149,7 +149,11 @@ def test_changeflag_takes_precedence_over_captions(parsed):
         (entry("1.png", "train", "a \ud800 house"), r"must be plain text, got the character '\\ud800'"),
         (entry("1.png", "train", *["a house"] * 1001), "at most 1000 sentences, got 1001"),
         (entry("1.png", "train", sentences="a house"), "`sentences` must be a list, got 'a house'"),
-        (entry("1.png", "train", sentences=["a house"]), "a sentence must be an object"),
+        (entry("1.png", "train", sentences=["a house"]), 'a sentence must be an object .*: write ."raw": '),
+        (
+            {"filename": "1.png", "split": "train", "captions": ["a house"]},
+            'captions must be under `sentences`, got `captions`: write `"sentences": \\[."raw"',
+        ),
         (entry("1.png", "train", sentences=[{"sentid": 1}]), "a sentence needs `tokens` or `raw`"),
         (entry("1.png", "train", sentences=[{"raw": 5}]), "`raw` must be text, got 5"),
         (entry("1.png", "train", sentences=[{"tokens": "a house"}]), "`tokens` must be a list of words"),

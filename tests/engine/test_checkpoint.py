@@ -169,8 +169,14 @@ def test_other_formats_and_absent_files(tmp_path):
     torch.save([1, 2], tmp_path / "x.pt")
     with pytest.raises(ValueError, match="x.pt is not a checkpoint .*it holds a list"):
         load_checkpoint(tmp_path / "x.pt")
-    with pytest.raises(FileNotFoundError, match="nowhere.pt not found: train one with train.py"):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.pt not found: name one of .*/x\.pt$"):
         load_checkpoint(tmp_path / "nowhere.pt")
+    with pytest.raises(FileNotFoundError, match="nowhere.pt not found: train one with train.py"):
+        load_checkpoint(tmp_path / "empty" / "nowhere.pt")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best.pt").touch()
+    with pytest.raises(FileNotFoundError, match=r"rnu/best.pt not found: name one of .*/run/best\.pt$"):
+        load_checkpoint(tmp_path / "rnu" / "best.pt")
     with pytest.raises(ValueError, match="is a folder: name the best.pt in it"):
         load_checkpoint(tmp_path)
 

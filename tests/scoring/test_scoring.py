@@ -241,6 +241,21 @@ def test_released_column(meteor):
     assert scores["unchanged"]["cider"] is None
 
 
+def test_unchanged_pairs_that_the_authors_procedure_counts_as_changed_are_noted(meteor):
+    other = [AuthorsRecord("a", ("nothing new", "nothing new"), "1", ("1", "1")) for _ in RECORDS]
+    options = {"no_change": NO_CHANGE, "training": None, "resamples": 2}
+    result = score(RECORDS, meteor, authors=other, **options)
+    unchanged = sum(not record.changed for record in RECORDS)
+    note = (
+        f"the authors' procedure counts {unchanged} of {unchanged} unchanged pairs as changed, because it "
+        "looks for SECOND-CC's no-change sentences alone, in the second caption of a pair"
+    )
+    assert result["reasons"]["released"] == note
+    assert f"{note} (released)" in format_table(result).splitlines()
+    known = [AuthorsRecord("a", (SAME, SAME), "1", ("1", "1")) for _ in RECORDS]
+    assert "released" not in score(RECORDS, meteor, authors=known, **options)["reasons"]
+
+
 def test_a_released_s_m_averages_the_same_metrics_as_ours(meteor):
     """It has no value if one of them has none: here the stored captions of the only pair have no CIDEr."""
     stored = [AuthorsRecord(r.caption, r.references, "1 2", ["1 2"]) for r in RECORDS[3:4]]

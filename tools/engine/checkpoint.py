@@ -28,6 +28,7 @@ from models.trunks import TrunkSettings
 from models.word_weights import with_words, word_dimensions
 
 FORMAT = "mmodalcc-1"
+LISTED = 5  # maximum number of checkpoints in a message
 TEXTS = ("vocabulary", "common_captions", "train_captions", "no_change")  # parts that are lists of texts
 
 
@@ -87,7 +88,7 @@ def load_checkpoint(path: str | Path, *, training: bool = False) -> Content:
     if Path(path).is_dir():
         raise UserError(f"checkpoint {path} is a folder: name the best.pt in it")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"checkpoint {path} not found: train one with train.py first")
+        raise FileNotFoundError(f"checkpoint {path} not found: {_other_checkpoints(Path(path))}")
     try:
         content = safe_load(path, mmap=not training and is_zipfile(path))
     except Exception as error:  # a foreign or damaged file makes the unpickler fail in a dozen ways
@@ -104,6 +105,15 @@ def load_checkpoint(path: str | Path, *, training: bool = False) -> Content:
     except ValueError as error:
         raise misfit(content, str(error)) from None
     return content
+
+
+def _other_checkpoints(path: Path) -> str:
+    """What to do about a missing checkpoint: name one beside it, or in the folders beside its folder."""
+    folder = path.parent
+    files = sorted(folder.glob("*.pt") if folder.is_dir() else folder.parent.glob("*/best.pt"))
+    if not files:
+        return "train one with train.py first"
+    return f"name one of {', '.join(map(str, files[:LISTED]))}" + ", ..." * (len(files) > LISTED)
 
 
 def misfit(content: Content, reason: str) -> UserError:

@@ -138,6 +138,8 @@ def score(
         reasons |= {"human": ONE_CAPTION} if not human["all"]["columns"] else {}
     else:
         reasons = dict.fromkeys((*HUMAN_COLUMNS, "facts", "human"), NO_HUMAN_WORDS)
+    if authors and (note := _authors_note(authors, changed)):
+        reasons["released"] = note
     captions = [record.caption for record in records]
     predictions = {"caption": [caption not in no_change for caption in captions], **(decisions or {})}
     garbled = find_garbled(captions, no_change, training.captions) if training else []
@@ -272,6 +274,18 @@ def _authors_column(
             scores = measured.scores(resample(members), averaged.get(part))
             column[part] = _part_scores(scores, measured.reasons(averaged.get(part)), len(members))
     return column
+
+
+def _authors_note(records: Sequence[AuthorsRecord], changed: Sequence[bool]) -> str | None:
+    """A remark on unchanged pairs that the authors' procedure counts as changed; None without any."""
+    unchanged = [record for record, flag in zip(records, changed, strict=False) if not flag]
+    taken = sum(changed_as_authors(record.references) for record in unchanged)
+    if not taken:
+        return None
+    return (
+        f"the authors' procedure counts {taken} of {len(unchanged)} unchanged pairs as changed, because it "
+        "looks for SECOND-CC's no-change sentences alone, in the second caption of a pair"
+    )
 
 
 def _accuracy(predicted: Sequence[bool], changed: Sequence[bool]) -> Rates:

@@ -122,7 +122,8 @@ class CaptionScores(TypedDict):
     """The scores of captions beside their floors (see tools/scoring/__init__.py).
 
     A column that cannot be computed is None, for the reason in `reasons`. released: by the authors'
-    procedure. human: persons beside model and floor, by part. maps: part -> column -> how far the given maps
+    procedure; its reason says how many unchanged pairs that counts as changed.
+    human: persons beside model and floor, by part. maps: part -> column -> how far the given maps
     show what the captions say (`map_scores` of tools/scoring/map_facts.py). training_captions: the candidates
     of the floors, "number" and "source". change: of the probability of a change, if every caption has one.
     decision: predictor of change -> its accuracy. garbled: the share of garbled captions. bootstrap:

@@ -109,7 +109,8 @@ def test_maps_in_some_splits_and_none_in_another_are_an_error(root):
     with pytest.raises(ValueError, match="all splits or none must have maps of the first date") as error:
         read_dataset(root)
     assert error.match(
-        r"got them for train and test, none for val \(.*val/sem/A and .*val/sem/B not found\): add them"
+        r"got them for train and test, none for val \(.*val/sem/A and .*val/sem/B not found, .*/val holds "
+        r"rgb\): add them"
     )
 
 
@@ -130,10 +131,23 @@ def test_all_missing_images_are_counted(root):
     assert error.match(".*train/rgb/B holds 00003.png: complete the data set, or correct SECOND-CC-AUG.json")
 
 
+def test_a_folder_of_another_name_is_named(root):
+    rename(root, "val/rgb/B", "val/rgb/after")
+    with pytest.raises(FileNotFoundError, match="val/rgb holds A, after: rename the folder, complete"):
+        read_dataset(root)
+    rename(root, "val/rgb/after", "val/rgb/B")
+    rename(root, "val/sem/B", "val/sem/after")
+    with pytest.raises(ValueError, match="sem/B not found, .*val/sem holds A, after: .*: rename the folder"):
+        read_dataset(root)
+    rename(root, "val/sem", "val/maps")
+    with pytest.raises(ValueError, match=r"val/sem/A and .*val/sem/B not found, .*/val holds maps, rgb\)"):
+        read_dataset(root)
+
+
 def test_a_missing_folder_is_named_with_what_is_there(root):
     rename(root, "val/rgb", "val/photos")
     with pytest.raises(
-        FileNotFoundError, match=r"2 images of 1 pairs not found .*val holds photos, sem: complete"
+        FileNotFoundError, match=r"2 images of 1 pairs not found .*val holds photos, sem: rename the folder"
     ):
         read_dataset(root)
 
