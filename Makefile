@@ -14,8 +14,8 @@ READY := $(VENV)/.ready
 DEMO := demo
 PAIR := 00487.png# a pair of the demo's test split: a residential area is built on grassland
 
-# Make glibc keep freed memory for the next tensor instead of returning it to the system. This saves about a
-# tenth of a training step on two CPU cores (docs/training.md). Other C libraries ignore these variables.
+# Make glibc keep freed memory for the next tensor instead of returning it to the system, which makes training
+# steps on a CPU faster (docs/training.md). Other C libraries ignore these variables.
 demo: export MALLOC_MMAP_MAX_ := 0
 demo: export MALLOC_TRIM_THRESHOLD_ := 2147483647
 

@@ -206,11 +206,16 @@ def test_the_table_of_captions_keeps_what_the_table_of_pairs_has(say, pair, tiny
 
 
 def test_remarks_on_many_maps_are_counted(say, pair, tmp_path):
+    building, magenta = (128, 0, 0), (255, 0, 255)
+    pixels = np.full_like(iio.imread(pair[3])[..., :3], building)
+    pixels[: len(pixels) // 2] = magenta
+    mixed = tmp_path / "mixed.png"
+    iio.imwrite(mixed, pixels)
     (tmp_path / "pairs.json").write_text(
-        json.dumps([{"img_A": pair[0], "img_B": pair[1], "seg_A": pair[3], "seg_B": pair[0]}] * 3)
+        json.dumps([{"img_A": pair[0], "img_B": pair[1], "seg_A": pair[3], "seg_B": str(mixed)}] * 3)
     )
     err = say("--pairs", str(tmp_path / "pairs.json"))[1]
-    assert f"remarks on maps: 3 (one is {pair[0]}: 100% of its pixels" in err
+    assert f"remarks on maps: 3 (one is {mixed}: 50% of its pixels" in err
     assert len(err.splitlines()) == 1
 
 

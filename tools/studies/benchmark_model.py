@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.dataset import Batch, make_loader, views_of
+from configs import Config
+from data.dataset import Batch, ChangeCaptions, make_loader, views_of
 from models.beam_search import Hypothesis
 from models.fuse_batchnorm import fold_batchnorm
 from models.mmodalcc import MModalCC
 from models.precision import autocast, usable_precision
 from tools.engine.captioning import predict
 from tools.engine.captioning_task import CaptionLoss
+from tools.engine.decoding import CaptionDecoding
 from tools.engine.device import pick_device
 from tools.engine.distributed import Processes
 from tools.engine.optimiser import make_optimiser
@@ -48,7 +50,8 @@ def evaluation(subject: Subject, repeats: int) -> Result:
     works = authors_works(authors, count, device)
     for precision in precisions(device):
         settings = replace(config, decode=replace(config.decode, precision=precision))
-        ours = partial(predict, model, subject.samples, vocabulary, settings, Processes())
+        decoding = CaptionDecoding(model, vocabulary, (), settings.decode)
+        ours = partial(best_captions, decoding, subject.samples, settings)
         trunks = partial(encode_alone, model, batches, precision)
         works[f"trunks alone, {precision}"] = Work(trunks, count, precision)
         works[precision] = Work(
@@ -66,6 +69,11 @@ def evaluation(subject: Subject, repeats: int) -> Result:
             same - same_words
         )
     return rows, others
+
+
+def best_captions(decoding: CaptionDecoding, samples: ChangeCaptions, config: Config) -> list[Hypothesis]:
+    """The best caption of each pair, in order."""
+    return [pair.captions[0] for pair in predict(decoding, samples, config, Processes())]
 
 
 def precisions(device: torch.device) -> list[str]:

@@ -13,6 +13,7 @@ from configs import Config
 from data.dataset import Batch, ChangeCaptions
 from data.errors import UserError
 from data.maps.settings import MapSettings
+from data.palette import SECOND
 from data.splits import check_maps, check_size, open_split
 from data.vocabulary import Vocabulary
 from models import build_model
@@ -98,8 +99,10 @@ def teach_length(model: Captioner, vocabulary: Vocabulary, pairs: int = 4) -> No
 
 
 def random_views(pairs: int, size: tuple[int, int]) -> Tensor:
-    """Uniform noise (pairs, 4, 3, *size) uint8."""
-    return torch.randint(0, 256, (pairs, 4, 3, *size), dtype=torch.uint8)
+    """Images of uniform noise and maps of random classes, (pairs, 4, 3, *size) uint8."""
+    images = torch.randint(0, 256, (pairs, 2, 3, *size), dtype=torch.uint8)
+    classes = torch.randint(0, 1 + len(SECOND.names), (pairs, 2, *size))
+    return torch.cat([images, torch.from_numpy(SECOND.paint(classes.numpy()))], dim=1)
 
 
 def random_captions(pairs: int, captions: int, vocabulary: Vocabulary) -> Tensor:
