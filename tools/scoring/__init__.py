@@ -127,7 +127,7 @@ def score(
     resample = partial(_resample, resamples=resamples, seed=seed)
     columns: dict[str, Column | None] = dict.fromkeys(HUMAN_COLUMNS)
     averaged: dict[str, Sequence[str]] = {}
-    human, reasons = None, {}
+    human = None
     if human_words:
         checked, no_facts = measurable_facts(facts, [each.references for each in records if each.changed])
         metrics = _Metrics(meteor, optional, fact_metrics(checked))
@@ -143,13 +143,12 @@ def score(
     captions = [record.caption for record in records]
     predictions = {"caption": [caption not in no_change for caption in captions], **(decisions or {})}
     garbled = find_garbled(captions, no_change, training.captions) if training else []
-    source = {"number": len(training.captions), "source": training.source} if training else None
     return {
         **columns,
         "released": _authors_column(authors, averaged, meteor, optional, resample) if authors else None,
         "human": human if human and human["all"]["columns"] else None,
         "reasons": reasons,
-        "training_captions": source,
+        "training_captions": _described(training) if training else None,
         "decision": {name: _accuracy(predicted, changed) for name, predicted in predictions.items()},
         "garbled": _shares(garbled, changed) if training else None,
         "no_change": list(no_change),
@@ -160,6 +159,11 @@ def score(
             "sources": len(set(sources_of(records))),
         },
     }
+
+
+def _described(training: TrainingCaptions) -> dict[str, int | str]:
+    """The number of training captions, and where they come from."""
+    return {"number": len(training.captions), "source": training.source}
 
 
 def pair_scores(records: Sequence[Record], meteor: Meteor) -> list[dict[str, float | None]]:
