@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from data.errors import UserError
 from data.settings import Probability
 from models.attention import FeedForward
-from models.encoder import Encoder
 from models.fusion import ResidualBlock, grid_positions, xavier_uniform
 from models.image_pair import ImagePairCaptioner, ImagePairSettings
 from models.trunks import training_only
@@ -49,6 +48,10 @@ class Settings(ImagePairSettings):
     @property
     def has_live_batchnorm(self) -> bool:
         return True  # in the fusion's block
+
+    @property
+    def memory_width(self) -> int:
+        return self.width
 
 
 class SelfAttentionBlock(nn.Module):
@@ -108,19 +111,8 @@ class Fusion(nn.Module):
 
 
 class Chg2Cap(ImagePairCaptioner):
-    Settings = Settings
-
-    def __init__(self, settings: Settings, vocabulary_size: int) -> None:
-        encoder = Encoder(settings, grid=settings.grid)
-        fusion = Fusion(settings, encoder.channels)
-        super().__init__(
-            settings,
-            vocabulary_size,
-            encoder=encoder,
-            fusion=fusion,
-            memory_width=settings.width,
-            outer_residual=True,
-        )
+    Settings, Fusion = Settings, Fusion
+    outer_residual = True
 
 
 MODEL = Chg2Cap

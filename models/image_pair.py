@@ -41,39 +41,42 @@ class ImagePairSettings(CaptionerSettings):
                 f"model.width must be even and a multiple of model.heads: got {self.width} and {self.heads}"
             )
 
+    @property
+    def memory_width(self) -> int:
+        """Channels of the memory and the decoder: those of both dates, side by side."""
+        return 2 * self.width
+
 
 class ImagePairCaptioner(Captioner):
     """A Siamese encoder, a fusion of the two grids, and a standard transformer decoder.
 
-    fusion: features (B, 2, C, grid, grid) -> memory (B, L, N, D). memory_width: D. outer_residual: of the
-    decoder's layers.
+    Fusion: the model's fusion, built from its settings and the encoder's channels; its forward maps features
+    (B, 2, C, grid, grid) to the memory (B, L, N, settings.memory_width). outer_residual: of the decoder's
+    layers.
     """
 
+    Fusion: type[nn.Module]
     views = ("rgb_a", "rgb_b")
+    outer_residual = False
 
-    def __init__(
-        self,
-        settings: ImagePairSettings,
-        vocabulary_size: int,
-        *,
-        encoder: Encoder,
-        fusion: nn.Module,
-        memory_width: int,
-        outer_residual: bool = False,
-    ) -> None:
+    def __init__(self, settings: ImagePairSettings, vocabulary_size: int) -> None:
         super().__init__(settings)
-        self.encoder = encoder
-        self.fusion = fusion
+        self.encoder, self.fusion = self.make_parts(settings)
         self.decoder = PlainDecoder(
             vocabulary_size=vocabulary_size,
             max_length=settings.max_length,
-            width=memory_width,
+            width=settings.memory_width,
             heads=settings.heads,
             layers=settings.decoder_layers,
             dropout=settings.dropout,
             embedding_dropout=settings.embedding_dropout,
-            outer_residual=outer_residual,
+            outer_residual=self.outer_residual,
         )
+
+    def make_parts(self, settings: ImagePairSettings) -> tuple[Encoder, nn.Module]:
+        """The encoder, applied to both images, and the fusion."""
+        encoder = Encoder(settings, grid=settings.grid)
+        return encoder, self.Fusion(settings, encoder.channels)
 
     def features(self, views: Tensor, plain: Tensor | None = None) -> Tensor:
         """views (B, 4, 3, H, W) uint8 -> the trunk's pooled features of both images (B, 2, C, grid, grid)."""

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from models import mccformer_d
-from models.encoder import Encoder
 from models.fusion import CrossAttention
 from models.image_pair import GridTokens, ImagePairCaptioner
 
@@ -48,18 +47,7 @@ class Fusion(nn.Module):
 
 
 class MCCFormerS(ImagePairCaptioner):
-    Settings = Settings
-
-    def __init__(self, settings: Settings, vocabulary_size: int) -> None:
-        encoder = Encoder(settings, grid=settings.grid)
-        fusion = Fusion(settings, encoder.channels)
-        super().__init__(
-            settings,
-            vocabulary_size,
-            encoder=encoder,
-            fusion=fusion,
-            memory_width=2 * settings.width,
-        )
+    Settings, Fusion = Settings, Fusion
 
 
 MODEL = MCCFormerS

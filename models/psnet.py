@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from data.errors import UserError
 from models.attention import Attention, FeedForward
-from models.encoder import Encoder
 from models.fusion import CrossAttention, xavier_uniform
 from models.image_pair import GridTokens, ImagePairCaptioner, ImagePairSettings
 
@@ -95,18 +94,7 @@ class Fusion(nn.Module):
 
 
 class PSNet(ImagePairCaptioner):
-    Settings = Settings
-
-    def __init__(self, settings: Settings, vocabulary_size: int) -> None:
-        encoder = Encoder(settings, grid=settings.grid)
-        fusion = Fusion(settings, encoder.channels)
-        super().__init__(
-            settings,
-            vocabulary_size,
-            encoder=encoder,
-            fusion=fusion,
-            memory_width=2 * settings.width,
-        )
+    Settings, Fusion = Settings, Fusion
 
 
 MODEL = PSNet

@@ -9,7 +9,6 @@ import torch
 from jsonargparse.typing import PositiveInt
 from torch import Tensor, nn
 
-from models.encoder import Encoder
 from models.fusion import ConvolutionalBlock, CrossAttention, xavier_uniform
 from models.image_pair import GridTokens, ImagePairCaptioner, ImagePairSettings
 
@@ -58,18 +57,7 @@ class Fusion(nn.Module):
 
 
 class RSICCformer(ImagePairCaptioner):
-    Settings = Settings
-
-    def __init__(self, settings: Settings, vocabulary_size: int) -> None:
-        encoder = Encoder(settings, grid=settings.grid)
-        fusion = Fusion(settings, encoder.channels)
-        super().__init__(
-            settings,
-            vocabulary_size,
-            encoder=encoder,
-            fusion=fusion,
-            memory_width=2 * settings.width,
-        )
+    Settings, Fusion = Settings, Fusion
 
 
 MODEL = RSICCformer

@@ -40,6 +40,10 @@ class Settings(ImagePairSettings):
         if self.width % GATE_REDUCTION:
             raise UserError(f"model.width must be a multiple of {GATE_REDUCTION} for sen: got {self.width}")
 
+    @property
+    def memory_width(self) -> int:
+        return self.width
+
 
 class PairEncoder(Encoder):
     """An encoder of six channels with a 1x1 convolution to the fusion's width, which `fuse` applies."""
@@ -111,16 +115,8 @@ class Fusion(nn.Module):
 class SEN(ImagePairCaptioner):
     Settings = Settings
 
-    def __init__(self, settings: Settings, vocabulary_size: int) -> None:
-        encoder = PairEncoder(settings)
-        fusion = Fusion(settings)
-        super().__init__(
-            settings,
-            vocabulary_size,
-            encoder=encoder,
-            fusion=fusion,
-            memory_width=settings.width,
-        )
+    def make_parts(self, settings: Settings) -> tuple[PairEncoder, Fusion]:
+        return PairEncoder(settings), Fusion(settings)
 
     def features(self, views: Tensor, plain: Tensor | None = None) -> Tensor:
         """views (B, 4, 3, H, W) uint8 -> (B, 1, C + 6, grid, grid): the trunk's output, then pixels of both
