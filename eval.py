@@ -1,4 +1,4 @@
-"""Caption a split with a model and score the captions beside their floors, or score the maps of a detector.
+"""Evaluate a captioning model or a change detector on a split.
 
 python eval.py --checkpoint runs/second_cc/best.pt
 python eval.py --checkpoint runs/second_cc/best.pt --split val test --decode.beam_size 1
@@ -9,7 +9,7 @@ python eval.py --checkpoint a/best.pt b/best.pt c/best.pt                 an ens
 python eval.py --checkpoint runs/change_detector/best.pt                  OA, mIoU, SeK, F_scd
 python eval.py --captions theirs.json       the same as tools/score_captions.py theirs.json
 
-Writes scores.json and captions.json to --output DIR. By default this is a folder beside the checkpoint:
+Writes scores.json and captions.json to --output DIR. The default is a folder next to the checkpoint:
 `test` for the standard evaluation; other settings are appended, as in test_beam_size_1 or test_void_maps.
 scores.json records checkpoint, data and settings (`evaluation`). --shuffle_images captions each pair from the
 images of another pair. An ensemble decodes with the mean of its members' log-probabilities; settings, floors

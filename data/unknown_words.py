@@ -1,4 +1,4 @@
-"""Warn of many unknown words, and refuse a vocabulary that lacks too many words of its own captions."""
+"""Warn about unknown words, and refuse a vocabulary that covers too few words of its own captions."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

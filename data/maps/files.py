@@ -113,7 +113,7 @@ def _check_palette_image(pixels: MapPixels, unclear: np.ndarray, settings: MapSe
 def read_label(path: Path, settings: MapSettings = SECOND_MAPS) -> tuple[np.ndarray, MapFacts]:
     """Read a LEVIR-MCI label as a map (H, W, 3) uint8, from label/ or label_rgb/.
 
-    With a palette of its own, a data set's labels are maps like others. A mask of 0 and 255, or of 0 and 1,
+    If the data set has its own palette, its labels are read like other maps. A mask of 0 and 255, or of 0 and 1,
     is painted as the `mask_class` of the settings if there is one. UserError on other values and colours.
     """
     if settings.palette != SECOND:

@@ -100,14 +100,14 @@ def _mask_index(values: list[int], settings: MapSettings) -> np.uint8:
 
 def _label_message(settings: MapSettings) -> str:
     if settings.trained:
-        return f"holds 0, 128 and 255, which are no colours of classes: {settings.colour_remedy()}"
+        return f"holds 0, 128 and 255, which are not class colours: {settings.colour_remedy()}"
     if settings.palette == SECOND:
         return (
             "holds 0, 128 and 255 as LEVIR-MCI's labels do: paint 255 as a building, (128, 0, 0), or use the "
             "layout of LEVIR-MCI, with a folder label/"
         )
     return (
-        "holds 0, 128 and 255, which are no colours of the palette: give the classes the colours "
+        "holds 0, 128 and 255, which are not in the palette: give the classes the colours "
         "[128, 128, 128] and [255, 255, 255] in palette.yaml, and `void: [[0, 0, 0]]`"
     )
 

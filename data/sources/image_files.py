@@ -52,14 +52,14 @@ class PairFolders(NamedTuple):
 def _described(folders: PairFolders) -> str:
     """A layout in words: "the folders A and B of LEVIR-CC, maps in label"."""
     layout, labels = folders.layout, [folders.label.name] if folders.label else []
-    found = zip((layout.map_before, layout.map_after), (folders.map_before, folders.map_after), strict=True)
-    maps = [name for name, path in found if path] + labels
+    names, paths = (layout.map_before, layout.map_after), (folders.map_before, folders.map_after)
+    maps = [name for name, path in zip(names, paths, strict=True) if path] + labels
     where = f"maps in {' and '.join(maps)}" if maps else "no maps"
     return f"the folders {layout.before} and {layout.after} of {layout.data_set}, {where}"
 
 
 class Folder:
-    """The names in a folder, read once; no names if there is no such folder."""
+    """The names in a folder; empty if the folder does not exist."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -125,7 +125,7 @@ class ImageFiles:
     def file(self, folder: Path, filename: str) -> Path:
         """The file with this name, else the only image with this name in other case or with another ending.
 
-        Returns the path as given if there is no such file or more than one.
+        Returns `folder / filename` if no image or several images match.
         """
         path = folder / filename
         content = self.content(path.parent)
@@ -211,7 +211,7 @@ class ImageFiles:
             )
 
     def _warn_of_unused(self, layout: Layout, base: PurePath) -> None:
-        """Warn of the folders beside the images of a split without maps."""
+        """Warn about folders next to the images of a split without maps, which are not read."""
         parent = self.folder(str(base))
         used = {PurePath(name).parts[0].lower() for name in (layout.before, layout.after)}
         for name in sorted(self.content(parent).names):

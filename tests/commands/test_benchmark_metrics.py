@@ -165,9 +165,9 @@ def test_auc_and_preference_equal_brute_force(comparison, maker):
 
     wins = [win(person, wrong) for person in human for wrong in pooled]
     own = [win(human[pair], wrong) for pair, wrong in zip(members, pooled, strict=True)]
-    found = comparison.separation()[ALL_ERRORS]
-    assert found["auc"]["rouge_l"]["value"] == pytest.approx(np.mean(wins))
-    assert found["preferred"]["rouge_l"]["value"] == pytest.approx(np.mean(own))
+    all_errors = comparison.separation()[ALL_ERRORS]
+    assert all_errors["auc"]["rouge_l"]["value"] == pytest.approx(np.mean(wins))
+    assert all_errors["preferred"]["rouge_l"]["value"] == pytest.approx(np.mean(own))
 
 
 def test_systems_by_hand(comparison):

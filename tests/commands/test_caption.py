@@ -175,9 +175,9 @@ def test_folders_are_captioned_like_a_table_of_their_pairs(say, pair, tmp_path):
     assert rows[0]["caption"] == say(*pair)[0].strip("\n")
     assert err.splitlines()[-1].startswith(f"pairs: {len(rows)}, changed: ")
     assert len(err.splitlines()) == 1
-    found = json.loads(say(*folders, "--json", "--answers", "2")[0])
-    assert [row["caption"] for row in found] == [row["caption"] for row in rows]
-    assert list(found[0])[:5] == ["img_A", "img_B", "seg_A", "seg_B", "changed"]
+    json_rows = json.loads(say(*folders, "--json", "--answers", "2")[0])
+    assert [row["caption"] for row in json_rows] == [row["caption"] for row in rows]
+    assert list(json_rows[0])[:5] == ["img_A", "img_B", "seg_A", "seg_B", "changed"]
     with pytest.raises(ValueError, match="--picture and --attention draw one pair"):
         say(*folders, "--picture", str(tmp_path / "a.png"))
 

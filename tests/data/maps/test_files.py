@@ -181,7 +181,7 @@ def test_levir_mci_label_is_refused_as_a_map():
         ValueError, match=r"holds 0, 128 and 255 .*: paint 255 as a building, \(128, 0, 0\), or"
     ):
         read_map(grey(0, 128, 255), MapSettings(mask_class="building"))
-    with pytest.raises(ValueError, match=r"no colours of the palette: give the classes the colours \[128"):
+    with pytest.raises(ValueError, match=r"which are not in the palette: give the classes the colours \[128"):
         read_map(grey(0, 128, 255), MapSettings(OWN))
     palette = Palette(("road", "house"), ((128,) * 3, WHITE), void=(VOID,))
     assert colours_of(grey(0, 128, 255), palette=palette) == [VOID, (128,) * 3, WHITE]
@@ -230,7 +230,7 @@ def test_a_trained_model_refuses_maps_without_any_of_its_classes(painted):
     ("values", "problem"),
     [
         ((0, 7, 9), r"\[7, 9\], .* 0 \(void\) to 3 \(water, forest, field\), which are the model's classes"),
-        ((0, 128, 255), rf"holds 0, 128 and 255, which are no colours of classes: {CLASSES}: repaint"),
+        ((0, 128, 255), rf"holds 0, 128 and 255, which are not class colours: {CLASSES}: repaint"),
     ],
 )
 def test_greyscale_maps_of_other_classes_than_a_trained_models_name_its_classes(values, problem):
