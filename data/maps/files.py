@@ -113,8 +113,9 @@ def _check_palette_image(pixels: MapPixels, unclear: np.ndarray, settings: MapSe
 def read_label(path: Path, settings: MapSettings = SECOND_MAPS) -> tuple[np.ndarray, MapFacts]:
     """Read a LEVIR-MCI label as a map (H, W, 3) uint8, from label/ or label_rgb/.
 
-    If the data set has its own palette, its labels are read like other maps. A mask of 0 and 255, or of 0 and 1,
-    is painted as the `mask_class` of the settings if there is one. UserError on other values and colours.
+    If the data set has its own palette, its labels are read like other maps. A mask of 0 and 255, or of 0
+    and 1, is painted as the `mask_class` of the settings if there is one. UserError on other values and
+    colours.
     """
     if settings.palette != SECOND:
         return read_map(path, settings)
