@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from data.listing import listed
+
 IN_FULL = 5  # warnings that are printed with examples
 EXAMPLES = 5  # per warning
 
@@ -17,7 +19,7 @@ class DataWarning:
 
     def line(self, with_examples: bool) -> str:
         """The warning in one line, with a few examples in parentheses."""
-        few = "; ".join([*self.examples[:EXAMPLES], *["..."] * (len(self.examples) > EXAMPLES)])
+        few = listed(self.examples, EXAMPLES, "; ")
         return f"{self.problem}{f' ({few})' if few and with_examples else ''}: {self.remedy}"
 
 

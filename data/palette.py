@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.errors import UserError
+from data.listing import listed
 
 Colour = tuple[int, int, int]
 
@@ -90,13 +91,12 @@ class Palette:
 
     def listed(self) -> str:
         """The names for messages, at most LISTED of them."""
-        return ", ".join(self.names[:LISTED]) + ", ..." * (len(self.names) > LISTED)
+        return listed(self.names, LISTED)
 
     def listed_colours(self) -> str:
         """The names with the colours of the files for messages, at most LISTED of them."""
-        classes = zip(self.names[:LISTED], self.colours, strict=False)
-        listed = ", ".join(f"{name} {colour}" for name, colour in classes)
-        return listed + ", ..." * (len(self.names) > LISTED)
+        classes = zip(self.names, self.colours, strict=True)
+        return listed([f"{name} {colour}" for name, colour in classes], LISTED)
 
     def to_json(self) -> str:
         """The palette as JSON, as stored in input files and checkpoints; `from_json` reads it."""

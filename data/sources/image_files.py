@@ -11,6 +11,7 @@ from PIL import Image
 
 from data.errors import UserError
 from data.images import FORMATS
+from data.listing import listed
 from data.sources.pair import FIRST_FEW, OTHER_SPLIT_NAMES, Warnings, split_of
 
 IMAGE_ENDINGS = {ending for ending, form in Image.registered_extensions().items() if form in FORMATS}
@@ -244,5 +245,4 @@ class ImageFiles:
         folder = next((parent for parent in path.parents if parent.is_dir()), Path("."))
         similar = self.content(path.parent).similar_images(path.name)
         names = similar or sorted(self.content(folder).names)
-        listed = ", ".join(names[:FIRST_FEW]) + (", ..." if len(names) > FIRST_FEW else "")
-        return f"{folder} holds {listed or 'nothing'}"
+        return f"{folder} holds {listed(names, FIRST_FEW) or 'nothing'}"

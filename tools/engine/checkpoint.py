@@ -15,6 +15,7 @@ from configs import Config, architecture
 from configs.command_line import CommandLine, early_option, read_stored
 from data.atomic_write import atomic_write, cannot_write
 from data.errors import UserError
+from data.listing import listed
 from data.maps.settings import MapSettings
 from data.palette import SECOND, Palette, same_classes
 from data.vocabulary import SPECIALS, Vocabulary
@@ -113,7 +114,7 @@ def _other_checkpoints(path: Path) -> str:
     files = sorted(folder.glob("*.pt") if folder.is_dir() else folder.parent.glob("*/best.pt"))
     if not files:
         return "train one with train.py first"
-    return f"name one of {', '.join(map(str, files[:LISTED]))}" + ", ..." * (len(files) > LISTED)
+    return f"name one of {listed(files, LISTED)}"
 
 
 def misfit(content: Content, reason: str) -> UserError:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from data.errors import UserError
 from data.json_file import read_table
+from data.listing import listed
 from data.pair_files import SUFFIXES, print_remark
 from data.sources import SPLITS, split_into_words
 
@@ -116,7 +117,7 @@ def _remedy(unknown: Sequence[str], pairs: Sequence[PairName]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     """The number of names and the first few: "5 (a; b; c; ...)"."""
-    return f"{len(names)} ({'; '.join([*names[:FEW], *['...'] * (len(names) > FEW)])})"
+    return f"{len(names)} ({listed(names, FEW, '; ')})"
 
 
 class _PairFinder:
